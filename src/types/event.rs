@@ -1,0 +1,244 @@
+//! Structured events (OMG Notification Service 1.1, §2.2) and their bytes.
+//!
+//! An event is encoded once, by its supplier, and stays those bytes through socket, log, segment
+//! and delivery. Layout, little endian:
+//!
+//! ```text
+//! 0  u8   version (1)
+//! 1  u8   flags (0, reserved)
+//! 2  i16  priority
+//! 4  u32  timeout in milliseconds (0: none)
+//! 8  u32  length H of the header section
+//! 12 H    header section: postcard of `Header`, empty when all of it is default
+//!    ..   body, opaque
+//! ```
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{LaneId, Stamp, limits};
+
+const VERSION: u8 = 1;
+const FIXED_BYTES: usize = 12;
+
+/// A value of a header or filterable field.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Value {
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+}
+
+/// The named parts of a structured event.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Header {
+    /// OMG `domain_name`: the vertical industry or application.
+    pub domain: String,
+    /// OMG `type_name`: the category of the event within its domain.
+    pub kind: String,
+    /// OMG `event_name`: this instance.
+    pub name: String,
+    /// OMG variable header: per-event hints, name and value.
+    pub variable: Vec<(String, Value)>,
+    /// OMG filterable body: what filters look at, name and value.
+    pub fields: Vec<(String, Value)>,
+}
+
+/// An event as people think of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Event {
+    /// OMG Priority, −32767…32767; 0 is the default.
+    pub priority: i16,
+    /// Milliseconds after acceptance at which it expires; 0: never.
+    pub timeout_ms: u32,
+    pub header: Header,
+    /// Opaque bytes.
+    pub body: Bytes,
+}
+
+/// An event as it travels: checked once at the border, then opaque.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventBytes(Bytes);
+
+/// What is stored under a [`super::PayloadKey`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// The lane it was published on.
+    pub lane: LaneId,
+    /// Its sequence on that lane.
+    pub sequence: u64,
+    /// When it was accepted.
+    pub accepted: Stamp,
+    pub event: EventBytes,
+}
+
+/// Why bytes are not an event.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EventError {
+    #[error("event of {0} bytes is cut short: its fixed part has {FIXED_BYTES}")]
+    Short(usize),
+    #[error("event version {0} is unknown: this build reads version {VERSION}")]
+    Version(u8),
+    #[error("event header section of {0} bytes is too long or longer than the event itself")]
+    HeaderLength(usize),
+    #[error("event header section does not parse: {0}")]
+    Header(String),
+    #[error("event of {bytes} bytes is larger than the {max} allowed")]
+    TooLarge { bytes: usize, max: usize },
+}
+
+impl Event {
+    /// An event with a body and nothing else.
+    pub fn of_body(body: impl Into<Bytes>) -> Event {
+        Event { body: body.into(), ..Event::default() }
+    }
+
+    /// Encodes the event; refuses a header section beyond [`limits::EVENT_HEADER_BYTES_MAX`].
+    pub fn encode(&self) -> Result<EventBytes, EventError> {
+        let header = if self.header == Header::default() {
+            Vec::new()
+        } else {
+            postcard::to_stdvec(&self.header).map_err(|e| EventError::Header(e.to_string()))?
+        };
+        if header.len() > limits::EVENT_HEADER_BYTES_MAX {
+            return Err(EventError::HeaderLength(header.len()));
+        }
+        let mut bytes = BytesMut::with_capacity(FIXED_BYTES + header.len() + self.body.len());
+        bytes.put_u8(VERSION);
+        bytes.put_u8(0);
+        bytes.put_i16_le(self.priority);
+        bytes.put_u32_le(self.timeout_ms);
+        bytes.put_u32_le(header.len() as u32);
+        bytes.put_slice(&header);
+        bytes.put_slice(&self.body);
+        Ok(EventBytes(bytes.freeze()))
+    }
+}
+
+impl EventBytes {
+    /// Checks the fixed part and the size against `max` bytes. The header section is parsed only
+    /// when somebody asks for it.
+    pub fn check(bytes: Bytes, max: usize) -> Result<EventBytes, EventError> {
+        if bytes.len() > max {
+            return Err(EventError::TooLarge { bytes: bytes.len(), max });
+        }
+        if bytes.len() < FIXED_BYTES {
+            return Err(EventError::Short(bytes.len()));
+        }
+        if bytes[0] != VERSION {
+            return Err(EventError::Version(bytes[0]));
+        }
+        let event = EventBytes(bytes);
+        let header = event.header_len();
+        if header > limits::EVENT_HEADER_BYTES_MAX || FIXED_BYTES + header > event.0.len() {
+            return Err(EventError::HeaderLength(header));
+        }
+        Ok(event)
+    }
+
+    fn header_len(&self) -> usize {
+        u32::from_le_bytes([self.0[8], self.0[9], self.0[10], self.0[11]]) as usize
+    }
+
+    /// OMG Priority of the event.
+    pub fn priority(&self) -> i16 {
+        i16::from_le_bytes([self.0[2], self.0[3]])
+    }
+
+    /// Milliseconds after acceptance at which it expires; 0: never.
+    pub fn timeout_ms(&self) -> u32 {
+        u32::from_le_bytes([self.0[4], self.0[5], self.0[6], self.0[7]])
+    }
+
+    /// Parses the header section.
+    pub fn header(&self) -> Result<Header, EventError> {
+        let section = &self.0[FIXED_BYTES..FIXED_BYTES + self.header_len()];
+        if section.is_empty() {
+            return Ok(Header::default());
+        }
+        postcard::from_bytes(section).map_err(|e| EventError::Header(e.to_string()))
+    }
+
+    /// The opaque body, shared, not copied.
+    pub fn body(&self) -> Bytes {
+        self.0.slice(FIXED_BYTES + self.header_len()..)
+    }
+
+    /// The whole event, parsed.
+    pub fn decode(&self) -> Result<Event, EventError> {
+        Ok(Event {
+            priority: self.priority(),
+            timeout_ms: self.timeout_ms(),
+            header: self.header()?,
+            body: self.body(),
+        })
+    }
+
+    /// All bytes of the event.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// Size in bytes, header and body.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Never true: an event has a fixed part.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Event {
+        Event {
+            priority: -7,
+            timeout_ms: 1500,
+            header: Header {
+                domain: "Telecom".into(),
+                kind: "Alarm".into(),
+                name: "disk".into(),
+                variable: vec![("ttl".into(), Value::Int(3))],
+                fields: vec![("level".into(), Value::Float(0.5)), ("on".into(), Value::Bool(true))],
+            },
+            body: Bytes::from_static(b"hello"),
+        }
+    }
+
+    #[test]
+    fn round_trip() {
+        let bytes = sample().encode().unwrap();
+        let back = EventBytes::check(bytes.as_bytes().clone(), 1 << 20).unwrap();
+        assert_eq!(back.decode().unwrap(), sample());
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let bytes = Event { priority: 2, timeout_ms: 3, ..Event::of_body("hi") }.encode().unwrap();
+        assert_eq!(&bytes.as_bytes()[..], b"\x01\x00\x02\x00\x03\x00\x00\x00\x00\x00\x00\x00hi");
+    }
+
+    #[test]
+    fn bad_bytes_are_named() {
+        let good = sample().encode().unwrap().as_bytes().to_vec();
+        let check = |bytes: Vec<u8>| EventBytes::check(Bytes::from(bytes), 64);
+        assert_eq!(check(good[..11].to_vec()), Err(EventError::Short(11)));
+        assert_eq!(check(vec![0; 65]), Err(EventError::TooLarge { bytes: 65, max: 64 }));
+        assert_eq!(check(vec![9; 12]), Err(EventError::Version(9)));
+        let mut long = vec![0; 12];
+        (long[0], long[8]) = (1, 1);
+        assert_eq!(check(long), Err(EventError::HeaderLength(1)));
+        let mut garbled = good.clone();
+        garbled[12] = 0xff;
+        let parsed = EventBytes::check(Bytes::from(garbled), 1 << 20).unwrap();
+        assert!(matches!(parsed.header(), Err(EventError::Header(_))));
+    }
+}

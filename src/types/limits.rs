@@ -1,0 +1,72 @@
+//! Every bound of the system in one place. A full queue's policy is stated beside its limit.
+
+/// Longest name a user may choose, in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+/// What makes a channel's name the name of its dead-letter channel.
+pub const DEAD_LETTER_SUFFIX: &str = ".dead";
+
+/// Largest event (header and body) accepted by default, in bytes.
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
+/// Largest event a configuration may allow, in bytes.
+pub const EVENT_BYTES_CEILING: usize = 8 << 20;
+/// Largest header section (names, variable header, fields) of an event, in bytes.
+pub const EVENT_HEADER_BYTES_MAX: usize = 64 << 10;
+
+/// Largest frame body on a client or peer connection, in bytes: an event at the ceiling with its
+/// surroundings. A larger announced length closes the connection before anything is read.
+pub const FRAME_BYTES_MAX: usize = EVENT_BYTES_CEILING + (64 << 10);
+/// Most events in one publish or deliver frame. The sender splits.
+pub const FRAME_EVENTS_MAX: usize = 4096;
+/// Bytes of event data after which a sender closes a batched frame.
+pub const FRAME_BYTES_TARGET: usize = 256 << 10;
+
+/// Events one lane may have in flight (sent, not answered). The supplier waits; a frame beyond it
+/// is refused with `overloaded`. The machine remembers at least as many results per lane.
+pub const LANE_IN_FLIGHT_MAX: usize = 8192;
+/// Lanes in a cluster. Opening one more is refused with `too_many_lanes`.
+pub const LANES_MAX: usize = 100_000;
+/// An unused lane expires after this long, in milliseconds (a replicated fact).
+pub const LANE_IDLE_MS: u64 = 24 * 3600 * 1000;
+
+/// Channels in a cluster. Creating one more is refused with `too_many_channels`.
+pub const CHANNELS_MAX: usize = 10_000;
+/// Durable proxies of one channel. Creating one more is refused with `too_many_proxies`.
+pub const PROXIES_PER_CHANNEL_MAX: usize = 1_000;
+
+/// Bytes of commands in one log entry; a single command may exceed it.
+pub const BATCH_BYTES_TARGET: usize = 512 << 10;
+/// Commands in one log entry.
+pub const BATCH_COMMANDS_MAX: usize = 4096;
+/// Log entries proposed and not yet applied. While this many are on the way the next one fills.
+pub const ENTRIES_IN_FLIGHT_MAX: usize = 4;
+/// Bytes of commands that may wait for a log entry. Beyond it a command is refused with
+/// `overloaded`, retryable.
+pub const INTAKE_BYTES_MAX: usize = 64 << 20;
+
+/// Client connections of one node. One more is answered `overloaded` and closed.
+pub const SESSIONS_MAX: usize = 4096;
+/// Consumers attached through one session.
+pub const CONSUMERS_PER_SESSION_MAX: usize = 1024;
+/// Frames waiting to be written to one client. A client that does not read gets no more
+/// deliveries (its credit ends); replies beyond the limit close the session.
+pub const SESSION_FRAMES_MAX: usize = 256;
+/// Largest credit (events in flight) that a consumer may ask for.
+pub const CREDIT_EVENTS_MAX: u32 = 65_536;
+/// Largest credit in bytes that a consumer may ask for.
+pub const CREDIT_BYTES_MAX: u64 = 64 << 20;
+
+/// Default history of a channel: events kept for resume although everybody has settled them.
+pub const HISTORY_EVENTS: u64 = 10_000;
+/// Default history of a channel in bytes. The smaller of the two limits counts.
+pub const HISTORY_BYTES: u64 = 16 << 20;
+/// Default cap on pending bytes of a channel. Beyond it publishes are refused (`channel_full`).
+pub const CHANNEL_BYTES_MAX: u64 = 4 << 30;
+
+/// Default lease of a delivery in milliseconds: not settled by then, it is delivered again.
+pub const ACK_WAIT_MS: u64 = 30_000;
+/// Default limit of unsettled deliveries per proxy.
+pub const PROXY_IN_FLIGHT: u32 = 32_768;
+/// Longest delay that a nack may ask for, in milliseconds.
+pub const NACK_DELAY_MS_MAX: u64 = 3_600_000;
+/// Longest wait of a pull request, in milliseconds.
+pub const PULL_WAIT_MS_MAX: u64 = 60_000;

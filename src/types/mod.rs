@@ -1,0 +1,24 @@
+//! The words of the field: ids, names, events, settings, limits and refusals.
+//!
+//! Layer 0. Everything here is a validated value; nothing here knows of the network, the disk, a
+//! clock or a runtime. A value that exists is valid: constructors check, later code does not.
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+mod event;
+mod id;
+pub mod limits;
+mod name;
+mod outcome;
+mod ranges;
+mod rejection;
+mod settings;
+
+pub use event::{Event, EventBytes, EventError, Header, Payload, Value};
+pub use id::{
+    ChannelId, ClusterId, EntryId, GroupId, LaneId, NodeId, PayloadKey, ProxyId, Seq, Stamp, Tenure,
+};
+pub use name::{Name, NameError};
+pub use outcome::{Counts, Outcome};
+pub use ranges::{SeqRange, SeqRanges};
+pub use rejection::{Code, Rejection};
+pub use settings::{ChannelSettings, ProxySettings, Start};

@@ -1,0 +1,144 @@
+//! Refusals: part of the contract, not accidents.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// What a refusal is about. The name is stable: scripts and clients decide by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The text or bytes given are not what they should be.
+    BadRequest,
+    /// The peer speaks another version of the protocol.
+    VersionMismatch,
+    /// No or a wrong token, or a token of another kind.
+    Unauthorized,
+    /// The peer belongs to another cluster or is another node than it was.
+    WrongCluster,
+    UnknownChannel,
+    UnknownProxy,
+    UnknownLane,
+    ChannelExists,
+    ProxyExists,
+    TooManyChannels,
+    TooManyProxies,
+    TooManyLanes,
+    /// The channel's pending bytes are at their cap.
+    ChannelFull,
+    /// A publish does not continue the lane: see [`Rejection::expected`].
+    OutOfSequence,
+    /// A newer epoch of the lane was opened elsewhere.
+    LaneFenced,
+    /// The event is larger than allowed.
+    EventTooLarge,
+    /// The event was settled before: the message names the winning outcome.
+    AlreadySettled,
+    /// A queue is full; try again.
+    Overloaded,
+    /// This node does not lead and knows no leader that answers; try again.
+    NoLeader,
+    /// The leader changed while the request was on its way; whether it took effect is unknown.
+    TenureLost,
+    /// The node is stopping.
+    ShuttingDown,
+    /// The node's disk is damaged and it serves nobody.
+    Quarantined,
+    /// The disk has no room, or failed.
+    StorageFailed,
+    /// A membership change is refused as things stand.
+    MembershipRefused,
+    /// The thing asked for is not allowed here.
+    NotAllowed,
+}
+
+impl Code {
+    /// The stable name used in JSON and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::BadRequest => "bad_request",
+            Code::VersionMismatch => "version_mismatch",
+            Code::Unauthorized => "unauthorized",
+            Code::WrongCluster => "wrong_cluster",
+            Code::UnknownChannel => "unknown_channel",
+            Code::UnknownProxy => "unknown_proxy",
+            Code::UnknownLane => "unknown_lane",
+            Code::ChannelExists => "channel_exists",
+            Code::ProxyExists => "proxy_exists",
+            Code::TooManyChannels => "too_many_channels",
+            Code::TooManyProxies => "too_many_proxies",
+            Code::TooManyLanes => "too_many_lanes",
+            Code::ChannelFull => "channel_full",
+            Code::OutOfSequence => "out_of_sequence",
+            Code::LaneFenced => "lane_fenced",
+            Code::EventTooLarge => "event_too_large",
+            Code::AlreadySettled => "already_settled",
+            Code::Overloaded => "overloaded",
+            Code::NoLeader => "no_leader",
+            Code::TenureLost => "tenure_lost",
+            Code::ShuttingDown => "shutting_down",
+            Code::Quarantined => "quarantined",
+            Code::StorageFailed => "storage_failed",
+            Code::MembershipRefused => "membership_refused",
+            Code::NotAllowed => "not_allowed",
+        }
+    }
+
+    /// Whether the same request can succeed later, unchanged.
+    pub fn retryable(self) -> bool {
+        matches!(
+            self,
+            Code::ChannelFull
+                | Code::OutOfSequence
+                | Code::Overloaded
+                | Code::NoLeader
+                | Code::TenureLost
+                | Code::ShuttingDown
+                | Code::StorageFailed
+                | Code::Quarantined
+        )
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A refusal: what was refused, on what, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Error)]
+#[error("{message} ({code})")]
+pub struct Rejection {
+    pub code: Code,
+    /// What was refused, and on what.
+    pub message: String,
+    /// What would be allowed, or what to do; may be empty.
+    pub hint: String,
+    /// For [`Code::OutOfSequence`]: the lane sequence that would be accepted.
+    pub expected: Option<u64>,
+}
+
+impl Rejection {
+    /// A refusal without a hint.
+    pub fn new(code: Code, message: impl Into<String>) -> Rejection {
+        Rejection { code, message: message.into(), hint: String::new(), expected: None }
+    }
+
+    /// The same with advice.
+    pub fn hint(mut self, hint: impl Into<String>) -> Rejection {
+        self.hint = hint.into();
+        self
+    }
+
+    /// A publish that does not continue its lane.
+    pub fn out_of_sequence(sequence: u64, expected: u64) -> Rejection {
+        Rejection {
+            code: Code::OutOfSequence,
+            message: format!("sequence {sequence} does not continue the lane"),
+            hint: format!("resend from sequence {expected}, or skip explicitly"),
+            expected: Some(expected),
+        }
+    }
+}
