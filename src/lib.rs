@@ -3,6 +3,5 @@
 //! Start with `docs/ARCHITECTURE.md`. Modules are listed bottom first; imports point only
 //! downwards, and `tests/layers.rs` holds it.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
-#![warn(missing_docs)]
 
 pub mod types;
