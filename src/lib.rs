@@ -5,3 +5,5 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod types;
+pub mod env;
+pub mod machine;
