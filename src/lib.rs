@@ -4,6 +4,6 @@
 //! downwards, and `tests/layers.rs` holds it.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
-pub mod types;
 pub mod env;
 pub mod machine;
+pub mod types;

@@ -1,0 +1,184 @@
+//! What can be asked of the replicated machine, and what it answers.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::types::{
+    ChannelId, ChannelSettings, LaneId, Name, NodeId, Outcome, ProxyId, ProxySettings, Rejection,
+    Seq, SeqRange, SeqRanges, Stamp, Start, Tenure,
+};
+
+/// The content of one log entry: commands of many sources under one stamp and tenure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// The tenure it was proposed in. A batch of another tenure is refused whole
+    /// (`tenure_lost`), except one that begins a tenure.
+    pub tenure: Tenure,
+    /// Replicated time of the batch; the machine's time never runs backwards.
+    pub stamp: Stamp,
+    pub commands: Vec<Command>,
+}
+
+/// One change asked of the machine. Each is answered by one [`Reply`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// A leader takes office; the entry's log index becomes the tenure.
+    BeginTenure {
+        node: NodeId,
+    },
+    CreateChannel {
+        name: Name,
+        settings: ChannelSettings,
+    },
+    DeleteChannel {
+        channel: ChannelId,
+    },
+    /// Creates a durable consumer proxy. If one of that name exists with equal settings, the
+    /// answer is that one (attaching is idempotent); with other settings: `proxy_exists`.
+    CreateProxy {
+        channel: ChannelId,
+        name: Name,
+        settings: ProxySettings,
+        start: Start,
+    },
+    DeleteProxy {
+        proxy: ProxyId,
+    },
+    /// Opens a lane: a new one, the one of this name, or the one of this id. Raises its epoch,
+    /// which fences whoever used it before.
+    OpenLane {
+        channel: ChannelId,
+        target: LaneTarget,
+    },
+    /// Forgets lanes unused since before the batch's stamp minus the idle limit. Unknown or since
+    /// used lanes are skipped.
+    ExpireLanes {
+        lanes: Vec<LaneId>,
+    },
+    Publish(Publish),
+    /// Steps over refused sequences: the lane continues after `through`.
+    SkipSequences {
+        lane: LaneId,
+        epoch: u32,
+        through: u64,
+    },
+    Settle(Settle),
+    /// Counts one delivery attempt for each sequence, so that a poison event stays bounded.
+    CountAttempts {
+        proxy: ProxyId,
+        sequences: SeqRanges,
+    },
+    /// Asks for the state hash at this place of the log.
+    Checkpoint,
+}
+
+/// Which lane to open.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum LaneTarget {
+    /// A new, nameless lane.
+    Fresh,
+    /// The lane of this name in the channel, created if there is none.
+    Named(Name),
+    /// An existing lane; refused with `unknown_lane` if it expired.
+    Existing(LaneId),
+}
+
+/// Consecutive events of one lane.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Publish {
+    pub channel: ChannelId,
+    pub lane: LaneId,
+    pub epoch: u32,
+    /// Lane sequence of the first event; lane sequences count from 1.
+    pub first_sequence: u64,
+    /// How many events the block holds.
+    pub count: u32,
+    /// The events: per event `u32` length (little endian), then its bytes. Checked by the session
+    /// before it is proposed, and shared with the frame it came in.
+    pub events: Bytes,
+}
+
+/// Events of one proxy that came to an end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settle {
+    pub proxy: ProxyId,
+    /// The definition revision of the proxy under which `filtered`, `expired` and `discarded` were
+    /// judged; those parts are refused if the definition changed since.
+    pub revision: u64,
+    /// Parts in order; if two name the same sequence the first wins.
+    pub parts: Vec<SettlePart>,
+}
+
+/// Sequences that end the same way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SettlePart {
+    pub outcome: Outcome,
+    pub sequences: SeqRanges,
+    /// For `dead_lettered`: why, in words (kept beside the dead letter).
+    pub reason: String,
+}
+
+/// The answer to one command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Deterministically refused; nothing changed.
+    Rejected(Rejection),
+    TenureBegun {
+        tenure: Tenure,
+    },
+    ChannelCreated {
+        channel: ChannelId,
+    },
+    ProxyReady {
+        proxy: ProxyId,
+        revision: u64,
+        start_seq: Seq,
+        created: bool,
+    },
+    LaneOpened {
+        lane: LaneId,
+        epoch: u32,
+        last_sequence: u64,
+    },
+    Published(Published),
+    Settled(Settled),
+    Checkpoint {
+        index: u64,
+        hash: u64,
+    },
+    /// Done, and there is nothing more to say.
+    Done,
+}
+
+/// What became of a publish: answered runs in lane order, then possibly a refusal. After a refusal
+/// the lane expects the first refused sequence again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    pub runs: Vec<PublishRun>,
+    pub refused: Option<Rejection>,
+}
+
+/// Consecutive lane sequences that lie consecutively in the channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishRun {
+    pub first_sequence: u64,
+    pub count: u32,
+    /// Channel sequence of the first; 0 when it was accepted so long ago that its place is
+    /// forgotten (it *was* accepted).
+    pub first_seq: Seq,
+    /// Accepted by an earlier command; this is its original place.
+    pub duplicate: bool,
+}
+
+/// What became of a settlement.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Events this command settled, of any outcome.
+    pub settled: u64,
+    /// Sequences settled before by something else, with the winner while it is known.
+    pub already: Vec<(SeqRange, Option<Outcome>)>,
+    /// Judgements refused because the definition changed; they are still pending.
+    pub stale: u64,
+    /// Where dead letters went: the dead-letter channel and their sequences there.
+    pub dead_letters: Option<(ChannelId, SeqRange)>,
+}
