@@ -5,5 +5,7 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod env;
+pub mod intake;
 pub mod machine;
+pub mod schedule;
 pub mod types;
