@@ -7,3 +7,5 @@
 pub mod env;
 pub mod machine;
 pub mod types;
+
+pub mod node;

@@ -45,6 +45,8 @@ pub const INTAKE_BYTES_MAX: usize = 64 << 20;
 
 /// Client connections of one node. One more is answered `overloaded` and closed.
 pub const SESSIONS_MAX: usize = 4096;
+/// Connections to the health and metrics port. More wait to be accepted.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
 /// Consumers attached through one session.
 pub const CONSUMERS_PER_SESSION_MAX: usize = 1024;
 /// Frames waiting to be written to one client. A client that does not read gets no more
