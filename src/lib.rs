@@ -8,4 +8,8 @@ pub mod env;
 pub mod intake;
 pub mod machine;
 pub mod schedule;
+pub mod transport;
 pub mod types;
+pub mod wire;
+
+pub mod node;
