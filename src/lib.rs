@@ -6,4 +6,8 @@
 
 pub mod env;
 pub mod machine;
+pub mod transport;
 pub mod types;
+pub mod wire;
+
+pub mod node;
