@@ -17,6 +17,7 @@ use crate::env::Publisher;
 use crate::machine::{Batch, Command, Reply};
 use crate::types::{NodeId, Tenure};
 
+use super::clock::SoftClock;
 use super::config::{RaftRuntime, RaftVote, Timing};
 use super::member::{Leadership, Member};
 use super::proposer::{Outcome, Proposer, Writer};
@@ -40,7 +41,8 @@ struct View {
 pub(super) struct Office<E: RaftRuntime> {
     pub me: NodeId,
     pub raft: Raft<E>,
-    pub proposer: Proposer<E>,
+    pub proposer: Proposer,
+    pub clock: SoftClock<E>,
     pub publisher: Publisher<Leadership>,
     pub timing: Timing,
     pub env: E,
@@ -144,13 +146,13 @@ impl<E: RaftRuntime> Office<E> {
 
     /// Proposes `BeginTenure` until it is applied. Dropped when office is lost.
     fn begin(&self) -> Beginning {
-        let (me, env, proposer) = (self.me, self.env.clone(), self.proposer.clone());
+        let (me, env, clock) = (self.me, self.env.clone(), self.clock.clone());
         let writer = RaftWriter(self.raft.clone());
         Box::pin(async move {
             loop {
                 let batch = Batch {
                     tenure: Tenure(0),
-                    stamp: proposer.now(),
+                    stamp: clock.now(),
                     commands: vec![Command::BeginTenure { node: me }],
                 };
                 let (tell, told) = oneshot::channel();

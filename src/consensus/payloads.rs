@@ -40,15 +40,15 @@ impl PayloadCache {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps an applied entry, at the cost of the oldest.
-    pub fn keep(&self, index: u64, batch: Batch) {
-        let entry = EntryEvents::new(batch);
+    /// Keeps an entry about to be applied, at the cost of the oldest, and hands it back.
+    pub fn keep(&self, index: u64, batch: Batch) -> Arc<EntryEvents> {
+        let entry = Arc::new(EntryEvents::new(batch));
         if entry.bytes == 0 {
-            return;
+            return entry;
         }
         let mut inside = self.lock();
         inside.bytes += entry.bytes;
-        if let Some(old) = inside.entries.insert(index, Arc::new(entry)) {
+        if let Some(old) = inside.entries.insert(index, entry.clone()) {
             inside.bytes -= old.bytes;
         }
         while inside.bytes > self.bytes_max && inside.entries.len() > 1 {
@@ -56,6 +56,7 @@ impl PayloadCache {
                 inside.bytes -= oldest.bytes;
             }
         }
+        entry
     }
 
     /// The payload, if its entry is in memory.
@@ -66,8 +67,8 @@ impl PayloadCache {
 }
 
 /// The events of one entry, found by their position without walking over the others.
-struct EntryEvents {
-    batch: Batch,
+pub(super) struct EntryEvents {
+    pub batch: Batch,
     bytes: usize,
     /// For each publish: position of its first event, and where each event begins in its block.
     /// Made when first asked for: followers hardly ever are.

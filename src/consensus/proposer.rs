@@ -24,9 +24,9 @@ use tokio::sync::{Notify, mpsc};
 use crate::env::Runtime;
 use crate::intake::Intake;
 use crate::machine::{Batch, Command, Reply};
-use crate::types::{Stamp, Tenure, limits};
+use crate::types::{Tenure, limits};
 
-use super::clock::Clock;
+use super::clock::SoftClock;
 use super::error::ProposeError;
 use super::member::Member;
 
@@ -64,10 +64,10 @@ pub(super) trait Writer: Send + Sync + 'static {
 }
 
 /// The handle: cheap to clone.
-pub(super) struct Proposer<E> {
+#[derive(Clone)]
+pub(super) struct Proposer {
     shared: Arc<Shared>,
     events: mpsc::UnboundedSender<Event>,
-    env: E,
 }
 
 struct Shared {
@@ -78,7 +78,6 @@ struct Shared {
 struct Inside {
     gate: Gate,
     intake: Intake<Asked>,
-    clock: Clock,
 }
 
 #[derive(Clone)]
@@ -101,27 +100,27 @@ enum Event {
     Stopped,
 }
 
-impl<E: Runtime> Proposer<E> {
+impl Proposer {
     /// Starts the proposer, closed, and its task.
-    pub fn start(writer: impl Writer, env: E) -> Proposer<E> {
+    pub fn start<E: Runtime>(writer: impl Writer, clock: SoftClock<E>, env: E) -> Proposer {
         let (events, inbox) = mpsc::unbounded_channel();
         let inside = Inside {
             gate: Gate::Closed { leader: None },
             intake: Intake::default(),
-            clock: Clock::default(),
         };
         let shared = Arc::new(Shared { inside: Mutex::new(inside), wake: Notify::new() });
         let task = Task {
             shared: shared.clone(),
             events: events.clone(),
             writer,
+            clock,
             env: env.clone(),
             next_ticket: 0,
             flights: BTreeMap::new(),
             held: BTreeMap::new(),
         };
         env.spawn(task.run(inbox));
-        Proposer { shared, events, env }
+        Proposer { shared, events }
     }
 
     /// Queues a command; `done` is told how it ended, possibly before this returns.
@@ -174,26 +173,6 @@ impl<E: Runtime> Proposer<E> {
         }
         waiting.into_iter().for_each(|asked| (asked.done)(Err(error.clone())));
     }
-
-    /// Soft time, the same that stamps entries.
-    pub fn now(&self) -> Stamp {
-        self.shared.lock().clock.now(self.env.monotonic(), self.env.wall())
-    }
-
-    /// Takes notice of a stamp seen in the log.
-    pub fn observe(&self, stamp: Stamp) {
-        self.shared.lock().clock.observe(stamp, self.env.monotonic());
-    }
-}
-
-impl<E: Clone> Clone for Proposer<E> {
-    fn clone(&self) -> Self {
-        Proposer {
-            shared: self.shared.clone(),
-            events: self.events.clone(),
-            env: self.env.clone(),
-        }
-    }
 }
 
 impl Shared {
@@ -213,6 +192,7 @@ struct Task<E, W> {
     shared: Arc<Shared>,
     events: mpsc::UnboundedSender<Event>,
     writer: W,
+    clock: SoftClock<E>,
     env: E,
     next_ticket: u64,
     flights: BTreeMap<u64, Flight>,
@@ -260,15 +240,14 @@ impl<E: Runtime, W: Writer> Task<E, W> {
 
     /// Makes an entry of what waits, if this node serves and anything does.
     fn form(&self) -> Option<Flight> {
-        let (monotonic, wall) = (self.env.monotonic(), self.env.wall());
         let mut inside = self.shared.lock();
         let Gate::Open(tenure) = inside.gate else { return None };
         if inside.intake.is_empty() {
             return None;
         }
-        let stamp = inside.clock.now(monotonic, wall);
         let asked = inside.intake.take(limits::BATCH_BYTES_TARGET, limits::BATCH_COMMANDS_MAX);
         drop(inside);
+        let stamp = self.clock.now();
         let (commands, dones) = asked.into_iter().map(|a| (a.command, a.done)).unzip();
         let entry = Batch { tenure, stamp, commands }.encode();
         Some(Flight { entry, dones, tries: 0 })
