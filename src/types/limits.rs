@@ -5,6 +5,11 @@ pub const NAME_BYTES_MAX: usize = 128;
 /// What makes a channel's name the name of its dead-letter channel.
 pub const DEAD_LETTER_SUFFIX: &str = ".dead";
 
+/// Longest reason kept with a dead letter, in bytes; longer ones are cut.
+pub const DEAD_LETTER_REASON_BYTES_MAX: usize = 256;
+/// Delivery attempts that one command may count.
+pub const ATTEMPTS_PER_COMMAND_MAX: u64 = 65_536;
+
 /// Largest event (header and body) accepted by default, in bytes.
 pub const EVENT_BYTES_MAX: usize = 1 << 20;
 /// Largest event a configuration may allow, in bytes.
