@@ -6,4 +6,5 @@
 
 pub mod env;
 pub mod machine;
+pub mod storage;
 pub mod types;
