@@ -6,7 +6,11 @@
 
 pub mod client;
 pub mod env;
+pub mod intake;
 pub mod machine;
+pub mod schedule;
 pub mod transport;
 pub mod types;
 pub mod wire;
+
+pub mod node;
