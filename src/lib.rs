@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod client;
+pub mod dispatch;
 pub mod env;
 pub mod intake;
 pub mod machine;
