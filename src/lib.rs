@@ -4,8 +4,15 @@
 //! downwards, and `tests/layers.rs` holds it.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+pub mod client;
+pub mod dispatch;
 pub mod env;
+pub mod intake;
 pub mod machine;
+pub mod schedule;
+pub mod storage;
 pub mod transport;
 pub mod types;
 pub mod wire;
+
+pub mod node;
