@@ -137,7 +137,7 @@ async fn each_outcome_has_its_error() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn entries_refused_for_want_of_a_lease_are_offered_again_in_order() {
     let mut bench = bench();
     bench.proposer.open(Tenure(1));
