@@ -172,11 +172,6 @@ impl Filling {
         Ok(Filling { database, file, tree: None })
     }
 
-    /// The database being filled.
-    pub fn database(&self) -> &Database {
-        &self.database
-    }
-
     /// Puts a record behind all others.
     pub fn put(&mut self, record: &Record, contents: &mut Contents) -> Result<(), StorageError> {
         let full =
