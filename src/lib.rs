@@ -15,4 +15,6 @@ pub mod transport;
 pub mod types;
 pub mod wire;
 
+pub mod consensus;
+
 pub mod node;
