@@ -35,6 +35,16 @@ impl SeqSet {
         self.0.iter()
     }
 
+    /// Whether every member is in `other`.
+    pub fn is_subset(&self, other: &SeqSet) -> bool {
+        self.0.is_subset(&other.0)
+    }
+
+    /// Whether no member is in `other`.
+    pub fn is_disjoint(&self, other: &SeqSet) -> bool {
+        self.0.is_disjoint(&other.0)
+    }
+
     /// The first run of consecutive members whose last is at or after `from`, cut to begin there.
     pub fn run_from(&self, from: Seq) -> Option<SeqRange> {
         let mut run: Option<SeqRange> = None;

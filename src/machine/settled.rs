@@ -161,6 +161,17 @@ impl Settled {
         self.progress_fact().wrapping_add(self.sum.value())
     }
 
+    /// Whether decoded sets are of a shape that this code can have written.
+    pub fn is_sound(&self, proxy: ProxyId) -> bool {
+        let apart = self.others.iter().all(|(outcome, set)| {
+            let mut later = self.others.range(outcome..).skip(1);
+            later.all(|(_, other)| set.is_disjoint(other))
+        });
+        let above_floor = self.above.run_from(0).is_none_or(|run| self.floor < run.first);
+        let within = self.others.values().all(|set| set.is_subset(&self.above));
+        self.proxy == proxy && self.floor > 0 && above_floor && within && apart
+    }
+
     /// Computes the kept sum anew, as after decoding.
     pub fn resum(&mut self) {
         let facts = self.above.iter().map(|seq| self.fact(seq, self.winner_run(seq, seq).0));
