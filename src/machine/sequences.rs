@@ -24,11 +24,19 @@ impl SeqSet {
     }
 
     pub fn insert(&mut self, range: SeqRange) {
-        self.0.insert_range(range.first..=range.last);
+        if range.first == range.last {
+            self.0.insert(range.first);
+        } else {
+            self.0.insert_range(range.first..=range.last);
+        }
     }
 
     pub fn remove(&mut self, range: SeqRange) {
-        self.0.remove_range(range.first..=range.last);
+        if range.first == range.last {
+            self.0.remove(range.first);
+        } else {
+            self.0.remove_range(range.first..=range.last);
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Seq> + '_ {

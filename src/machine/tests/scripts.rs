@@ -268,7 +268,7 @@ impl Runner {
             std::iter::successors(self.machine.unsettled_from(proxy.id(), 0), |range| {
                 self.machine.unsettled_from(proxy.id(), range.last + 1)
             })
-            .map(|range| text(range))
+            .map(text)
             .collect();
         writeln!(
             out,
