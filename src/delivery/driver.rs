@@ -41,8 +41,7 @@ pub struct Driver {
 #[derive(Debug)]
 struct Bound {
     id: ConsumerId,
-    /// `Some`: a volatile consumer of this channel.
-    subscribed: Option<ChannelId>,
+    attachment: Attachment,
     dead_letters: bool,
 }
 
@@ -116,12 +115,8 @@ impl Driver {
             let reason = Some(rejection);
             return self.send(id.session, Closed { consumer: id.handle, reason });
         }
-        let subscribed = match attachment {
-            Attachment::Volatile { channel, .. } => Some(channel),
-            Attachment::Durable(_) => None,
-        };
         self.bound.insert(id, key);
-        self.consumers.insert(key, Bound { id, subscribed, dead_letters });
+        self.consumers.insert(key, Bound { id, attachment, dead_letters });
     }
 
     fn pull(&mut self, consumer: ConsumerId, request: u32, pull: Pull) {
@@ -144,9 +139,11 @@ impl Driver {
         now: Stamp,
     ) {
         let proxy = settle.proxy;
-        self.dispatcher.touch(proxy, None, &settle.touches, now);
-        for nack in &settle.nacks {
-            self.dispatcher.nack(proxy, None, &nack.sequences, nack.delay_ms, now);
+        for from in self.holders(session, proxy) {
+            self.dispatcher.touch(proxy, from, &settle.touches, now);
+            for nack in &settle.nacks {
+                self.dispatcher.nack(proxy, from, &nack.sequences, nack.delay_ms, now);
+            }
         }
         let batch = settle.batch;
         let confirm = |refused| {
@@ -161,6 +158,24 @@ impl Driver {
             }
             Err(rejection) => self.send(session, confirm(Some(rejection))),
         }
+    }
+
+    /// Whose deliveries a session may return or hold: those of its own consumers, so that a late
+    /// nack does not take an event from whoever has it now. Without any (it resumed, or settles
+    /// for somebody else) it may speak for all.
+    fn holders(&self, session: SessionId, proxy: ProxyId) -> Vec<Option<ConsumerKey>> {
+        let attached = |key: &ConsumerKey| {
+            self.consumers.get(key).map(|bound| bound.attachment) == Some(Attachment::Durable(proxy))
+        };
+        let own = self.of_session(session).map(|(_, key)| key).filter(|key| attached(key));
+        let own: Vec<_> = own.map(Some).collect();
+        if own.is_empty() { vec![None] } else { own }
+    }
+
+    fn of_session(&self, session: SessionId) -> impl Iterator<Item = (ConsumerId, ConsumerKey)> {
+        let first = ConsumerId { session, handle: 0 };
+        let last = ConsumerId { session, handle: u32::MAX };
+        self.bound.range(first..=last).map(|(id, key)| (*id, *key))
     }
 
     /// Passes acks and terminations on. How many events they name that the proxy was offered, and
@@ -189,9 +204,7 @@ impl Driver {
 
     /// A session is gone, with all its consumers. Settlements it passed on go through.
     pub fn disconnect(&mut self, session: SessionId, departure: Departure) {
-        let first = ConsumerId { session, handle: 0 };
-        let last = ConsumerId { session, handle: u32::MAX };
-        let gone: Vec<ConsumerId> = self.bound.range(first..=last).map(|(id, _)| *id).collect();
+        let gone: Vec<ConsumerId> = self.of_session(session).map(|(id, _)| id).collect();
         gone.into_iter().for_each(|consumer| self.detach(consumer, departure));
     }
 
@@ -299,8 +312,10 @@ impl Driver {
     /// Number of volatile consumers, by channel.
     pub fn subscribers(&self) -> BTreeMap<ChannelId, usize> {
         let mut subscribers = BTreeMap::new();
-        for channel in self.consumers.values().filter_map(|bound| bound.subscribed) {
-            *subscribers.entry(channel).or_insert(0) += 1;
+        for bound in self.consumers.values() {
+            if let Attachment::Volatile { channel, .. } = bound.attachment {
+                *subscribers.entry(channel).or_insert(0) += 1;
+            }
         }
         subscribers
     }

@@ -19,7 +19,7 @@ impl Facts for MachineFacts<'_> {
 
     fn slot(&self, channel: ChannelId, seq: Seq) -> Option<SlotFacts> {
         let slot = self.0.channel(channel)?.slot(seq)?;
-        Some(SlotFacts { key: slot.key, size: slot.size })
+        Some(SlotFacts { key: slot.key(), size: slot.size })
     }
 
     fn next_retained(&self, channel: ChannelId, from: Seq) -> Option<(Seq, SlotFacts)> {

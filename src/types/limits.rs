@@ -5,6 +5,11 @@ pub const NAME_BYTES_MAX: usize = 128;
 /// What makes a channel's name the name of its dead-letter channel.
 pub const DEAD_LETTER_SUFFIX: &str = ".dead";
 
+/// Longest reason kept with a dead letter, in bytes; longer ones are cut.
+pub const DEAD_LETTER_REASON_BYTES_MAX: usize = 256;
+/// Delivery attempts that one command may count.
+pub const ATTEMPTS_PER_COMMAND_MAX: u64 = 65_536;
+
 /// Largest event (header and body) accepted by default, in bytes.
 pub const EVENT_BYTES_MAX: usize = 1 << 20;
 /// Largest event a configuration may allow, in bytes.
@@ -15,6 +20,8 @@ pub const EVENT_HEADER_BYTES_MAX: usize = 64 << 10;
 /// Largest frame body on a client or peer connection, in bytes: an event at the ceiling with its
 /// surroundings. A larger announced length closes the connection before anything is read.
 pub const FRAME_BYTES_MAX: usize = EVENT_BYTES_CEILING + (64 << 10);
+/// Largest frame body between members, in bytes: the largest log entry, or several small ones.
+pub const PEER_FRAME_BYTES_MAX: usize = FRAME_BYTES_MAX + (8 << 20);
 /// Most events in one publish or deliver frame. The sender splits.
 pub const FRAME_EVENTS_MAX: usize = 4096;
 /// Bytes of event data after which a sender closes a batched frame.
@@ -42,6 +49,10 @@ pub const ENTRIES_IN_FLIGHT_MAX: usize = 4;
 /// Bytes of commands that may wait for a log entry. Beyond it a command is refused with
 /// `overloaded`, retryable.
 pub const INTAKE_BYTES_MAX: usize = 64 << 20;
+/// Bytes a source may add to log entries in one turn before the next source has its turn.
+pub const INTAKE_QUANTUM_BYTES: usize = 16 << 10;
+/// What a waiting command is charged beyond its own bytes.
+pub const INTAKE_ITEM_BYTES: usize = 64;
 
 /// Client connections of one node. One more is answered `overloaded` and closed.
 pub const SESSIONS_MAX: usize = 4096;
@@ -89,6 +100,17 @@ pub const UNREADABLE_RETRY_MS: u64 = 5_000;
 pub const LANE_SWEEP_MS: u64 = 60_000;
 /// Lanes given up by one command. The rest waits for the next sweep.
 pub const LANE_SWEEP_MAX: usize = 1_000;
+/// Pull requests one consumer may have waiting. One more is refused with `overloaded`.
+pub const PULLS_PER_CONSUMER_MAX: usize = 64;
+/// Separate ranges of settlements that one proxy may have on the way to the log. Beyond it the
+/// proxy delivers nothing new until some are confirmed.
+pub const SETTLING_RANGES_MAX: usize = 4096;
+/// Deliveries handed out by one round of dispatch; the rest follows in the next round.
+pub const DISPATCH_EVENTS_MAX: usize = 16_384;
+/// Deliveries of one proxy or volatile consumer before the next has its turn.
+pub const DISPATCH_TURN_EVENTS: usize = 1024;
+/// Longest reason kept beside a dead letter, in bytes; longer ones are cut.
+pub const REASON_BYTES_MAX: usize = 512;
 /// Longest wait of a pull request, in milliseconds.
 pub const PULL_WAIT_MS_MAX: u64 = 60_000;
 
