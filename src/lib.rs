@@ -4,10 +4,13 @@
 //! downwards, and `tests/layers.rs` holds it.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+pub mod delivery;
+pub mod dispatch;
 pub mod env;
 pub mod intake;
 pub mod machine;
 pub mod schedule;
+pub mod session;
 pub mod transport;
 pub mod types;
 pub mod wire;

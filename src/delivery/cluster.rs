@@ -29,10 +29,7 @@ pub trait Cluster: Clone + Send + Sync + 'static {
 
     /// Waits until the tenure served is another than `seen`, and returns it. `None` also when the
     /// node stops.
-    fn tenure_after(
-        &self,
-        seen: Option<Tenure>,
-    ) -> impl Future<Output = Option<Tenure>> + Send;
+    fn tenure_after(&self, seen: Option<Tenure>) -> impl Future<Output = Option<Tenure>> + Send;
 
     /// Why this node does not serve, and who might.
     fn not_serving(&self) -> Rejection;

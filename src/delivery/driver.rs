@@ -146,9 +146,8 @@ impl Driver {
             }
         }
         let batch = settle.batch;
-        let confirm = |refused| {
-            SettleConfirmed { batch, proxy, settled: 0, already: Vec::new(), refused }
-        };
+        let confirm =
+            |refused| SettleConfirmed { batch, proxy, settled: 0, already: Vec::new(), refused };
         match self.conclude(facts, settle) {
             Ok((0, _)) if has_verdict(settle) => self.send(session, confirm(None)),
             Ok((0, _)) => {}
@@ -165,7 +164,8 @@ impl Driver {
     /// for somebody else) it may speak for all.
     fn holders(&self, session: SessionId, proxy: ProxyId) -> Vec<Option<ConsumerKey>> {
         let attached = |key: &ConsumerKey| {
-            self.consumers.get(key).map(|bound| bound.attachment) == Some(Attachment::Durable(proxy))
+            self.consumers.get(key).map(|bound| bound.attachment)
+                == Some(Attachment::Durable(proxy))
         };
         let own = self.of_session(session).map(|(_, key)| key).filter(|key| attached(key));
         let own: Vec<_> = own.map(Some).collect();
@@ -285,9 +285,8 @@ impl Driver {
         self.next_token += 1;
         let all = parts.iter().flat_map(|part| part.sequences.iter()).collect();
         self.confirmations.fly(token, proxy, all);
-        let part = |Settlement { outcome, sequences, reason }| {
-            SettlePart { outcome, sequences, reason }
-        };
+        let part =
+            |Settlement { outcome, sequences, reason }| SettlePart { outcome, sequences, reason };
         let parts = parts.into_iter().map(part).collect();
         let command = Command::Settle(Settle { proxy, revision, parts });
         self.outputs.push(Output::Propose { proxy, command, token: Some(token) });

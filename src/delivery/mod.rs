@@ -33,6 +33,8 @@ mod sweep;
 mod task;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use cluster::{Changes, Cluster, Done};

@@ -242,7 +242,8 @@ mod tests {
     fn only_unasked_closings_are_reported() {
         let outbox = Outbox::default();
         outbox.send(Closed { consumer: 1, reason: None });
-        outbox.send(Closed { consumer: 2, reason: Some(Rejection::new(Code::UnknownProxy, "gone")) });
+        outbox
+            .send(Closed { consumer: 2, reason: Some(Rejection::new(Code::UnknownProxy, "gone")) });
         assert_eq!(outbox.take_closed(), [2]);
         assert!(outbox.take_closed().is_empty());
     }

@@ -102,8 +102,9 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
             tenure = self.cluster.tenure_after(served) => Event::Tenure(tenure),
             notice = self.notices.recv() => notice.map_or(Event::Stop, Event::Notice),
             end = self.ends.recv() => end.map_or(Event::Stop, Event::End),
-            ask = self.asks.recv() => ask.map_or(Event::Stop, Event::Ask),
+            // Before requests: it is joined, so it cannot keep them from their turn.
             changed = self.changes.next() => changed.map_or(Event::Stop, Event::Changed),
+            ask = self.asks.recv() => ask.map_or(Event::Stop, Event::Ask),
             () = sleep(&self.env, wait) => Event::Time,
         }
     }

@@ -47,9 +47,8 @@ impl Session {
     }
 
     fn check_attach(&self, attach: &Attach, view: &impl View) -> Result<ChannelView, Rejection> {
-        let refuse = |code, message: String, hint: &str| {
-            Err(Rejection::new(code, message).hint(hint))
-        };
+        let refuse =
+            |code, message: String, hint: &str| Err(Rejection::new(code, message).hint(hint));
         if self.consumers.contains_key(&attach.consumer) {
             let message = format!("consumer {} is attached on this connection", attach.consumer);
             return refuse(Code::BadRequest, message, "choose another handle, or detach it first");
@@ -97,7 +96,8 @@ impl Session {
         let current = self.consumers.get(&attach.consumer).is_some_and(waits);
         match reply {
             Ok(Reply::ProxyReady { proxy, revision, .. }) if current => {
-                let is_dead_letters = view.channel(&attach.channel).is_some_and(|c| c.is_dead_letters);
+                let is_dead_letters =
+                    view.channel(&attach.channel).is_some_and(|c| c.is_dead_letters);
                 let channel = ChannelView { id: channel, is_dead_letters };
                 self.attached(&attach, channel, Attachment::Durable(proxy), revision, view);
             }
@@ -249,9 +249,8 @@ fn check_credit(events: u32, bytes: u64) -> Result<(), Rejection> {
 }
 
 fn check_settle(settle: &Settle) -> Result<(), Rejection> {
-    let bad = |message: String, hint: String| {
-        Err(Rejection::new(Code::BadRequest, message).hint(hint))
-    };
+    let bad =
+        |message: String, hint: String| Err(Rejection::new(Code::BadRequest, message).hint(hint));
     let named = (settle.nacks.iter().map(|n| &n.sequences))
         .chain(settle.terms.iter().map(|t| &t.sequences))
         .chain([&settle.acks, &settle.touches]);

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crate::types::{ChannelId, LaneId, Rejection, limits};
 use crate::machine::{PublishRun, Published};
+use crate::types::{ChannelId, LaneId, Rejection, limits};
 
 /// One open lane.
 #[derive(Debug)]
@@ -143,7 +143,10 @@ mod tests {
         lane.answer(c, accepted(2, 1, 2));
         lane.answer(a, accepted(1, 1, 1));
         let first = lane.take_answer().unwrap();
-        assert_eq!((first.runs, first.refused.map(|r| r.code)), (vec![run(1, 1, 1)], Some(Code::Overloaded)));
+        assert_eq!(
+            (first.runs, first.refused.map(|r| r.code)),
+            (vec![run(1, 1, 1)], Some(Code::Overloaded))
+        );
         assert_eq!(lane.take_answer(), Some(accepted(2, 1, 2)));
     }
 
@@ -168,7 +171,12 @@ mod tests {
         append(&mut runs, PublishRun { duplicate: true, ..run(5, 1, 10) });
         append(&mut runs, run(6, 1, 0));
         append(&mut runs, run(7, 1, 0));
-        let expected = [run(1, 3, 5), run(4, 1, 9), PublishRun { duplicate: true, ..run(5, 1, 10) }, run(6, 2, 0)];
+        let expected = [
+            run(1, 3, 5),
+            run(4, 1, 9),
+            PublishRun { duplicate: true, ..run(5, 1, 10) },
+            run(6, 2, 0),
+        ];
         assert_eq!(runs, expected);
     }
 }

@@ -60,8 +60,7 @@ impl Session {
         match check(&publish, lane, event_bytes_max) {
             Ok(publish) => {
                 let ticket = lane.admit(publish.count as usize);
-                let pending =
-                    Pending::Publish { lane: id, epoch: publish.epoch, ticket, bytes };
+                let pending = Pending::Publish { lane: id, epoch: publish.epoch, ticket, bytes };
                 self.propose(Command::Publish(publish), pending);
             }
             Err(Fault::Refused(rejection)) => {

@@ -1,7 +1,6 @@
 //! The shell around [`Session`]: one task per client.
 
-use std::collections::BTreeMap;
-use std::future::Future;
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio::sync::mpsc;
 use super::conversation::{Effect, Pending, Session, goodbye};
 use super::view::{ChannelView, ProxyView, View};
 use super::writer::Writer;
-use crate::delivery::{Cluster, Connection, Handle, Outbox};
+use crate::delivery::{Cluster, Handle, Outbox};
 use crate::env::{Runtime, Watch};
 use crate::machine::Reply;
 use crate::transport::{Frame, FrameError, FrameReader, FrameWriter};
@@ -68,7 +67,7 @@ where
         cluster: cluster.clone(),
         delivery: delivery.clone(),
         env: env.clone(),
-        unreadable: BTreeMap::new(),
+        unreadable: BTreeSet::new(),
     };
     let mut write = pin!(writer.run());
     let connection = delivery.connect(outbox.clone());
@@ -76,7 +75,15 @@ where
         Some(tenure) => {
             let session = Session::new(connection.id(), tenure, event_bytes_max);
             let (replies_in, replies) = mpsc::unbounded_channel();
-            let talk = Talk { session, reader, outbox: outbox.clone(), cluster, delivery, replies_in, replies };
+            let talk = Talk {
+                session,
+                reader,
+                outbox: outbox.clone(),
+                cluster,
+                delivery,
+                replies_in,
+                replies,
+            };
             tokio::select! { biased;
                 end = &mut write => end,
                 end = talk.run(tenure, shutdown) => end,

@@ -1,6 +1,6 @@
 //! The outgoing half: heads become frames with their payloads, in the order of the outbox.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::io::AsyncWrite;
@@ -24,8 +24,8 @@ pub(super) struct Writer<W, C, E> {
     pub cluster: C,
     pub delivery: Handle,
     pub env: E,
-    /// The last unreadable payload that was logged: each is logged once, not at every retry.
-    pub unreadable: BTreeMap<PayloadKey, ()>,
+    /// Unreadable payloads that were logged: each is logged once, not at every retry.
+    pub unreadable: BTreeSet<PayloadKey>,
 }
 
 impl<W: AsyncWrite + Unpin, C: Cluster, E: Runtime> Writer<W, C, E> {
@@ -121,10 +121,17 @@ impl<W: AsyncWrite + Unpin, C: Cluster, E: Runtime> Writer<W, C, E> {
         missing: Vec<(dispatch::Delivery, String)>,
     ) -> Result<(), End> {
         for (delivery, error) in &missing {
+            let retained = |machine: &Machine| {
+                machine.channel(heads.channel).is_some_and(|c| c.slot(delivery.seq).is_some())
+            };
+            if !self.cluster.read(retained) {
+                // Settled everywhere while it was on its way here, and gone with reason.
+                continue;
+            }
             if self.unreadable.len() >= limits::FRAME_EVENTS_MAX {
                 self.unreadable.clear();
             }
-            if self.unreadable.insert(delivery.key, ()).is_none() {
+            if self.unreadable.insert(delivery.key) {
                 let (channel, seq, key) = (heads.channel, delivery.seq, delivery.key);
                 tracing::error!(%channel, seq, %key, %error, "an event's payload cannot be read");
             }
@@ -179,16 +186,25 @@ fn assemble(
     (Deliver { consumer: heads.consumer, tenure: heads.tenure, events }, missing)
 }
 
-/// Where these dead letters come from. What has been deleted since goes by its number.
+/// Where these dead letters come from.
 fn letters(
     machine: &Machine,
     channel: ChannelId,
     frame: &[dispatch::Delivery],
 ) -> BTreeMap<Seq, DeadLetter> {
     let Some(channel) = machine.channel(channel) else { return BTreeMap::new() };
-    let letter = |seq: Seq| {
-        let letter = channel.dead_letter(seq)?;
-        Some((seq, letter))
+    let letter = |delivery: &dispatch::Delivery| {
+        let letter = channel.dead_letter(delivery.seq)?;
+        // A channel deleted since has left its name only here.
+        let origin = machine.channel(letter.channel).unwrap_or(channel);
+        let letter = DeadLetter {
+            channel: origin.name().clone(),
+            proxy: letter.proxy_name.clone(),
+            seq: letter.seq,
+            attempts: letter.attempts,
+            reason: letter.reason.clone(),
+        };
+        Some((delivery.seq, letter))
     };
-    frame.iter().filter_map(|d| letter(d.seq)).map(|(seq, l)| (seq, l.clone().into())).collect()
+    frame.iter().filter_map(letter).collect()
 }
