@@ -4,8 +4,8 @@
 //! downwards, and `tests/layers.rs` holds it.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
-pub mod delivery;
 pub mod client;
+pub mod delivery;
 pub mod dispatch;
 pub mod env;
 pub mod intake;

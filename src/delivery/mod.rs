@@ -28,6 +28,7 @@ mod driver;
 mod facts;
 mod handle;
 mod outbox;
+mod replicated;
 mod request;
 mod sweep;
 mod task;
