@@ -30,6 +30,8 @@ mod recovery;
 mod sled;
 mod store;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 mod writer;
 
