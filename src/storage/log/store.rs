@@ -243,7 +243,7 @@ impl LogStore {
         if range.is_empty() {
             return Ok(Vec::new());
         }
-        let (first, last) = {
+        let (first, last, disk_end) = {
             let inside = self.0.shared.lock();
             let (first, last) = (inside.tail.first(), inside.tail.last_index());
             if range.start < first || last.is_none_or(|last| range.start > last) {
@@ -259,11 +259,12 @@ impl LogStore {
             if !entries.list.is_empty() {
                 return Ok(entries.list);
             }
-            (first, last.unwrap_or(first))
+            // What the tail holds may not be on disk yet, and something older in its place.
+            let end = inside.tail.memory_start().or(last.map(|last| last.saturating_add(1)));
+            (first, last, end.unwrap_or(range.end))
         };
-        let end = range.end.min(last.saturating_add(1));
-        match self.read_disk(range.start..end, max_bytes) {
-            Ok(entries) if entries.is_empty() => Err(absent(&range, first, Some(last))),
+        match self.read_disk(range.start..range.end.min(disk_end), max_bytes) {
+            Ok(entries) if entries.is_empty() => Err(absent(&range, first, last)),
             other => other,
         }
     }
