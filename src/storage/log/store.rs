@@ -1,6 +1,7 @@
 //! The handle that everybody holds.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -104,6 +105,8 @@ pub struct LogStore(Arc<Handle>);
 struct Handle {
     shared: Arc<Shared>,
     runner: Runner,
+    /// Let go when everything is closed.
+    lock: Mutex<Option<File>>,
 }
 
 impl Shared {
@@ -157,7 +160,12 @@ impl LogStore {
                 )))
             }
         };
-        Ok(LogStore(Arc::new(Handle { shared, runner })))
+        Ok(LogStore(Arc::new(Handle { shared, runner, lock: Mutex::default() })))
+    }
+
+    /// Keeps the lock of the directory until the last handle is gone.
+    pub(in crate::storage) fn hold(&self, lock: Option<File>) {
+        *self.0.lock.lock().unwrap_or_else(PoisonError::into_inner) = lock;
     }
 
     /// Appends entries. They can be read when this returns; they are durable when `done` is told
