@@ -29,6 +29,8 @@ pub(super) type RaftSnapshot = openraft::Snapshot<RaftLeaderId, u64, Member, Sna
 
 /// A snapshot's content: held on this disk, or received and not yet installed.
 pub(super) enum SnapshotData {
+    /// That of a machine which has applied nothing.
+    Empty,
     Held(Arc<Pinned>),
     Received(Staging),
 }
@@ -69,6 +71,7 @@ impl SnapshotData {
     /// Makes the snapshot current if it is not yet, and decodes it. Blocks.
     pub fn load(self, store: &EventStore) -> io::Result<(Image, Machine)> {
         let info = match self {
+            SnapshotData::Empty => return Ok((Image::default(), Machine::new())),
             SnapshotData::Held(pinned) => pinned.snapshot.clone(),
             SnapshotData::Received(staging) => staging.install().map_err(io::Error::other)?,
         };
@@ -124,7 +127,9 @@ impl<E: RaftRuntime> RaftSnapshotBuilder<Types<E>> for Builder<E> {
 /// installed meanwhile, that one.
 fn build(machine: &Machine, image: &Image, facts: &Facts) -> io::Result<RaftSnapshot> {
     let store = &facts.payloads.store;
-    let last = image.last.ok_or_else(|| io::Error::other("nothing was applied yet"))?;
+    let Some(last) = image.last else {
+        return Ok(RaftSnapshot { meta: image.meta(), snapshot: SnapshotData::Empty });
+    };
     let mut writer = store.writer();
     let live: Vec<PayloadKey> = machine.live_keys().map(|live| live.key).collect();
     let homeless: Vec<PayloadKey> = live.iter().copied().filter(|key| !store.holds(*key)).collect();
