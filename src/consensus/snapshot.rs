@@ -11,7 +11,7 @@ use openraft::storage::RaftSnapshotBuilder;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
-use crate::storage::{EventStore, Pinned, SnapshotInfo, SnapshotWriter, Staging};
+use crate::storage::{EventStore, Pinned, SnapshotInfo, SnapshotWriter, Staging, StorageError};
 use crate::types::PayloadKey;
 
 use super::config::{
@@ -23,6 +23,8 @@ use super::member::Member;
 
 /// Keys whose payloads are read together while relocating.
 const RELOCATE_KEYS: usize = 1024;
+/// Bytes copied together while adopting a snapshot.
+const ADOPT_BYTES: usize = 1 << 20;
 
 /// A snapshot as openraft passes it around.
 pub(super) type RaftSnapshot = openraft::Snapshot<RaftLeaderId, u64, Member, SnapshotData>;
@@ -72,13 +74,30 @@ impl SnapshotData {
     pub fn load(self, store: &EventStore) -> io::Result<(Image, Machine)> {
         let info = match self {
             SnapshotData::Empty => return Ok((Image::default(), Machine::new())),
-            SnapshotData::Held(pinned) => pinned.snapshot.clone(),
+            SnapshotData::Held(pinned) => adopt(&pinned, store).map_err(io::Error::other)?,
             SnapshotData::Received(staging) => staging.install().map_err(io::Error::other)?,
         };
         let machine = store.read_machine(&info).map_err(io::Error::other)?;
         let machine = Machine::decode(&machine).map_err(io::Error::other)?;
         Ok((Image::decode(&info.meta)?, machine))
     }
+}
+
+/// Makes a pinned snapshot current in `store`, copying it if it is held by another one.
+fn adopt(pinned: &Pinned, store: &EventStore) -> Result<SnapshotInfo, StorageError> {
+    if store.current().is_some_and(|current| current == pinned.snapshot) {
+        return Ok(pinned.snapshot.clone());
+    }
+    let mut staging = store.stage(pinned.files.clone())?;
+    for file in staging.missing() {
+        let mut offset = 0;
+        while offset < file.len {
+            let piece = pinned.read_chunk(&file.name, offset, ADOPT_BYTES)?;
+            staging.write_chunk(&file.name, offset, &piece)?;
+            offset += piece.len() as u64;
+        }
+    }
+    staging.install()
 }
 
 /// The newest snapshot on this disk, pinned: its files stay while it is sent.

@@ -19,10 +19,12 @@ async fn nothing_acknowledged_is_lost_when_leaders_die() {
         }
         let dead = leader.me().0;
         let flying: Vec<_> = (0..4)
-            .map(|_| tokio::spawn({
-                let (leader, command) = (leader.clone(), supplier.publish(2, 100));
-                async move { leader.propose(2, command).await }
-            }))
+            .map(|_| {
+                tokio::spawn({
+                    let (leader, command) = (leader.clone(), supplier.publish(2, 100));
+                    async move { leader.propose(2, command).await }
+                })
+            })
             .collect();
         rig.kill(dead).await;
         for outcome in flying {

@@ -1,7 +1,6 @@
 //! A cluster in one process: members over any net, on any disk, with a way to kill them.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +14,7 @@ use crate::transport::{ByteStream, Listener, MemNet, Net, split};
 use crate::types::{ChannelId, ClusterId, Event, LaneId, Name, NodeId, limits};
 use crate::wire::{Greeting, Hello, PROTOCOL_VERSION, Service, Welcome};
 
-use super::super::{
-    Member, MembershipError, Options, ProposeError, Replica, Timing, serve_peer, start,
-};
+use super::super::{Member, Options, ProposeError, Replica, Timing, serve_peer, start};
 
 pub type Node = Replica<TokioRuntime>;
 
@@ -224,7 +221,12 @@ impl Supplier {
     }
 
     /// Publishes the next `count` events of `bytes` each.
-    pub async fn send(&mut self, node: &Node, count: u32, bytes: usize) -> Result<(), ProposeError> {
+    pub async fn send(
+        &mut self,
+        node: &Node,
+        count: u32,
+        bytes: usize,
+    ) -> Result<(), ProposeError> {
         match node.propose(1, self.publish(count, bytes)).await? {
             Reply::Published(Published { refused: None, .. }) => {
                 self.acked += u64::from(count);
@@ -262,13 +264,4 @@ pub async fn check_payloads(node: &Node, channel: ChannelId) -> u64 {
         assert_eq!(payload.event.body()[..8], payload.sequence.to_le_bytes());
     }
     count
-}
-
-/// Retries a membership change while the leader changes.
-pub async fn retry<F: Future<Output = Result<(), MembershipError>>>(mut change: impl FnMut() -> F) {
-    let started = std::time::Instant::now();
-    while let Err(error) = change().await {
-        assert!(started.elapsed() < DEADLINE, "{error}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
