@@ -19,4 +19,7 @@ pub mod wire;
 
 pub mod consensus;
 
+pub mod admin;
+pub mod relay;
+
 pub mod node;
