@@ -7,8 +7,8 @@ use tokio::io::{DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
 use crate::delivery::testing::{FakeCluster, TestTime, block};
-use crate::delivery::{self, Handle};
-use crate::env::{Publisher, Watch, watch};
+use crate::delivery::{self, Cluster, Handle};
+use crate::env::{Publisher, Runtime, Watch, watch};
 use crate::session::{End, Options, serve};
 use crate::transport::{Reader, Writer, split};
 use crate::types::{LaneId, Name, ProxyId, ProxySettings, SeqRanges, Start, limits};
@@ -49,8 +49,6 @@ impl Node {
 
     /// A client that holds up to `bytes` unread.
     pub fn client_with_pipe(&self, bytes: usize) -> Client {
-        let (near, far) = duplex(bytes);
-        let (reader, writer) = split(far, limits::FRAME_BYTES_MAX);
         let options = Options {
             cluster: self.cluster.clone(),
             delivery: self.delivery.clone(),
@@ -58,12 +56,10 @@ impl Node {
             event_bytes_max: limits::EVENT_BYTES_MAX,
             shutdown: self.stopping.clone(),
         };
-        let server = tokio::spawn(serve(reader, writer, options));
-        let (reader, writer) = split(near, limits::FRAME_BYTES_MAX);
-        Client { reader, writer, server }
+        Client::connect(options, bytes)
     }
 
-    /// Moves time in small steps until the client hears something.
+    /// Moves time, and hears what comes of it.
     pub async fn pass_time_until_heard(&self, client: &mut Client, millis: u64) -> ServerMessage {
         self.time.advance(millis);
         client.hear().await
@@ -71,6 +67,15 @@ impl Node {
 }
 
 impl Client {
+    /// A client of a session of its own, over a pipe of so many bytes.
+    pub fn connect<C: Cluster, E: Runtime>(options: Options<C, E>, bytes: usize) -> Client {
+        let (near, far) = duplex(bytes);
+        let (reader, writer) = split(far, limits::FRAME_BYTES_MAX);
+        let server = tokio::spawn(serve(reader, writer, options));
+        let (reader, writer) = split(near, limits::FRAME_BYTES_MAX);
+        Client { reader, writer, server }
+    }
+
     pub async fn say(&mut self, message: impl Into<ClientMessage>) {
         let frame = message.into().encode().into();
         self.writer.write([frame]).await.unwrap();
