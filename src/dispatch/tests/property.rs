@@ -188,7 +188,7 @@ impl World {
     }
 
     fn nack(&mut self, id: ProxyId, range: SeqRange, delay_ms: u64, n: u64) {
-        let from = if n % 3 == 0 { None } else { self.some_consumer(n) };
+        let from = if n.is_multiple_of(3) { None } else { self.some_consumer(n) };
         let ranges = SeqRanges::from_iter([range]);
         self.dispatcher.nack(id, from, &ranges, delay_ms, self.now);
         let until = if delay_ms > 0 { self.now.plus_millis(delay_ms) } else { Stamp(0) };
