@@ -46,6 +46,8 @@
 mod client;
 pub mod conversation;
 mod driver;
+#[cfg(test)]
+mod fake;
 pub mod handshake;
 mod options;
 mod outcome;

@@ -387,8 +387,8 @@ impl Lane {
 
     /// When [`Self::tick`] or [`Self::say`] may have something to do again.
     pub fn wake_at(&self) -> Option<Duration> {
-        let deadline = self.queue.front().map(|pending| pending.deadline);
-        deadline.into_iter().chain(self.flow.resume_at()).min()
+        let deadline = self.queue.front()?.deadline;
+        Some(self.flow.resume_at().map_or(deadline, |at| at.min(deadline)))
     }
 
     /// Whether the server owes an answer.

@@ -30,6 +30,8 @@ mod lane_flow;
 mod link;
 mod settling;
 mod talk;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
