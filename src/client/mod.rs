@@ -55,6 +55,8 @@ mod publisher;
 mod puller;
 mod shared;
 mod subscriber;
+#[cfg(test)]
+mod tests;
 mod token;
 
 pub use client::Client;
