@@ -14,6 +14,9 @@ use crate::wire::{
     PublishAck, Pull, PullDone, ServerMessage, Settle, SettleConfirmed, Skip, Welcome,
 };
 
+/// The body of an event that no server takes.
+pub const SPOILT: &str = "spoilt";
+
 /// What all servers of the cluster agree on.
 #[derive(Debug, Default)]
 pub struct FakeCluster {
@@ -93,6 +96,10 @@ impl FakeCluster {
         }
         if first_sequence > lane.last + 1 {
             return refuse(Rejection::out_of_sequence(first_sequence, lane.last + 1));
+        }
+        // As a session does, which looks at all events before any is proposed.
+        if block.events().any(|event| event.body() == SPOILT) {
+            return refuse(Rejection::new(Code::EventTooLarge, "spoilt"));
         }
         let refusal = self.refusals.pop_front();
         let mut runs: Vec<AckRun> = Vec::new();
