@@ -75,7 +75,7 @@ impl Subscriber {
         let attachment = &self.settler.attachment;
         let taken = attachment.wait(|consumer| {
             if consumer.has_received() {
-                return Some(Ok(consumer.take()));
+                return Some(Ok(consumer.take(usize::MAX)));
             }
             consumer.failed().map(|rejection| Err(rejection.clone()))
         });

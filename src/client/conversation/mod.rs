@@ -25,6 +25,7 @@
 //! Left out: sockets, encoding, waiting (the shell in [`crate::client`] has them), and filters.
 
 mod consumer;
+mod fetch;
 mod lane;
 mod lane_flow;
 mod link;
