@@ -42,10 +42,13 @@
 //! Left out: transactions over several events, and any way to reach behind the protocol: bridges
 //! and tools use this client like everybody.
 
+pub mod admin;
 #[allow(clippy::module_inception)]
 mod client;
 pub mod conversation;
 mod driver;
+#[cfg(test)]
+mod fake;
 pub mod handshake;
 mod options;
 mod outcome;
@@ -53,8 +56,11 @@ mod publisher;
 mod puller;
 mod shared;
 mod subscriber;
+#[cfg(test)]
+mod tests;
 mod token;
 
+pub use admin::{AdminClient, AdminError, AdminOptions};
 pub use client::Client;
 pub use conversation::{Settlements, Verdict};
 pub use options::{Backoff, LaneChoice, Options, PublishOptions, SubscribeOptions};

@@ -11,24 +11,29 @@ use openraft::storage::RaftSnapshotBuilder;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
-use crate::storage::{EventStore, Pin, Staging};
+use crate::storage::{EventStore, Pinned, SnapshotInfo, SnapshotWriter, Staging, StorageError};
 use crate::types::PayloadKey;
 
 use super::config::{
     RaftLeaderId, RaftLogId, RaftMembership, RaftRuntime, SnapshotMeta, StoredMembership, Types,
 };
+use super::entry::entry_id;
 use super::facts::Facts;
 use super::member::Member;
 
 /// Keys whose payloads are read together while relocating.
 const RELOCATE_KEYS: usize = 1024;
+/// Bytes copied together while adopting a snapshot.
+const ADOPT_BYTES: usize = 1 << 20;
 
 /// A snapshot as openraft passes it around.
 pub(super) type RaftSnapshot = openraft::Snapshot<RaftLeaderId, u64, Member, SnapshotData>;
 
 /// A snapshot's content: held on this disk, or received and not yet installed.
 pub(super) enum SnapshotData {
-    Held(Pin),
+    /// That of a machine which has applied nothing.
+    Empty,
+    Held(Arc<Pinned>),
     Received(Staging),
 }
 
@@ -67,35 +72,46 @@ impl Image {
 impl SnapshotData {
     /// Makes the snapshot current if it is not yet, and decodes it. Blocks.
     pub fn load(self, store: &EventStore) -> io::Result<(Image, Machine)> {
-        let pin = match self {
-            SnapshotData::Held(pin) => pin,
-            SnapshotData::Received(staging) => {
-                // Decoded before it is installed: a bad image must not replace a good snapshot.
-                decode_machine(&staging.machine().map_err(io::Error::other)?)?;
-                store.install(staging).map_err(io::Error::other)?
-            }
+        let info = match self {
+            SnapshotData::Empty => return Ok((Image::default(), Machine::new())),
+            SnapshotData::Held(pinned) => adopt(&pinned, store).map_err(io::Error::other)?,
+            SnapshotData::Received(staging) => staging.install().map_err(io::Error::other)?,
         };
-        let machine = decode_machine(&pin.machine().map_err(io::Error::other)?)?;
-        Ok((Image::decode(pin.meta())?, machine))
+        let machine = store.read_machine(&info).map_err(io::Error::other)?;
+        let machine = Machine::decode(&machine).map_err(io::Error::other)?;
+        Ok((Image::decode(&info.meta)?, machine))
     }
 }
 
-fn decode_machine(bytes: &[u8]) -> io::Result<Machine> {
-    Machine::decode(bytes).map_err(io::Error::other)
+/// Makes a pinned snapshot current in `store`, copying it if it is held by another one.
+fn adopt(pinned: &Pinned, store: &EventStore) -> Result<SnapshotInfo, StorageError> {
+    if store.current().is_some_and(|current| current == pinned.snapshot) {
+        return Ok(pinned.snapshot.clone());
+    }
+    let mut staging = store.stage(pinned.files.clone())?;
+    for file in staging.missing() {
+        let mut offset = 0;
+        while offset < file.len {
+            let piece = pinned.read_chunk(&file.name, offset, ADOPT_BYTES)?;
+            staging.write_chunk(&file.name, offset, &piece)?;
+            offset += piece.len() as u64;
+        }
+    }
+    staging.install()
 }
 
 /// The newest snapshot on this disk, pinned: its files stay while it is sent.
 pub(super) fn held_snapshot(store: &EventStore) -> io::Result<Option<RaftSnapshot>> {
-    let held = |pin: Pin| {
-        let meta = Image::decode(pin.meta())?.meta();
-        Ok(RaftSnapshot { meta, snapshot: SnapshotData::Held(pin) })
+    let held = |pinned: Pinned| {
+        let meta = Image::decode(&pinned.snapshot.meta)?.meta();
+        Ok(RaftSnapshot { meta, snapshot: SnapshotData::Held(Arc::new(pinned)) })
     };
     store.pin().map(held).transpose()
 }
 
 /// Log index of the older of the two retained snapshots; `None` until there are two.
 pub(super) fn oldest_retained(store: &EventStore) -> Option<u64> {
-    store.retained()
+    store.previous().map(|snapshot: SnapshotInfo| snapshot.last.index)
 }
 
 /// Builds a snapshot of the machine as it was when the builder was made.
@@ -130,30 +146,27 @@ impl<E: RaftRuntime> RaftSnapshotBuilder<Types<E>> for Builder<E> {
 /// installed meanwhile, that one.
 fn build(machine: &Machine, image: &Image, facts: &Facts) -> io::Result<RaftSnapshot> {
     let store = &facts.payloads.store;
-    let mut writer = store.begin(machine.applied()).map_err(io::Error::other)?;
-    let mut keys = Vec::with_capacity(RELOCATE_KEYS);
-    for live in machine.live_keys() {
-        if !writer.holds(live.key) {
-            keys.push(live.key);
-        }
-        if keys.len() == RELOCATE_KEYS {
-            relocate(&mut writer, facts, &keys)?;
-            keys.clear();
-        }
+    let Some(last) = image.last else {
+        return Ok(RaftSnapshot { meta: image.meta(), snapshot: SnapshotData::Empty });
+    };
+    let mut writer = store.writer();
+    let live: Vec<PayloadKey> = machine.live_keys().map(|live| live.key).collect();
+    let homeless: Vec<PayloadKey> = live.iter().copied().filter(|key| !store.holds(*key)).collect();
+    for keys in homeless.chunks(RELOCATE_KEYS) {
+        relocate(&mut writer, facts, keys)?;
     }
-    relocate(&mut writer, facts, &keys)?;
-    writer.finish(&image.encode()?, &machine.encode()).map_err(io::Error::other)?;
+    let alive = |key: PayloadKey| live.binary_search(&key).is_ok();
+    let meta = image.encode()?.into();
+    writer
+        .finish(meta, entry_id(&last), machine.encode().into(), &alive)
+        .map_err(io::Error::other)?;
     let held = held_snapshot(store)?;
     held.ok_or_else(|| io::Error::other("the snapshot just written is not there"))
 }
 
-fn relocate(
-    writer: &mut crate::storage::SnapshotWriter,
-    facts: &Facts,
-    keys: &[PayloadKey],
-) -> io::Result<()> {
+fn relocate(writer: &mut SnapshotWriter, facts: &Facts, keys: &[PayloadKey]) -> io::Result<()> {
     for (key, payload) in keys.iter().zip(facts.payloads.read(keys)) {
-        writer.add(*key, &payload.map_err(io::Error::other)?).map_err(io::Error::other)?;
+        writer.relocate(*key, &payload.map_err(io::Error::other)?).map_err(io::Error::other)?;
     }
     Ok(())
 }
