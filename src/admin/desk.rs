@@ -169,6 +169,7 @@ impl<N: Net> AdminService for Desk<N> {
 
     async fn join(self, c: Context, member: Member) -> Result<Joined, Rejection> {
         self.needs_cluster_token()?;
+        self.office.hear(&member);
         let here = self.office.join(member.clone());
         self.at_leader(c, here, |s, c| async move { s.join(c, member).await }).await
     }

@@ -25,6 +25,12 @@ impl<N: Net> Office<N> {
         }
     }
 
+    /// A member says where it is now. Every node that hears it can reach it from here on, even
+    /// if that cannot be recorded before it is reached.
+    pub fn hear(&self, member: &Member) {
+        self.replica().hear(&report::to_consensus(member.clone()));
+    }
+
     /// Takes a node in as a learner, under a new id if it has none. A member that comes back from
     /// elsewhere is recorded at its new addresses.
     pub async fn join(&self, member: Member) -> Result<Joined, Rejection> {

@@ -137,11 +137,10 @@ impl<N: Net> Office<N> {
         }
     }
 
-    /// How old the news of a leader may be. One that is known was heard of within the longest
-    /// election timeout.
+    /// How old the news of a leader may be at most.
     fn stale_ms(&self) -> u64 {
         if self.leadership().leader.is_some() {
-            return Timing::default().election_max_ms;
+            return Timing::default().patience().as_millis() as u64;
         }
         let led_at = *self.0.led_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.env().monotonic().saturating_sub(led_at).as_millis() as u64

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::impls::leader_id_adv::LeaderId;
@@ -139,6 +140,11 @@ const APPEND_ENTRIES_MAX: u64 = 1024;
 const SNAPSHOT_STEP_MS: u64 = 30_000;
 
 impl Timing {
+    /// After so long without a sign of life a leader, or the majority behind one, counts as gone.
+    pub fn patience(&self) -> Duration {
+        Duration::from_millis(2 * self.election_max_ms)
+    }
+
     /// openraft's configuration for this timing.
     pub(super) fn raft_config(self) -> Result<Arc<openraft::Config>, openraft::ConfigError> {
         let config = openraft::Config {

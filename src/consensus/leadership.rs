@@ -60,7 +60,8 @@ impl<E: RaftRuntime> Office<E> {
         let mut beginning: Option<Beginning> = None;
         let mut member = false;
         loop {
-            let view = self.view(&mut member);
+            let heard = self.hears_leader().await;
+            let view = self.view(&mut member, heard);
             if view.leading != held {
                 if held.is_some() {
                     self.proposer.close(view.leader.clone());
@@ -87,7 +88,7 @@ impl<E: RaftRuntime> Office<E> {
                 tenure = begun => {
                     beginning = None;
                     // The majority may have gone while the entry was applied.
-                    if self.view(&mut member).leading == held {
+                    if self.view(&mut member, heard).leading == held {
                         self.proposer.open(tenure);
                         self.publish(&view, Some(tenure));
                         self.finish_joint_change(&view);
@@ -106,7 +107,7 @@ impl<E: RaftRuntime> Office<E> {
 
     /// What openraft says now; `member` remembers whether this node was ever in a committed
     /// configuration, without which absence means "not yet", not "removed".
-    fn view(&self, member: &mut bool) -> View {
+    fn view(&self, member: &mut bool, heard: bool) -> View {
         let server = self.raft.server_metrics().borrow_watched().clone();
         let leads = server.state == ServerState::Leader
             && server.vote.committed
@@ -114,7 +115,10 @@ impl<E: RaftRuntime> Office<E> {
         let leading = (leads && self.has_majority()).then_some(server.vote);
         let nodes = server.membership_config.membership();
         self.addresses.learn(nodes.nodes().map(|(_, member)| member));
-        let known = server.current_leader.filter(|id| *id != self.me.0 || leading.is_some());
+        let known = server.current_leader.filter(|id| match *id == self.me.0 {
+            true => leading.is_some(),
+            false => heard,
+        });
         let committed = server.committed_membership_config.membership();
         let here = committed.get_node(&self.me.0).is_some();
         *member |= here;
@@ -127,14 +131,31 @@ impl<E: RaftRuntime> Office<E> {
         }
     }
 
+    /// Whether the leader that this node follows was heard of lately. openraft goes on naming it
+    /// until there is another; asked only of a follower, because a leader's core may be busy.
+    async fn hears_leader(&self) -> bool {
+        if self.raft.server_metrics().borrow_watched().state == ServerState::Leader {
+            return true;
+        }
+        let heard = self.raft.with_raft_state(|state| state.vote_last_modified());
+        tokio::select! { biased;
+            heard = heard => match heard {
+                Ok(at) => at.is_none_or(|at| at.elapsed() < self.timing.patience()),
+                Err(_) => false,
+            },
+            () = self.env.sleep(self.timing.patience()) => false,
+        }
+    }
+
     /// Whether a majority answered lately; a leader just elected is given the benefit of the doubt.
     fn has_majority(&self) -> bool {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let voters = metrics.membership_config.membership().voter_ids();
-        let patience = Duration::from_millis(2 * self.timing.election_max_ms);
         voters.take(2).count() == 1
-            || metrics.last_quorum_acked.is_none_or(|acked| acked.elapsed() < patience)
+            || metrics
+                .last_quorum_acked
+                .is_none_or(|acked| acked.elapsed() < self.timing.patience())
     }
 
     fn publish(&self, view: &View, tenure: Option<Tenure>) {

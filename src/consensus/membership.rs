@@ -74,6 +74,11 @@ impl<E: RaftRuntime> Replica<E> {
         }
     }
 
+    /// Dials a member where it says that it is, until the configuration changes.
+    pub fn hear(&self, member: &Member) {
+        self.addresses().hear(member);
+    }
+
     /// Records where a member is now. Idempotent. Its id, which the peer handshake checks, says
     /// that it is the same node.
     pub async fn relocate(&self, member: Member) -> Result<(), MembershipError> {

@@ -67,6 +67,7 @@ struct Inner<E: RaftRuntime> {
     member: Member,
     raft: Raft<E>,
     facts: Arc<Facts>,
+    addresses: Addresses,
     proposer: Proposer,
     clock: SoftClock<E>,
     leadership: Watch<Leadership>,
@@ -122,6 +123,7 @@ pub async fn start<N: Net, E: RaftRuntime>(
         member,
         raft: raft.clone(),
         facts: facts.clone(),
+        addresses: addresses.clone(),
         proposer: proposer.clone(),
         clock: clock.clone(),
         leadership,
@@ -306,6 +308,10 @@ impl<E: RaftRuntime> Replica<E> {
 
     pub(super) fn raft(&self) -> &Raft<E> {
         &self.0.raft
+    }
+
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.0.addresses
     }
 
     pub(super) fn facts(&self) -> &Facts {

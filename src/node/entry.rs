@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tracing::{info, warn};
 
 use super::config::Config;
@@ -126,9 +128,31 @@ async fn attempt<N: Net>(
     servers.retain(|addr| *addr != member.peer_addr);
     servers.dedup();
     let name = format!("node {}", member.id);
-    asker(servers.clone(), token, &name, JOIN_ROUND).join(on_wire(member)).await?;
+    // Each is told by itself: recording a new address may need a member that has to hear it first.
+    let told = servers.iter().map(|server| {
+        let asker = asker(vec![server.clone()], token, &name, JOIN_ROUND);
+        async move { asker.join(on_wire(member)).await }
+    });
+    first_taken(told.collect()).await?;
     asker(servers, token, &name, PROMOTE_ROUND).promote(member.id).await?;
     Ok(())
+}
+
+/// Waits until one member has taken note, or one says that this node is no member.
+async fn first_taken(
+    mut told: FuturesUnordered<impl Future<Output = Result<Joined, AdminError>>>,
+) -> Result<(), AdminError> {
+    let mut failed = AdminError::Unreachable { patience: JOIN_ROUND, last: "nobody to ask".into() };
+    while let Some(answer) = told.next().await {
+        match answer {
+            Ok(_) => return Ok(()),
+            Err(AdminError::Refused(rejection)) if rejection.code == Code::NotAllowed => {
+                return Err(AdminError::Refused(rejection));
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 fn asker(servers: Vec<String>, token: &Token, name: &str, patience: Duration) -> AdminClient {

@@ -190,8 +190,8 @@ async fn three_nodes_join_move_hand_over_and_leave() {
     let left = admin(&three.admin).leave().await.unwrap().value;
     assert_eq!(left.members.len(), 2);
     tokio::time::timeout(PATIENCE, third.ended).await.unwrap().unwrap().unwrap();
-    let again = start(config(&dirs[2])).ended;
-    let refused = tokio::time::timeout(PATIENCE, again).await.unwrap().unwrap();
+    let again = start(config(&dirs[2]));
+    let refused = tokio::time::timeout(PATIENCE, again.ended).await.unwrap().unwrap();
     assert!(matches!(refused, Err(NodeError::Removed(node)) if node == three.node), "{refused:?}");
     assert_eq!(publish(&moved.client, "d").await, 4);
 
