@@ -6,4 +6,6 @@
 
 pub mod env;
 pub mod machine;
+pub mod transport;
 pub mod types;
+pub mod wire;

@@ -70,3 +70,15 @@ pub const PROXY_IN_FLIGHT: u32 = 32_768;
 pub const NACK_DELAY_MS_MAX: u64 = 3_600_000;
 /// Longest wait of a pull request, in milliseconds.
 pub const PULL_WAIT_MS_MAX: u64 = 60_000;
+
+/// Largest frame body before the handshake is done, in bytes. A larger one closes the connection.
+pub const HANDSHAKE_BYTES_MAX: usize = 4 << 10;
+/// Longest token in a handshake, in bytes. A longer one is refused as malformed.
+pub const TOKEN_BYTES_MAX: usize = 256;
+/// Longest name a peer may give itself in a handshake (it only appears in logs), in bytes.
+pub const PEER_NAME_BYTES_MAX: usize = 128;
+/// Largest message without event data, in bytes; it bounds what decoding one can allocate. The
+/// sender of a settlement splits; a larger one is refused as malformed.
+pub const MESSAGE_HEAD_BYTES_MAX: usize = 256 << 10;
+/// Largest admin request or answer, in bytes. A larger one closes the admin connection.
+pub const ADMIN_BYTES_MAX: usize = 32 << 20;

@@ -1,0 +1,122 @@
+//! The service trait and its transport.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use tarpc::{ClientMessage, Response, Transport};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_serde::formats::Json;
+use tokio_util::codec::LengthDelimitedCodec;
+
+use super::values::{
+    Answer, Audit, ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined, Member, Members,
+    NodeAudit, NodeReport, Transferred,
+};
+use crate::types::{ChannelSettings, Name, NodeId, Rejection, limits};
+
+/// What can be asked of any node. Unless said otherwise a node that does not lead passes the
+/// question on, or refuses with `no_leader`, retryable.
+#[tarpc::service]
+pub trait AdminService {
+    /// The cluster: nodes, channels, ledgers. `stale`: from this node's own state, whoever leads.
+    async fn status(stale: bool) -> Result<Answer<ClusterStatus>, Rejection>;
+
+    /// This node alone, as the leader asks for it. Never passed on.
+    async fn node_status() -> Result<NodeReport, Rejection>;
+
+    /// Commits a checkpoint, then compares the state of all nodes at it.
+    async fn audit() -> Result<Answer<Audit>, Rejection>;
+
+    /// Commits a checkpoint and answers its log index.
+    async fn checkpoint() -> Result<u64, Rejection>;
+
+    /// This node's part of an audit at the checkpoint of this log index, once applied. Never
+    /// passed on.
+    async fn node_audit(index: u64) -> Result<NodeAudit, Rejection>;
+
+    /// The members and their parts.
+    async fn cluster() -> Result<Answer<Members>, Rejection>;
+
+    /// Identity and members, from this node's own state. Never passed on.
+    async fn cluster_info() -> Result<ClusterInfo, Rejection>;
+
+    /// Takes a node in, as a learner at first. The `id` in `member` counts only if the node was
+    /// promised it by an earlier join that it did not hear the end of; otherwise it is 0 and the
+    /// answer has a new one. Only on connections that proved the cluster token.
+    async fn join(member: Member) -> Result<Joined, Rejection>;
+
+    /// Makes a learner that has caught up a voter. Only on connections that proved the cluster
+    /// token.
+    async fn promote(node: NodeId) -> Result<Answer<Members>, Rejection>;
+
+    /// Takes a member out for good; its id is never used again.
+    async fn remove(node: NodeId) -> Result<Answer<Members>, Rejection>;
+
+    /// Asks this node to leave the cluster and stop. Never passed on.
+    async fn leave() -> Result<Answer<Members>, Rejection>;
+
+    /// Hands leadership to this voter, or to the one best suited.
+    async fn transfer(to: Option<NodeId>) -> Result<Answer<Transferred>, Rejection>;
+
+    /// All channels, by name.
+    async fn channels() -> Result<Answer<ChannelList>, Rejection>;
+
+    /// One channel with its ledger and proxies.
+    async fn channel(name: Name) -> Result<Answer<ChannelReport>, Rejection>;
+
+    /// Creates a channel.
+    async fn create_channel(
+        name: Name,
+        settings: ChannelSettings,
+    ) -> Result<Answer<ChannelReport>, Rejection>;
+
+    /// Removes a channel with all its events and proxies; answers what it was.
+    async fn remove_channel(name: Name) -> Result<Answer<ChannelReport>, Rejection>;
+
+    /// Removes a durable proxy; what it has not settled is no longer kept for it.
+    async fn remove_proxy(channel: Name, proxy: Name) -> Result<Answer<ChannelReport>, Rejection>;
+}
+
+/// The asking end, over a stream whose handshake is done.
+pub fn client_transport<S>(
+    stream: S,
+) -> impl Transport<
+    ClientMessage<AdminServiceRequest>,
+    Response<AdminServiceResponse>,
+    TransportError = io::Error,
+> + Send
++ 'static
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    json_transport(stream)
+}
+
+/// The answering end, over a stream whose handshake is done.
+pub fn server_transport<S>(
+    stream: S,
+) -> impl Transport<
+    Response<AdminServiceResponse>,
+    ClientMessage<AdminServiceRequest>,
+    TransportError = io::Error,
+> + Send
++ 'static
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    json_transport(stream)
+}
+
+fn json_transport<S, In, Out>(
+    stream: S,
+) -> tarpc::serde_transport::Transport<S, In, Out, Json<In, Out>>
+where
+    S: AsyncRead + AsyncWrite,
+    In: for<'de> Deserialize<'de>,
+    Out: Serialize,
+{
+    let frames = LengthDelimitedCodec::builder()
+        .max_frame_length(limits::ADMIN_BYTES_MAX)
+        .new_framed(stream);
+    tarpc::serde_transport::new(frames, Json::default())
+}

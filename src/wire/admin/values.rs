@@ -1,0 +1,215 @@
+//! The values of the admin service. Field names are a contract with scripts: add, never rename.
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{
+    ChannelId, ChannelSettings, ClusterId, Name, NodeId, ProxyId, ProxySettings, Seq, Tenure,
+};
+
+/// An answer, and how far to trust it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer<T> {
+    pub answered_by: NodeId,
+    /// What the answering node was when it answered.
+    pub role: Role,
+    /// The tenure the answering node knows of; 0: none yet.
+    pub tenure: Tenure,
+    /// The log index up to which the answering node had applied the log.
+    pub applied: u64,
+    /// True: at least as new as everything acknowledged before the question was asked.
+    pub linearizable: bool,
+    /// Milliseconds since the answering node last heard of a leader; 0 if linearizable.
+    pub stale_ms: u64,
+    #[serde(flatten)]
+    pub value: T,
+}
+
+/// The part a node plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Leader,
+    Follower,
+    Candidate,
+    /// Receives the log, has no vote yet.
+    Learner,
+    /// Not running: stopped, quarantined or unreachable; `state` says which.
+    Down,
+}
+
+impl Role {
+    /// The stable name used in JSON and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Leader => "leader",
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+            Role::Learner => "learner",
+            Role::Down => "down",
+        }
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Everything `status` shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    pub cluster_id: ClusterId,
+    pub leader: Option<NodeId>,
+    /// Raft term.
+    pub term: u64,
+    pub nodes: Vec<NodeReport>,
+    pub channels: Vec<ChannelReport>,
+}
+
+/// One node, as it describes itself (or as the leader describes one that does not answer).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    pub id: NodeId,
+    /// Its client address.
+    pub addr: String,
+    pub role: Role,
+    /// `healthy`, `unreachable`, `catching up`, `quarantined: why`, `stopping`, `disk full`.
+    pub state: String,
+    pub applied: u64,
+    pub committed: u64,
+    /// Last log index covered by its snapshot; 0: none.
+    pub snapshot_index: u64,
+    pub log_bytes: u64,
+    pub store_bytes: u64,
+    pub rss_bytes: u64,
+}
+
+/// A channel with its ledger.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChannelReport {
+    pub id: ChannelId,
+    pub name: Name,
+    /// Events ever accepted.
+    pub accepted: u64,
+    /// Events that can still be read.
+    pub retained: u64,
+    pub retained_bytes: u64,
+    /// Bytes of events that some durable proxy has not settled.
+    pub pending_bytes: u64,
+    /// Events accepted while no durable proxy existed.
+    pub no_interest: u64,
+    /// Sequence of the newest event; 0: none.
+    pub last_seq: Seq,
+    /// Earliest sequence retained.
+    pub first_retained: Seq,
+    pub settings: ChannelSettings,
+    pub proxies: Vec<ProxyReport>,
+}
+
+/// A durable proxy with its ledger: `offered` is the sum of all outcomes and `pending`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProxyReport {
+    pub id: ProxyId,
+    pub name: Name,
+    pub offered: u64,
+    pub acked: u64,
+    pub filtered: u64,
+    pub expired: u64,
+    pub discarded: u64,
+    pub dead_lettered: u64,
+    pub skipped: u64,
+    pub pending: u64,
+    /// Delivered and neither settled nor given back; soft state of the leader, 0 elsewhere.
+    pub in_flight: u64,
+    /// Clients attached now; soft state of the leader, 0 elsewhere.
+    pub clients: u64,
+    pub settings: ProxySettings,
+}
+
+/// One line of `channel ls`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChannelEntry {
+    pub id: ChannelId,
+    pub name: Name,
+    pub last_seq: Seq,
+    pub retained: u64,
+    pub proxies: u64,
+}
+
+/// Answer of `channel ls`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChannelList {
+    pub channels: Vec<ChannelEntry>,
+}
+
+/// Answer of `audit`: whether all nodes have the same state at one log index.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Audit {
+    pub index: u64,
+    /// Every member answered, all hashes are equal and all ledgers are in order.
+    pub equal: bool,
+    pub nodes: Vec<NodeAudit>,
+}
+
+/// One node's part of an audit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeAudit {
+    pub id: NodeId,
+    /// State hash, 16 hex digits; `None`: the node did not answer or has not applied the index.
+    pub hash: Option<String>,
+    /// Every proxy's and channel's ledger adds up.
+    pub ledger_ok: bool,
+}
+
+/// A node and where it is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub id: NodeId,
+    pub peer_addr: String,
+    pub client_addr: String,
+    pub admin_addr: String,
+}
+
+/// One line of `cluster`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemberEntry {
+    pub id: NodeId,
+    /// Its client address.
+    pub addr: String,
+    pub peer_addr: String,
+    pub admin_addr: String,
+    pub role: Role,
+    /// Last log index known to be on it; `None` where only the leader knows.
+    pub matched: Option<u64>,
+}
+
+/// Answer of `cluster`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Members {
+    pub members: Vec<MemberEntry>,
+}
+
+/// What a node that wants to join, or a client, must know of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterInfo {
+    pub cluster_id: ClusterId,
+    pub leader: Option<Member>,
+    pub members: Vec<Member>,
+}
+
+/// Answer to a join: the identity to start with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    pub cluster_id: ClusterId,
+    /// Never used before.
+    pub node_id: NodeId,
+    pub members: Vec<Member>,
+}
+
+/// Answer to a transfer of leadership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transferred {
+    pub leader: NodeId,
+    pub term: u64,
+}
