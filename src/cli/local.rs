@@ -187,7 +187,7 @@ async fn launch(binary: &Path, data_dir: &Path, addresses: &[String; 4], argumen
     for (flag, address) in ["--listen", "--peer", "--admin", "--http"].iter().zip(addresses) {
         command.args([flag, address.as_str()]);
     }
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true).process_group(0);
     let mut child = command.spawn().with_context(|| format!("start {}", binary.display()))?;
     let stdout = child.stdout.take().context("the node's stdout is not piped")?;
     let mut lines = BufReader::new(stdout).lines();
