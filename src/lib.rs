@@ -5,7 +5,11 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod env;
+pub mod intake;
 pub mod machine;
+pub mod schedule;
 pub mod transport;
 pub mod types;
 pub mod wire;
+
+pub mod node;

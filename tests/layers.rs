@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["machine", "dispatch", "intake", "wire", "transport", "storage"],
     &["consensus", "client"],
     &["session", "delivery"],
-    &["admin"],
+    &["relay", "admin"],
     &["node"],
     &["cli"],
 ];

@@ -5,6 +5,11 @@ pub const NAME_BYTES_MAX: usize = 128;
 /// What makes a channel's name the name of its dead-letter channel.
 pub const DEAD_LETTER_SUFFIX: &str = ".dead";
 
+/// Longest reason kept with a dead letter, in bytes; longer ones are cut.
+pub const DEAD_LETTER_REASON_BYTES_MAX: usize = 256;
+/// Delivery attempts that one command may count.
+pub const ATTEMPTS_PER_COMMAND_MAX: u64 = 65_536;
+
 /// Largest event (header and body) accepted by default, in bytes.
 pub const EVENT_BYTES_MAX: usize = 1 << 20;
 /// Largest event a configuration may allow, in bytes.
@@ -42,9 +47,15 @@ pub const ENTRIES_IN_FLIGHT_MAX: usize = 4;
 /// Bytes of commands that may wait for a log entry. Beyond it a command is refused with
 /// `overloaded`, retryable.
 pub const INTAKE_BYTES_MAX: usize = 64 << 20;
+/// Bytes a source may add to log entries in one turn before the next source has its turn.
+pub const INTAKE_QUANTUM_BYTES: usize = 16 << 10;
+/// What a waiting command is charged beyond its own bytes.
+pub const INTAKE_ITEM_BYTES: usize = 64;
 
 /// Client connections of one node. One more is answered `overloaded` and closed.
 pub const SESSIONS_MAX: usize = 4096;
+/// Connections to the health and metrics port. More wait to be accepted.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
 /// Consumers attached through one session.
 pub const CONSUMERS_PER_SESSION_MAX: usize = 1024;
 /// Frames waiting to be written to one client. A client that does not read gets no more
@@ -68,6 +79,17 @@ pub const ACK_WAIT_MS: u64 = 30_000;
 pub const PROXY_IN_FLIGHT: u32 = 32_768;
 /// Longest delay that a nack may ask for, in milliseconds.
 pub const NACK_DELAY_MS_MAX: u64 = 3_600_000;
+/// Pull requests one consumer may have waiting. One more is refused with `overloaded`.
+pub const PULLS_PER_CONSUMER_MAX: usize = 64;
+/// Separate ranges of settlements that one proxy may have on the way to the log. Beyond it the
+/// proxy delivers nothing new until some are confirmed.
+pub const SETTLING_RANGES_MAX: usize = 4096;
+/// Deliveries handed out by one round of dispatch; the rest follows in the next round.
+pub const DISPATCH_EVENTS_MAX: usize = 16_384;
+/// Deliveries of one proxy or volatile consumer before the next has its turn.
+pub const DISPATCH_TURN_EVENTS: usize = 1024;
+/// Longest reason kept beside a dead letter, in bytes; longer ones are cut.
+pub const REASON_BYTES_MAX: usize = 512;
 /// Longest wait of a pull request, in milliseconds.
 pub const PULL_WAIT_MS_MAX: u64 = 60_000;
 

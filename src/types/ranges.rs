@@ -58,6 +58,38 @@ impl SeqRanges {
         self.0.splice(start..end, [merged]);
     }
 
+    /// Takes every sequence of `range` out.
+    pub fn remove_range(&mut self, range: SeqRange) {
+        if range.is_empty() {
+            return;
+        }
+        let start = self.0.partition_point(|r| r.last < range.first);
+        let end = self.0.partition_point(|r| r.first <= range.last);
+        if start >= end {
+            return;
+        }
+        let (head, tail) = (self.0[start].first, self.0[end - 1].last);
+        let before = SeqRange { first: head, last: range.first.saturating_sub(1) };
+        let after = SeqRange { first: range.last.saturating_add(1), last: tail };
+        let keep_before = (head < range.first).then_some(before);
+        let keep_after = (tail > range.last).then_some(after);
+        self.0.splice(start..end, keep_before.into_iter().chain(keep_after));
+    }
+
+    /// What the set has in common with `range`, ascending.
+    pub fn overlap(&self, range: SeqRange) -> impl Iterator<Item = SeqRange> + '_ {
+        let start = self.0.partition_point(|r| r.last < range.first);
+        self.0[start..].iter().take_while(move |r| r.first <= range.last).map(move |r| SeqRange {
+            first: r.first.max(range.first),
+            last: r.last.min(range.last),
+        })
+    }
+
+    /// The lowest sequence.
+    pub fn first(&self) -> Option<Seq> {
+        self.0.first().map(|r| r.first)
+    }
+
     /// The ranges, ascending.
     pub fn iter(&self) -> impl Iterator<Item = SeqRange> + '_ {
         self.0.iter().copied()
@@ -120,6 +152,31 @@ mod tests {
             prop_assert!((0..220).all(|s| ranges.contains(s) == model.contains(&s)));
             let flat: Vec<_> = ranges.iter().collect();
             prop_assert!(flat.windows(2).all(|w| w[0].last + 1 < w[1].first));
+        }
+
+        #[test]
+        fn removes_and_overlaps_like_a_set(
+            items in prop::collection::vec((0u64..200, 0u64..8, any::<bool>()), 0..60),
+            window in (0u64..200, 0u64..50),
+        ) {
+            let mut ranges = SeqRanges::new();
+            let mut model = BTreeSet::new();
+            for (first, len, add) in items {
+                let range = SeqRange { first, last: first + len };
+                if add {
+                    ranges.insert_range(range);
+                    model.extend(first..=range.last);
+                } else {
+                    ranges.remove_range(range);
+                    model.retain(|s| !(first..=range.last).contains(s));
+                }
+            }
+            prop_assert!((0..220).all(|s| ranges.contains(s) == model.contains(&s)));
+            prop_assert_eq!(ranges.first(), model.first().copied());
+            let window = SeqRange { first: window.0, last: window.0 + window.1 };
+            let common: Vec<_> = ranges.overlap(window).flat_map(|r| r.first..=r.last).collect();
+            let expected: Vec<_> = model.range(window.first..=window.last).copied().collect();
+            prop_assert_eq!(common, expected);
         }
     }
 }

@@ -1,0 +1,114 @@
+//! Opening, skipping on and expiring lanes.
+
+use std::sync::Arc;
+
+use super::define::unknown_channel;
+use super::{Answer, Place};
+use crate::machine::{Lane, LaneTarget, Machine, Reply};
+use crate::types::{ChannelId, Code, LaneId, Name, Rejection, limits};
+
+impl Machine {
+    pub(super) fn open_lane(
+        &mut self,
+        place: Place,
+        channel: ChannelId,
+        target: &LaneTarget,
+    ) -> Answer {
+        let found = self.channel(channel).ok_or_else(|| unknown_channel(channel))?;
+        if found.is_dead_letters() {
+            return Err(Rejection::new(
+                Code::NotAllowed,
+                format!("channel '{}' takes dead letters, not publishes", found.name()),
+            ));
+        }
+        match target {
+            LaneTarget::Fresh => self.new_lane(place, channel, None),
+            LaneTarget::Named(name) => match found.lanes.get(name).copied() {
+                Some(lane) => self.reopen_lane(channel, lane),
+                None => self.new_lane(place, channel, Some(name)),
+            },
+            LaneTarget::Existing(lane) => self.reopen_lane(channel, *lane),
+        }
+    }
+
+    fn new_lane(&mut self, place: Place, channel: ChannelId, name: Option<&Name>) -> Answer {
+        if self.lanes.len() >= limits::LANES_MAX {
+            return Err(Rejection::new(
+                Code::TooManyLanes,
+                format!("the cluster has {} lanes, as many as it may", self.lanes.len()),
+            )
+            .hint("reuse named lanes; unused ones expire after a day"));
+        }
+        let id = LaneId { index: place.index, position: place.command };
+        if let (Some(name), Some(channel)) = (name, self.channels.get_mut(&channel)) {
+            Arc::make_mut(channel).lanes.insert(name.clone(), id);
+        }
+        let lane = Lane::new(id, channel, name.cloned(), self.stamp);
+        let reply = opened(&lane);
+        self.lanes.insert(id, Arc::new(lane));
+        Ok(reply)
+    }
+
+    fn reopen_lane(&mut self, channel: ChannelId, id: LaneId) -> Answer {
+        let lane = self.lanes.get_mut(&id).filter(|lane| lane.channel() == channel);
+        let lane = Arc::make_mut(lane.ok_or_else(|| unknown_lane(id))?);
+        lane.epoch = lane.epoch.checked_add(1).ok_or_else(|| {
+            Rejection::new(Code::NotAllowed, format!("lane {id} was opened too often"))
+                .hint("open another lane")
+        })?;
+        lane.last_used = self.stamp;
+        Ok(opened(lane))
+    }
+
+    pub(super) fn skip_sequences(&mut self, id: LaneId, epoch: u32, through: u64) -> Answer {
+        let lane = self.lanes.get_mut(&id).ok_or_else(|| unknown_lane(id))?;
+        if epoch != lane.epoch {
+            return Err(fenced(lane, epoch));
+        }
+        if through == u64::MAX {
+            return Err(Rejection::new(Code::BadRequest, "lane sequences end at 2^64 - 2"));
+        }
+        let lane = Arc::make_mut(lane);
+        lane.skip(through);
+        lane.last_used = self.stamp;
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn expire_lanes(&mut self, lanes: &[LaneId]) -> Answer {
+        for id in lanes {
+            let idle = self.lanes.get(id).is_some_and(|lane| lane.is_idle(self.stamp));
+            if idle && let Some(lane) = self.lanes.remove(id) {
+                self.forget_lane_name(&lane);
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    fn forget_lane_name(&mut self, lane: &Lane) {
+        if let (Some(name), Some(channel)) = (lane.name(), self.channels.get_mut(&lane.channel())) {
+            Arc::make_mut(channel).lanes.remove(name);
+        }
+    }
+}
+
+fn opened(lane: &Lane) -> Reply {
+    let last_sequence = lane.next_sequence() - 1;
+    Reply::LaneOpened { lane: lane.id(), epoch: lane.epoch(), last_sequence }
+}
+
+pub(super) fn unknown_lane(lane: LaneId) -> Rejection {
+    Rejection::new(Code::UnknownLane, format!("lane {lane} does not exist here or has expired"))
+        .hint("open a new lane; whether events not yet answered were accepted is unknown")
+}
+
+pub(super) fn fenced(lane: &Lane, epoch: u32) -> Rejection {
+    Rejection::new(
+        Code::LaneFenced,
+        format!(
+            "lane {} is at epoch {}, not {epoch}: it was opened again",
+            lane.id(),
+            lane.epoch()
+        ),
+    )
+    .hint("a lane has one user at a time; open it again to take over")
+}

@@ -1,0 +1,94 @@
+//! Accepting events: the rules of lanes (DESIGN §4) and the channel's cap.
+
+use std::sync::Arc;
+
+use super::Answer;
+use super::lanes::{fenced, unknown_lane};
+use crate::machine::block::Lengths;
+use crate::machine::{Channel, Lane, Machine, Publish, PublishRun, Published, Reply};
+use crate::types::{Code, PayloadKey, Rejection};
+
+impl Machine {
+    /// Answers `Published` once the lane is known and not fenced, even if nothing was accepted.
+    pub(super) fn publish(&mut self, key: PayloadKey, publish: &Publish) -> Answer {
+        let channel = self.channels.get_mut(&publish.channel);
+        let channel = channel.ok_or_else(|| super::define::unknown_channel(publish.channel))?;
+        let lane = self.lanes.get_mut(&publish.lane).filter(|l| l.channel() == publish.channel);
+        let lane = Arc::make_mut(lane.ok_or_else(|| unknown_lane(publish.lane))?);
+        if publish.epoch != lane.epoch {
+            return Err(fenced(lane, publish.epoch));
+        }
+        if publish.first_sequence == 0
+            || publish.first_sequence.checked_add(u64::from(publish.count)).is_none()
+        {
+            return Err(Rejection::new(
+                Code::BadRequest,
+                "lane sequences count from 1 to 2^64 - 2",
+            ));
+        }
+        lane.last_used = self.stamp;
+        let mut answer = Published::default();
+        let repeated = repeat(lane, publish, &mut answer);
+        if answer.refused.is_none() && repeated < publish.count {
+            let key = PayloadKey { position: key.position.saturating_add(repeated), ..key };
+            accept(lane, Arc::make_mut(channel), publish, repeated, key, &mut answer);
+            if answer.runs.last().is_some_and(|run| !run.duplicate) {
+                self.touched.insert(publish.channel);
+            }
+        }
+        Ok(Reply::Published(answer))
+    }
+}
+
+/// Answers the part of the publish that the lane is already past; returns how many events.
+fn repeat(lane: &Lane, publish: &Publish, answer: &mut Published) -> u32 {
+    let past = lane.next_sequence().saturating_sub(publish.first_sequence);
+    let repeated = past.min(u64::from(publish.count)) as u32;
+    if repeated > 0 {
+        lane.repeat(publish.first_sequence, repeated, answer);
+    }
+    repeated
+}
+
+/// Appends the events after the first `repeated` ones, as far as lane and channel allow.
+fn accept(
+    lane: &mut Lane,
+    channel: &mut Channel,
+    publish: &Publish,
+    repeated: u32,
+    key: PayloadKey,
+    answer: &mut Published,
+) {
+    let first = publish.first_sequence + u64::from(repeated);
+    if first != lane.next_sequence() {
+        answer.refused = Some(Rejection::out_of_sequence(first, lane.next_sequence()));
+        return;
+    }
+    let offered = publish.count - repeated;
+    let mut lengths = Lengths::of(&publish.events);
+    for _ in 0..repeated {
+        lengths.next();
+    }
+    let sizes = lengths.take(offered as usize).map(|(_, length)| length);
+    let first_seq = channel.next_seq();
+    let count = channel.append(key, sizes);
+    if count > 0 {
+        lane.accepted(count, first_seq);
+        let run =
+            PublishRun { first_sequence: first, count: count as u32, first_seq, duplicate: false };
+        answer.runs.push(run);
+    }
+    if count < u64::from(offered) {
+        answer.refused = Some(full(channel));
+    }
+}
+
+fn full(channel: &Channel) -> Rejection {
+    let (name, bytes) = (channel.name(), channel.pending().bytes);
+    let max = channel.settings().pending_bytes_max;
+    Rejection::new(
+        Code::ChannelFull,
+        format!("channel '{name}' is full: {bytes} of {max} pending bytes"),
+    )
+    .hint("resend when its consumers have caught up, or delete proxies that nobody uses")
+}

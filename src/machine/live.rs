@@ -1,0 +1,54 @@
+//! Which payloads somebody may still ask for.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::{Channel, Machine, Slot};
+use crate::types::PayloadKey;
+
+/// A payload that is still needed, and its event's size in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LiveKey {
+    pub key: PayloadKey,
+    pub size: u32,
+}
+
+impl Machine {
+    /// The payload keys of all retained events, ascending, each once. Lazy, except that the keys
+    /// of dead letters, which are in no order, are collected first.
+    pub fn live_keys(&self) -> impl Iterator<Item = LiveKey> {
+        let mut sources: Vec<_> = self.channels().map(keys).collect();
+        let mut heads: BinaryHeap<_> = sources
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(i, source)| source.next().map(|live| Reverse((live, i))))
+            .collect();
+        let mut last = None;
+        std::iter::from_fn(move || {
+            loop {
+                let Reverse((live, i)) = heads.pop()?;
+                if let Some(next) = sources.get_mut(i).and_then(Iterator::next) {
+                    heads.push(Reverse((next, i)));
+                }
+                if last.replace(live.key) != Some(live.key) {
+                    return Some(live);
+                }
+            }
+        })
+    }
+}
+
+/// The live keys of one channel, ascending.
+fn keys(channel: &Channel) -> Box<dyn Iterator<Item = LiveKey> + '_> {
+    let keys = channel.slots.iter_from(0).map(|(_, slot)| live(slot));
+    if !channel.is_dead_letters() {
+        return Box::new(keys);
+    }
+    let mut keys: Vec<LiveKey> = keys.collect();
+    keys.sort_unstable();
+    Box::new(keys.into_iter())
+}
+
+fn live(slot: &Slot) -> LiveKey {
+    LiveKey { key: slot.key(), size: slot.size }
+}

@@ -1,0 +1,127 @@
+//! A durable consumer proxy: its definition, and which events are settled for it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::fact::{self, Kind, Sum};
+use super::settled::Settled;
+use crate::types::{ChannelId, Counts, Name, ProxyId, ProxySettings, Seq, SeqRange};
+
+/// A durable proxy of a channel.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Proxy {
+    id: ProxyId,
+    channel: ChannelId,
+    name: Name,
+    settings: ProxySettings,
+    /// Raised whenever the definition changes; settlements name the one they were judged under.
+    revision: u64,
+    start_seq: Seq,
+    pub(super) settled: Settled,
+    /// Counted deliveries of unsettled events, so that a poison event stays bounded.
+    attempts: BTreeMap<Seq, u32>,
+    #[serde(skip)]
+    attempts_sum: Sum,
+}
+
+impl Proxy {
+    pub(super) fn new(
+        id: ProxyId,
+        channel: ChannelId,
+        name: Name,
+        settings: ProxySettings,
+        start_seq: Seq,
+    ) -> Proxy {
+        Proxy {
+            id,
+            channel,
+            name,
+            settings,
+            revision: 1,
+            start_seq,
+            settled: Settled::new(id, start_seq),
+            attempts: BTreeMap::new(),
+            attempts_sum: Sum::default(),
+        }
+    }
+
+    pub fn id(&self) -> ProxyId {
+        self.id
+    }
+
+    pub fn channel(&self) -> ChannelId {
+        self.channel
+    }
+
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    pub fn settings(&self) -> &ProxySettings {
+        &self.settings
+    }
+
+    /// Revision of the definition, from 1.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The first sequence offered to it.
+    pub fn start_seq(&self) -> Seq {
+        self.start_seq
+    }
+
+    /// Everything offered below this sequence is settled.
+    pub fn floor(&self) -> Seq {
+        self.settled.floor()
+    }
+
+    /// How many events ended, by outcome.
+    pub fn counts(&self) -> &Counts {
+        self.settled.counts()
+    }
+
+    /// Deliveries of `seq` counted as facts.
+    pub fn attempts(&self, seq: Seq) -> u32 {
+        self.attempts.get(&seq).copied().unwrap_or(0)
+    }
+
+    /// Counts one delivery of an unsettled event.
+    pub(super) fn count_attempt(&mut self, seq: Seq) {
+        let count = self.attempts.entry(seq).or_insert(0);
+        if *count > 0 {
+            self.attempts_sum.remove(attempts_fact(self.id, seq, *count));
+        }
+        *count = count.saturating_add(1);
+        self.attempts_sum.add(attempts_fact(self.id, seq, *count));
+    }
+
+    /// Forgets the attempts of events that were just settled.
+    pub(super) fn drop_attempts(&mut self, range: SeqRange) {
+        while let Some((&seq, &count)) = self.attempts.range(range.first..=range.last).next() {
+            self.attempts_sum.remove(attempts_fact(self.id, seq, count));
+            self.attempts.remove(&seq);
+        }
+    }
+
+    /// Hash of all facts, from the kept sums.
+    pub(super) fn hash(&self) -> u64 {
+        let definition =
+            (self.id, self.channel, &self.name, &self.settings, self.revision, self.start_seq);
+        fact::of_value(Kind::ProxyDefinition, &definition)
+            .wrapping_add(self.settled.hash())
+            .wrapping_add(self.attempts_sum.value())
+    }
+
+    /// Computes the kept sums anew, as after decoding.
+    pub(super) fn resum(&mut self) {
+        self.settled.resum();
+        let facts = self.attempts.iter().map(|(seq, n)| attempts_fact(self.id, *seq, *n));
+        self.attempts_sum = facts.collect();
+    }
+}
+
+fn attempts_fact(proxy: ProxyId, seq: Seq, count: u32) -> u64 {
+    fact::of_words(Kind::Attempts, [proxy.0, seq, u64::from(count)])
+}

@@ -1,0 +1,169 @@
+//! Which of a proxy's events have come to an end, and how.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::fact::{self, Kind, Sum};
+use super::sequences::SeqSet;
+use crate::types::{Counts, Outcome, ProxyId, Seq, SeqRange};
+
+/// The settled events of one proxy.
+///
+/// - Everything below `floor` is settled; above it, exactly the members of `above`. `floor` itself
+///   never is.
+/// - The winner of a settled event is known while it lies above the floor: `acked` unless a set in
+///   `others` has it. Below the floor only the counters remember.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Settled {
+    proxy: ProxyId,
+    floor: Seq,
+    counts: Counts,
+    above: SeqSet,
+    others: BTreeMap<Outcome, SeqSet>,
+    #[serde(skip)]
+    sum: Sum,
+}
+
+impl Settled {
+    pub fn new(proxy: ProxyId, floor: Seq) -> Settled {
+        Settled {
+            proxy,
+            floor,
+            counts: Counts::default(),
+            above: SeqSet::default(),
+            others: BTreeMap::new(),
+            sum: Sum::default(),
+        }
+    }
+
+    /// The first unsettled sequence, or the next one to come.
+    pub fn floor(&self) -> Seq {
+        self.floor
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// How many events above the floor are settled.
+    pub fn above_count(&self) -> u64 {
+        self.above.len()
+    }
+
+    pub fn is_settled(&self, seq: Seq) -> bool {
+        seq < self.floor || self.above.contains(seq)
+    }
+
+    /// The first unsettled range that ends at or after `from`, cut to `from..=last`.
+    pub fn unsettled_from(&self, from: Seq, last: Seq) -> Option<SeqRange> {
+        let mut first = from.max(self.floor);
+        let mut run = self.above.run_from(first);
+        if let Some(settled) = run
+            && settled.first == first
+        {
+            first = settled.last.checked_add(1)?;
+            run = self.above.run_from(first);
+        }
+        let last = run.map_or(last, |settled| last.min(settled.first - 1));
+        (first <= last).then_some(SeqRange { first, last })
+    }
+
+    /// The unsettled ranges in `first..=last`, ascending.
+    pub fn unsettled(&self, first: Seq, last: Seq) -> impl Iterator<Item = SeqRange> + '_ {
+        let mut from = Some(first);
+        std::iter::from_fn(move || {
+            let range = self.unsettled_from(from?, last)?;
+            from = range.last.checked_add(1);
+            Some(range)
+        })
+    }
+
+    /// How the settled range `first..=last` ended, piece by piece.
+    pub fn winners(&self, range: SeqRange) -> Vec<(SeqRange, Option<Outcome>)> {
+        let mut pieces = Vec::new();
+        let mut first = range.first;
+        if first < self.floor {
+            let last = range.last.min(self.floor - 1);
+            pieces.push((SeqRange { first, last }, None));
+            first = self.floor;
+        }
+        while first <= range.last {
+            let (outcome, last) = self.winner_run(first, range.last);
+            pieces.push((SeqRange { first, last }, Some(outcome)));
+            let Some(next) = last.checked_add(1) else { break };
+            first = next;
+        }
+        pieces
+    }
+
+    /// How `first`, above the floor, ended, and the last sequence up to `last` that ended so too.
+    fn winner_run(&self, first: Seq, last: Seq) -> (Outcome, Seq) {
+        let mut end = last;
+        for (outcome, set) in &self.others {
+            match set.run_from(first) {
+                Some(run) if run.first == first => return (*outcome, run.last.min(last)),
+                Some(run) => end = end.min(run.first - 1),
+                None => {}
+            }
+        }
+        (Outcome::Acked, end)
+    }
+
+    /// Settles a range that is wholly unsettled.
+    pub fn settle(&mut self, range: SeqRange, outcome: Outcome) {
+        self.counts.add(outcome, range.len());
+        if range.first == self.floor {
+            self.floor = range.last + 1;
+            self.absorb();
+            return;
+        }
+        self.above.insert(range);
+        if outcome != Outcome::Acked {
+            self.others.entry(outcome).or_default().insert(range);
+        }
+        for seq in range.first..=range.last {
+            self.sum.add(self.fact(seq, outcome));
+        }
+    }
+
+    /// Moves the floor over what is settled right above it.
+    fn absorb(&mut self) {
+        let Some(run) = self.above.run_from(self.floor).filter(|run| run.first == self.floor)
+        else {
+            return;
+        };
+        for (piece, outcome) in self.winners(run) {
+            for seq in piece.first..=piece.last {
+                self.sum.remove(self.fact(seq, outcome.unwrap_or(Outcome::Acked)));
+            }
+        }
+        self.above.remove(run);
+        self.others.retain(|_, set| {
+            set.remove(run);
+            !set.is_empty()
+        });
+        self.floor = run.last + 1;
+    }
+
+    fn fact(&self, seq: Seq, outcome: Outcome) -> u64 {
+        fact::of_words(Kind::Settled, [self.proxy.0, seq, outcome as u64])
+    }
+
+    /// Hash of the floor and the counters.
+    fn progress_fact(&self) -> u64 {
+        let [a, b, c, d, e, f] = Outcome::ALL.map(|outcome| self.counts.get(outcome));
+        fact::of_words(Kind::ProxyProgress, [self.proxy.0, self.floor, a, b, c, d, e, f])
+    }
+
+    /// Hash of all facts, from the kept sum.
+    pub fn hash(&self) -> u64 {
+        self.progress_fact().wrapping_add(self.sum.value())
+    }
+
+    /// Computes the kept sum anew, as after decoding.
+    pub fn resum(&mut self) {
+        let facts = self.above.iter().map(|seq| self.fact(seq, self.winner_run(seq, seq).0));
+        self.sum = facts.collect();
+    }
+}

@@ -1,0 +1,351 @@
+//! The retained events of one channel: not their bytes, only where those are and who waits.
+//!
+//! An event is *retained* while it is in the history (the newest events up to the channel's
+//! limits) or a durable proxy still waits for it. Once it is not, it never is again, so whoever
+//! keeps payloads may forget it (DESIGN §2.3). Slots lie in chunks; a chunk goes when none of its
+//! events is retained. Chunks are shared between clones and copied when written.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::fact::{self, Kind, Sum};
+use super::shared;
+use crate::types::{ChannelId, ChannelSettings, PayloadKey, Seq, SeqRange};
+
+/// Slots per chunk.
+const CHUNK_SLOTS: u64 = 1024;
+
+/// What the machine knows of one retained event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    index: u64,
+    position: u32,
+    /// Size of the event in bytes, header and body.
+    pub size: u32,
+    /// Durable proxies that have not settled it. Follows from the proxies' facts.
+    #[serde(skip)]
+    pub waiting: u32,
+}
+
+impl Slot {
+    /// Where the event's bytes are found.
+    pub fn key(&self) -> PayloadKey {
+        PayloadKey { index: self.index, position: self.position }
+    }
+}
+
+/// A number of events and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub events: u64,
+    pub bytes: u64,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, size: u32) {
+        self.events += 1;
+        self.bytes += u64::from(size);
+    }
+
+    fn remove(&mut self, size: u32) {
+        self.events = self.events.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(u64::from(size));
+    }
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Chunk {
+    slots: Vec<Slot>,
+    /// Slots somebody waits for.
+    #[serde(skip)]
+    waiting: u32,
+    #[serde(skip)]
+    sum: Sum,
+}
+
+/// The slots of a channel. Sequence `s` lies in chunk `(s - 1) / 1024`; every chunk but the last
+/// is full.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Slots {
+    channel: ChannelId,
+    next_seq: Seq,
+    history_start: Seq,
+    #[serde(with = "shared")]
+    chunks: BTreeMap<u64, Arc<Chunk>>,
+    // What follows is derived from the above and from the proxies: see `resum` and `wait`.
+    #[serde(skip)]
+    first_retained: Seq,
+    #[serde(skip)]
+    history_bytes: u64,
+    #[serde(skip)]
+    pending: Tally,
+    #[serde(skip)]
+    retained: Tally,
+    #[serde(skip)]
+    sum: Sum,
+}
+
+fn place(seq: Seq) -> (u64, usize) {
+    let zero_based = seq.saturating_sub(1);
+    (zero_based / CHUNK_SLOTS, (zero_based % CHUNK_SLOTS) as usize)
+}
+
+fn first_of(chunk: u64) -> Seq {
+    chunk.saturating_mul(CHUNK_SLOTS).saturating_add(1)
+}
+
+fn last_of(chunk: u64) -> Seq {
+    first_of(chunk).saturating_add(CHUNK_SLOTS - 1)
+}
+
+fn slot_fact(channel: ChannelId, seq: Seq, slot: &Slot) -> u64 {
+    let place = u64::from(slot.position) << 32 | u64::from(slot.size);
+    fact::of_words(Kind::Slot, [channel.0, seq, slot.index, place])
+}
+
+impl Slots {
+    pub fn new(channel: ChannelId) -> Slots {
+        Slots {
+            channel,
+            next_seq: 1,
+            history_start: 1,
+            chunks: BTreeMap::new(),
+            first_retained: 1,
+            history_bytes: 0,
+            pending: Tally::default(),
+            retained: Tally::default(),
+            sum: Sum::default(),
+        }
+    }
+
+    /// The sequence of the next event accepted.
+    pub fn next_seq(&self) -> Seq {
+        self.next_seq
+    }
+
+    /// The earliest retained sequence, or the next one.
+    pub fn first_retained(&self) -> Seq {
+        self.first_retained
+    }
+
+    /// The earliest sequence kept whether or not anybody waits for it.
+    pub fn history_start(&self) -> Seq {
+        self.history_start
+    }
+
+    /// Events somebody waits for.
+    pub fn pending(&self) -> Tally {
+        self.pending
+    }
+
+    /// Events retained.
+    pub fn retained(&self) -> Tally {
+        self.retained
+    }
+
+    /// Sum of the facts of all slots.
+    pub fn hash(&self) -> u64 {
+        self.sum.value()
+    }
+
+    /// The slot of a retained event.
+    pub fn get(&self, seq: Seq) -> Option<&Slot> {
+        let (chunk, offset) = place(seq);
+        let slot = self.chunks.get(&chunk)?.slots.get(offset)?;
+        (seq > 0 && (slot.waiting > 0 || seq >= self.history_start)).then_some(slot)
+    }
+
+    /// The retained events at or after `from`, ascending.
+    pub fn iter_from(&self, from: Seq) -> impl Iterator<Item = (Seq, &Slot)> {
+        let history_start = self.history_start;
+        self.chunks.range(place(from).0..).flat_map(move |(number, chunk)| {
+            (first_of(*number)..)
+                .zip(&chunk.slots)
+                .filter(move |(s, slot)| *s >= from && (slot.waiting > 0 || *s >= history_start))
+        })
+    }
+
+    /// Appends events with consecutive payload positions from `key` on, for each of which
+    /// `waiting` proxies wait, until `sizes` ends or one would lift the pending bytes beyond
+    /// `pending_bytes_max`. Returns how many were appended. The caller trims.
+    pub fn append(
+        &mut self,
+        mut key: PayloadKey,
+        waiting: u32,
+        pending_bytes_max: u64,
+        sizes: impl Iterator<Item = u32>,
+    ) -> u64 {
+        let start = self.next_seq;
+        let mut sizes = sizes.peekable();
+        let mut full = false;
+        while !full && sizes.peek().is_some() {
+            let chunk = Arc::make_mut(self.chunks.entry(place(self.next_seq).0).or_default());
+            while (chunk.slots.len() as u64) < CHUNK_SLOTS
+                && let Some(&size) = sizes.peek()
+            {
+                full = waiting > 0
+                    && self.pending.bytes.saturating_add(u64::from(size)) > pending_bytes_max;
+                if full {
+                    break;
+                }
+                let slot = Slot { index: key.index, position: key.position, size, waiting };
+                let fact = slot_fact(self.channel, self.next_seq, &slot);
+                chunk.sum.add(fact);
+                self.sum.add(fact);
+                chunk.slots.push(slot);
+                self.next_seq += 1;
+                self.history_bytes += u64::from(size);
+                self.retained.add(size);
+                if waiting > 0 {
+                    chunk.waiting += 1;
+                    self.pending.add(size);
+                }
+                key.position = key.position.saturating_add(1);
+                sizes.next();
+            }
+        }
+        self.next_seq - start
+    }
+
+    /// Moves the start of the history forward until it is within the channel's limits.
+    pub fn trim(&mut self, settings: &ChannelSettings) {
+        while self.next_seq - self.history_start > settings.history_events
+            || self.history_bytes > settings.history_bytes
+        {
+            let (number, offset) = place(self.history_start);
+            let Some(chunk) = self.chunks.get(&number) else { break };
+            for slot in chunk.slots.get(offset..).unwrap_or_default() {
+                let events = self.next_seq - self.history_start;
+                if events <= settings.history_events && self.history_bytes <= settings.history_bytes
+                {
+                    break;
+                }
+                self.history_start += 1;
+                self.history_bytes -= u64::from(slot.size);
+                if slot.waiting == 0 {
+                    self.retained.remove(slot.size);
+                }
+            }
+            self.drop_if_dead(number);
+        }
+        self.advance_first();
+    }
+
+    /// One proxy no longer waits for these events (it did for each of them).
+    pub fn release(&mut self, range: SeqRange) {
+        let mut first = range.first;
+        while first <= range.last {
+            let (number, offset) = place(first);
+            let last = range.last.min(last_of(number));
+            self.release_in(number, offset, (last - first) as usize + 1);
+            self.drop_if_dead(number);
+            first = last + 1;
+        }
+        self.advance_first();
+    }
+
+    fn release_in(&mut self, number: u64, offset: usize, count: usize) {
+        let Some(chunk) = self.chunks.get_mut(&number) else { return };
+        let chunk = Arc::make_mut(chunk);
+        let mut seq = first_of(number) + offset as u64;
+        for slot in chunk.slots.iter_mut().skip(offset).take(count) {
+            slot.waiting = slot.waiting.saturating_sub(1);
+            if slot.waiting == 0 {
+                chunk.waiting -= 1;
+                self.pending.remove(slot.size);
+                if seq < self.history_start {
+                    self.retained.remove(slot.size);
+                }
+            }
+            seq += 1;
+        }
+    }
+
+    /// One more proxy waits for these events; all of them are in present chunks.
+    pub fn wait(&mut self, range: SeqRange) {
+        let mut first = range.first;
+        while first <= range.last {
+            let (number, offset) = place(first);
+            let last = range.last.min(last_of(number));
+            if let Some(chunk) = self.chunks.get_mut(&number) {
+                let chunk = Arc::make_mut(chunk);
+                let count = (last - first) as usize + 1;
+                for (seq, slot) in (first..).zip(chunk.slots.iter_mut().skip(offset).take(count)) {
+                    if slot.waiting == 0 {
+                        chunk.waiting += 1;
+                        self.pending.add(slot.size);
+                        if seq < self.history_start {
+                            self.retained.add(slot.size);
+                        }
+                    }
+                    slot.waiting += 1;
+                }
+            }
+            first = last + 1;
+        }
+    }
+
+    /// The events at or after `from` that are no longer retained, although later ones are.
+    pub fn holes(&self, from: Seq) -> Vec<SeqRange> {
+        let mut holes = Vec::new();
+        let mut expected = from;
+        for (seq, _) in self.iter_from(from) {
+            if seq > expected {
+                holes.push(SeqRange { first: expected, last: seq - 1 });
+            }
+            expected = seq + 1;
+        }
+        holes
+    }
+
+    fn drop_if_dead(&mut self, number: u64) {
+        let Some(chunk) = self.chunks.get(&number) else { return };
+        if chunk.waiting == 0 && last_of(number) < self.history_start {
+            self.sum.remove(chunk.sum.value());
+            self.chunks.remove(&number);
+        }
+    }
+
+    /// Moves the cursor of the earliest retained event forward over those that are not.
+    fn advance_first(&mut self) {
+        while self.first_retained < self.history_start && self.get(self.first_retained).is_none() {
+            let (number, _) = place(self.first_retained);
+            self.first_retained = match self.chunks.get(&number) {
+                Some(chunk) if chunk.waiting > 0 => self.first_retained + 1,
+                Some(_) => self.history_start.min(first_of(number + 1)),
+                None => match self.chunks.range(number..).next() {
+                    Some((next, _)) => first_of(*next).min(self.history_start),
+                    None => self.history_start,
+                },
+            };
+        }
+    }
+
+    /// Computes what is kept beside the chunks anew, as after decoding; nobody waits until `wait`.
+    pub fn resum(&mut self) {
+        (self.sum, self.history_bytes) = (Sum::default(), 0);
+        (self.pending, self.retained) = (Tally::default(), Tally::default());
+        let (channel, history_start) = (self.channel, self.history_start);
+        for (number, chunk) in &mut self.chunks {
+            let chunk = Arc::make_mut(chunk);
+            (chunk.sum, chunk.waiting) = (Sum::default(), 0);
+            for (seq, slot) in (first_of(*number)..).zip(&mut chunk.slots) {
+                slot.waiting = 0;
+                chunk.sum.add(slot_fact(channel, seq, slot));
+                if seq >= history_start {
+                    self.retained.add(slot.size);
+                    self.history_bytes = self.history_bytes.saturating_add(u64::from(slot.size));
+                }
+            }
+            self.sum.add(chunk.sum.value());
+        }
+    }
+
+    /// Finds the earliest retained event once all waits are known, as after decoding.
+    pub fn refind_first(&mut self) {
+        let first = self.iter_from(0).next().map(|(seq, _)| seq);
+        self.first_retained = first.unwrap_or(self.next_seq);
+    }
+}
