@@ -57,6 +57,9 @@ impl Demand {
         if open.len() >= limits::PULLS_PER_CONSUMER_MAX {
             return Err(RequestError::TooMany);
         }
+        if open.iter().any(|other| other.pull.request == pull.request) {
+            return Err(RequestError::Duplicate);
+        }
         let pull = Pull { events_max: pull.events_max.clamp(1, limits::CREDIT_EVENTS_MAX), ..pull };
         open.push_back(OpenPull { pull, delivered: 0, bytes_left: bytes(pull.bytes_max).max(1) });
         Ok(())
@@ -90,7 +93,7 @@ impl Demand {
     /// The pull that got something and is not full, if any: it ends with its round.
     pub fn end_round(&mut self) -> Option<OpenPull> {
         let Demand::Pull(open) = self else { return None };
-        open.pop_front_if(|front| front.delivered > 0)
+        open.front().is_some_and(|front| front.delivered > 0).then(|| open.pop_front()).flatten()
     }
 
     /// Ends the pull of this number.
@@ -114,4 +117,6 @@ pub(super) enum RequestError {
     Pushed,
     /// It has too many requests waiting.
     TooMany,
+    /// It has a request of that number waiting.
+    Duplicate,
 }

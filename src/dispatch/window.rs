@@ -32,6 +32,13 @@ pub(super) enum State {
     Vacant,
 }
 
+impl State {
+    /// In flight at this consumer.
+    pub fn is_at(self, whose: ConsumerKey) -> bool {
+        matches!(self, State::InFlight { consumer, .. } if consumer == whose)
+    }
+}
+
 /// Slots in order of sequence. Because first deliveries come in that order too, nearly everything
 /// happens at the ends or in runs: a sorted ring costs a few nanoseconds where a tree costs tens.
 #[derive(Debug, Default)]
@@ -54,10 +61,7 @@ impl Window {
         self.slots.partition_point(|s| s.seq < seq)
     }
 
-    fn occupied_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
-        self.slots.iter_mut().filter(|s| s.state != State::Vacant)
-    }
-
+    /// The occupied slots, ascending.
     pub fn iter(&self) -> impl Iterator<Item = &Slot> {
         self.slots.iter().filter(|s| s.state != State::Vacant)
     }
@@ -77,22 +81,23 @@ impl Window {
             .filter(|s| s.state != State::Vacant)
     }
 
-    /// Every occupied slot, to be changed in place (not vacated).
-    pub fn for_each(&mut self, change: impl FnMut(&mut Slot)) {
-        self.occupied_mut().for_each(change);
-    }
-
-    /// Adds an event that has no occupied slot. Constant time above all others.
-    pub fn insert(&mut self, slot: Slot) {
-        self.occupied += 1;
+    /// Adds an event or replaces its slot. Constant time above all others.
+    pub fn put(&mut self, slot: Slot) {
         if self.slots.back().is_none_or(|last| last.seq < slot.seq) {
             self.slots.push_back(slot);
+            self.occupied += 1;
             return;
         }
         let at = self.position(slot.seq);
         match self.slots.get_mut(at) {
-            Some(vacant) if vacant.seq == slot.seq => *vacant = slot,
-            _ => self.slots.insert(at, slot),
+            Some(old) if old.seq == slot.seq => {
+                self.occupied += usize::from(old.state == State::Vacant);
+                *old = slot;
+            }
+            _ => {
+                self.slots.insert(at, slot);
+                self.occupied += 1;
+            }
         }
     }
 
@@ -111,9 +116,13 @@ impl Window {
 
     /// Drops vacant slots at the ends, and all of them when they prevail; constant time amortized.
     fn pack(&mut self) {
-        let vacant = |slot: &mut Slot| slot.state == State::Vacant;
-        while self.slots.pop_front_if(vacant).is_some() {}
-        while self.slots.pop_back_if(vacant).is_some() {}
+        let vacant = |slot: Option<&Slot>| slot.is_some_and(|s| s.state == State::Vacant);
+        while vacant(self.slots.front()) {
+            self.slots.pop_front();
+        }
+        while vacant(self.slots.back()) {
+            self.slots.pop_back();
+        }
         if self.slots.len() > 2 * self.occupied + SLACK {
             self.slots.retain(|slot| slot.state != State::Vacant);
         }
@@ -140,9 +149,8 @@ mod tests {
             for (first, len, add) in ops {
                 if add {
                     for seq in first..first + len {
-                        if model.insert(seq) {
-                            window.insert(slot(seq));
-                        }
+                        model.insert(seq);
+                        window.put(slot(seq));
                     }
                 } else {
                     let range = SeqRange { first, last: first + len };

@@ -20,6 +20,8 @@ pub const EVENT_HEADER_BYTES_MAX: usize = 64 << 10;
 /// Largest frame body on a client or peer connection, in bytes: an event at the ceiling with its
 /// surroundings. A larger announced length closes the connection before anything is read.
 pub const FRAME_BYTES_MAX: usize = EVENT_BYTES_CEILING + (64 << 10);
+/// Largest frame body between members, in bytes: the largest log entry, or several small ones.
+pub const PEER_FRAME_BYTES_MAX: usize = FRAME_BYTES_MAX + (8 << 20);
 /// Most events in one publish or deliver frame. The sender splits.
 pub const FRAME_EVENTS_MAX: usize = 4096;
 /// Bytes of event data after which a sender closes a batched frame.

@@ -1,0 +1,129 @@
+//! What openraft's side writes and everybody else reads: the machine, payloads, who is a member,
+//! and the results of checkpoints.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::Notify;
+
+use crate::env::Runtime;
+use crate::machine::{Machine, Reply};
+
+use super::changes::ChangeHub;
+use super::payloads::Payloads;
+use super::snapshot::Image;
+
+/// Results of checkpoints that are remembered.
+const AUDITS_MAX: usize = 16;
+
+/// Shared by the state machine, the snapshot builder and the replica's handles.
+pub(super) struct Facts {
+    machine: RwLock<Machine>,
+    pub payloads: Payloads,
+    pub changes: ChangeHub,
+    audits: Mutex<BTreeMap<u64, Audit>>,
+    /// Greatest node id that was ever a member.
+    last_node: AtomicU64,
+    growth: AtomicU64,
+    growth_max: u64,
+    /// Enough was applied since the last snapshot.
+    pub snapshot_due: Notify,
+    /// A snapshot was built or installed.
+    pub snapshot_done: Notify,
+}
+
+/// What this node found at a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Audit {
+    /// The machine's hash at the checkpoint.
+    pub hash: u64,
+    /// Whether the ledger of every proxy and channel adds up.
+    pub ledger_ok: bool,
+}
+
+impl Facts {
+    /// A fresh machine. `growth_max`: bytes of entries after which a snapshot is due.
+    pub fn new(payloads: Payloads, growth_max: u64) -> Facts {
+        Facts {
+            machine: RwLock::new(Machine::new()),
+            payloads,
+            changes: ChangeHub::default(),
+            audits: Mutex::default(),
+            last_node: AtomicU64::new(0),
+            growth: AtomicU64::new(0),
+            growth_max,
+            snapshot_due: Notify::new(),
+            snapshot_done: Notify::new(),
+        }
+    }
+
+    pub fn read(&self) -> RwLockReadGuard<'_, Machine> {
+        self.machine.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn write(&self) -> RwLockWriteGuard<'_, Machine> {
+        self.machine.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers the outcome of a checkpoint among `replies`. The ledger is walked in the
+    /// background, on a clone; apply does not wait.
+    pub fn audit(self: &Arc<Self>, replies: &[Reply], env: &impl Runtime) {
+        let found = replies.iter().find_map(|reply| match reply {
+            Reply::Checkpoint { index, hash } => Some((*index, *hash)),
+            _ => None,
+        });
+        let Some((index, hash)) = found else { return };
+        let (facts, env, machine) = (self.clone(), env.clone(), self.read().clone());
+        env.clone().spawn(async move {
+            let checked = env.blocking(move || machine.check_ledger()).await;
+            let ledger_ok = match checked {
+                Some(Ok(())) => true,
+                Some(Err(reason)) => {
+                    tracing::error!(index, reason, "the ledger does not add up");
+                    false
+                }
+                None => return,
+            };
+            let mut audits = facts.audits.lock().unwrap_or_else(PoisonError::into_inner);
+            audits.insert(index, Audit { hash, ledger_ok });
+            while audits.len() > AUDITS_MAX {
+                audits.pop_first();
+            }
+        });
+    }
+
+    /// What was found at the checkpoint at `index`, if it is among the last ones.
+    pub fn audit_at(&self, index: u64) -> Option<Audit> {
+        self.audits.lock().unwrap_or_else(PoisonError::into_inner).get(&index).copied()
+    }
+
+    /// Takes note of who was ever a member.
+    pub fn members_seen(&self, state: &Image) {
+        self.last_node.fetch_max(state.last_node, Ordering::Relaxed);
+    }
+
+    /// Greatest node id that was ever a member.
+    pub fn last_node(&self) -> u64 {
+        self.last_node.load(Ordering::Relaxed)
+    }
+
+    /// An entry of `bytes` was applied.
+    pub fn grow(&self, bytes: usize) {
+        let grown = self.growth.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if grown >= self.growth_max {
+            self.snapshot_due.notify_one();
+        }
+    }
+
+    /// A snapshot of the machine as it is now is about to be built.
+    pub fn snapshot_begins(&self) {
+        self.growth.store(0, Ordering::Relaxed);
+    }
+
+    /// A snapshot is on disk.
+    pub fn snapshot_stored(&self) {
+        self.growth.store(0, Ordering::Relaxed);
+        self.snapshot_done.notify_one();
+    }
+}

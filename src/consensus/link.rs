@@ -1,0 +1,294 @@
+//! One outbound connection to a peer: dialled when needed, requests matched to answers by id.
+//!
+//! A link never retries a request: openraft does that. It notices a dead connection in three ways
+//! (the stream ends, a write fails, or requests go unanswered for [`SILENCE_MAX`]), fails
+//! whatever waits on it, and dials again for the next request.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::env::Runtime;
+use crate::transport::{FrameError, FrameOut, Net, Reader, Writer, exchange};
+use crate::types::{ClusterId, NodeId, limits};
+use crate::wire::{Greeting, Hello, Service};
+
+use super::member::Member;
+use super::rpc::{self, Request, Response};
+
+/// Frame kinds of the peer protocol.
+pub(super) const REQUEST: u8 = 0x40;
+pub(super) const RESPONSE: u8 = 0x41;
+
+/// Longest time to connect and shake hands.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// A connection on which nothing was heard for this long while requests wait is given up.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+/// Requests waiting to be written to one peer.
+const QUEUE_MAX: usize = 64;
+
+/// Who a node says it is when it dials its peers.
+#[derive(Debug, Clone)]
+pub struct PeerIdentity {
+    pub node: NodeId,
+    pub cluster: ClusterId,
+    /// The cluster token; empty if the cluster has none.
+    pub token: String,
+    /// Which life of this process it is.
+    pub incarnation: u64,
+}
+
+/// Why a request has no answer.
+#[derive(Debug, Clone, Error)]
+pub(super) enum CallError {
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+/// The handle: cheap to clone; the connection closes with the last one.
+pub(super) struct Link<E> {
+    calls: mpsc::Sender<Call>,
+    shared: Arc<Shared>,
+    env: E,
+}
+
+struct Call {
+    id: u64,
+    frame: FrameOut,
+}
+
+type Answer = Result<(Response, Bytes), CallError>;
+
+#[derive(Default)]
+struct Shared {
+    inside: Mutex<Inside>,
+    /// Somebody found the connection silent for too long.
+    silent: Notify,
+}
+
+#[derive(Default)]
+struct Inside {
+    next_id: u64,
+    waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
+    /// When the first request after the last sign of life was made.
+    asked_at: Option<Duration>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, id: u64, answer: Answer) {
+        let waiting = self.lock().waiting.remove(&id);
+        if let Some(tell) = waiting {
+            let _ = tell.send(answer);
+        }
+    }
+
+    fn fail_all(&self, error: &CallError) {
+        let waiting = {
+            let mut inside = self.lock();
+            inside.asked_at = None;
+            std::mem::take(&mut inside.waiting)
+        };
+        for tell in waiting.into_values() {
+            let _ = tell.send(Err(error.clone()));
+        }
+    }
+}
+
+/// Forgets a request whose caller gave up.
+struct Forget<'a>(&'a Shared, u64);
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.0.lock().waiting.remove(&self.1);
+    }
+}
+
+impl<E: Runtime> Link<E> {
+    /// A link to `target`; nothing is dialled before the first request.
+    pub fn new<N: Net>(target: Member, identity: PeerIdentity, net: N, env: E) -> Link<E> {
+        let (calls, queue) = mpsc::channel(QUEUE_MAX);
+        let shared = Arc::new(Shared::default());
+        let task =
+            Task { target, identity, net, env: env.clone(), shared: shared.clone(), queue };
+        env.spawn(task.run());
+        Link { calls, shared, env }
+    }
+
+    /// Asks and waits for the answer, at most `ttl`. The bulk follows the head in the frame,
+    /// uncopied.
+    pub async fn call(&self, request: &Request, bulk: Vec<Bytes>, ttl: Duration) -> Answer {
+        let (tell, told) = oneshot::channel();
+        let id = {
+            let mut inside = self.shared.lock();
+            inside.next_id += 1;
+            let id = inside.next_id;
+            inside.waiting.insert(id, tell);
+            inside.asked_at.get_or_insert(self.env.monotonic());
+            id
+        };
+        let _forget = Forget(&self.shared, id);
+        let head = rpc::encode(id, request).map_err(|e| CallError::Unreachable(e.to_string()))?;
+        let parts = std::iter::once(head).chain(bulk).collect();
+        let asked = async {
+            let call = Call { id, frame: FrameOut::new(REQUEST, parts) };
+            let gone = || CallError::Unreachable("the link is closed".into());
+            self.calls.send(call).await.map_err(|_| gone())?;
+            told.await.unwrap_or_else(|_| Err(gone()))
+        };
+        tokio::select! { biased;
+            answer = asked => answer,
+            () = self.env.sleep(ttl) => {
+                self.suspect();
+                Err(CallError::Timeout(ttl))
+            }
+        }
+    }
+
+    fn suspect(&self) {
+        let asked_at = self.shared.lock().asked_at;
+        let silent = asked_at.is_some_and(|at| self.env.monotonic() >= at + SILENCE_MAX);
+        if silent {
+            self.shared.silent.notify_one();
+        }
+    }
+}
+
+impl<E: Clone> Clone for Link<E> {
+    fn clone(&self) -> Self {
+        Link { calls: self.calls.clone(), shared: self.shared.clone(), env: self.env.clone() }
+    }
+}
+
+struct Task<N, E> {
+    target: Member,
+    identity: PeerIdentity,
+    net: N,
+    env: E,
+    shared: Arc<Shared>,
+    queue: mpsc::Receiver<Call>,
+}
+
+impl<N: Net, E: Runtime> Task<N, E> {
+    async fn run(mut self) {
+        while let Some(first) = self.queue.recv().await {
+            let end = match self.connect().await {
+                Ok((reader, writer)) => self.converse(first, reader, writer).await,
+                Err(reason) => reason,
+            };
+            tracing::debug!(peer = %self.target.id, reason = end, "peer connection ended");
+            while self.queue.try_recv().is_ok() {}
+            self.shared.fail_all(&CallError::Unreachable(end));
+        }
+    }
+
+    /// Dials and shakes hands, or says why not.
+    async fn connect(&self) -> Result<(Reader<N::Stream>, Writer<N::Stream>), String> {
+        let Member { id, peer_addr, .. } = &self.target;
+        let late = self.env.sleep(CONNECT_MAX);
+        tokio::select! { biased;
+            done = self.handshake() => done,
+            () = late => Err(format!("node {id} at {peer_addr} does not answer")),
+        }
+    }
+
+    async fn handshake(&self) -> Result<(Reader<N::Stream>, Writer<N::Stream>), String> {
+        let stream = self.net.dial(&self.target.peer_addr).await.map_err(|e| e.to_string())?;
+        let hello = Hello {
+            cluster: Some(self.identity.cluster),
+            node: Some(self.identity.node),
+            incarnation: self.identity.incarnation,
+            token: self.identity.token.clone(),
+            ..Hello::new(Service::Peer, format!("node {}", self.identity.node))
+        };
+        let (frame, reader, writer) =
+            exchange(stream, hello.encode().into(), limits::PEER_FRAME_BYTES_MAX)
+                .await
+                .map_err(|e| e.to_string())?;
+        let greeting = Greeting::decode(frame.kind, frame.body).map_err(|e| e.to_string())?;
+        let welcome = greeting.into_result().map_err(|refused| refused.to_string())?;
+        if welcome.node != self.target.id || welcome.cluster != self.identity.cluster {
+            return Err(format!(
+                "{} is node {} of cluster {}, not node {} of cluster {}",
+                self.target.peer_addr,
+                welcome.node,
+                welcome.cluster,
+                self.target.id,
+                self.identity.cluster
+            ));
+        }
+        Ok((reader, writer))
+    }
+
+    /// Speaks until the connection ends; says why it did.
+    async fn converse(
+        &mut self,
+        first: Call,
+        mut reader: Reader<N::Stream>,
+        mut writer: Writer<N::Stream>,
+    ) -> String {
+        let shared = &self.shared;
+        let writing = write_calls(first, &mut self.queue, shared, &mut writer);
+        tokio::select! { biased;
+            end = read_answers(shared, &self.env, &mut reader) => end,
+            end = writing => end,
+            () = shared.silent.notified() => "nothing is heard from it any more".to_string(),
+        }
+    }
+}
+
+async fn write_calls<S: crate::transport::ByteStream>(
+    first: Call,
+    queue: &mut mpsc::Receiver<Call>,
+    shared: &Shared,
+    writer: &mut Writer<S>,
+) -> String {
+    let mut next = Some(first);
+    while let Some(Call { id, frame }) = next {
+        match writer.write([frame]).await {
+            Ok(()) => {}
+            // The caller's fault, not the connection's.
+            Err(error @ FrameError::Oversized { .. }) => {
+                shared.answer(id, Err(CallError::Unreachable(error.to_string())));
+            }
+            Err(error) => return error.to_string(),
+        }
+        next = queue.recv().await;
+    }
+    "nobody needs it any more".to_string()
+}
+
+async fn read_answers<S: crate::transport::ByteStream>(
+    shared: &Shared,
+    env: &impl Runtime,
+    reader: &mut Reader<S>,
+) -> String {
+    loop {
+        let frame = match reader.read().await {
+            Ok(Some(frame)) if frame.kind == RESPONSE => frame,
+            Ok(Some(frame)) => return format!("it sent a frame of kind {:#04x}", frame.kind),
+            Ok(None) => return "it closed the connection".to_string(),
+            Err(error) => return error.to_string(),
+        };
+        match rpc::decode::<Response>(frame.body) {
+            Ok((id, response, bulk)) => {
+                {
+                    let mut inside = shared.lock();
+                    let more = inside.waiting.keys().any(|other| *other != id);
+                    inside.asked_at = more.then(|| env.monotonic());
+                }
+                shared.answer(id, Ok((response, bulk)));
+            }
+            Err(error) => return error.to_string(),
+        }
+    }
+}

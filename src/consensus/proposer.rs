@@ -1,0 +1,318 @@
+//! From commands of many sources to log entries, and from their answers back.
+//!
+//! Commands wait in an [`Intake`], fair between sources and bounded in bytes. Whenever fewer than
+//! [`limits::ENTRIES_IN_FLIGHT_MAX`] entries are on their way and something waits, the next entry
+//! is formed: while entries are on the way the next one fills, so batches grow with the load and
+//! no timer is needed.
+//!
+//! Invariants:
+//! - Every command is answered exactly once, and nothing here ever waits for room: a full queue
+//!   refuses.
+//! - `NotLeader` and `ShuttingDown` are said only of commands that never entered the log; where
+//!   that is not certain it is `TenureLost`.
+//! - Commands enter the log only in a tenure that this node serves, and carry it: should another
+//!   leader come first, the machine refuses them.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc};
+
+use crate::env::Runtime;
+use crate::intake::Intake;
+use crate::machine::{Batch, Command, Reply};
+use crate::types::{Tenure, limits};
+
+use super::clock::SoftClock;
+use super::error::ProposeError;
+use super::member::Member;
+
+/// Told the outcome of a command. Must be quick: it runs on the proposer's task.
+pub type Done = Box<dyn FnOnce(Result<Reply, ProposeError>) + Send>;
+
+/// A leader whose lease has run out (also one just elected) refuses entries for a moment; they
+/// are offered again after this pause …
+const LEASE_PAUSE: Duration = Duration::from_millis(20);
+/// … and this often before the commands are refused.
+const LEASE_TRIES: u32 = 50;
+
+/// What became of an entry.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Applied(Vec<Reply>),
+    /// It never entered the log; somebody else leads.
+    Refused(Option<Member>),
+    /// It never entered the log; this leader has not heard from a majority for a while.
+    NoLease,
+    /// It may or may not take effect.
+    Unknown,
+    /// Storage failed; it may or may not take effect.
+    Failed(String),
+}
+
+/// Where entries go: openraft, or a fake in tests.
+pub(super) trait Writer: Send + Sync + 'static {
+    /// Hands an entry over. `answer` is called once, or dropped when nobody knows.
+    fn write(
+        &self,
+        entry: Bytes,
+        answer: impl FnOnce(Outcome) + Send + 'static,
+    ) -> impl Future<Output = ()> + Send;
+}
+
+/// The handle: cheap to clone.
+#[derive(Clone)]
+pub(super) struct Proposer {
+    shared: Arc<Shared>,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+struct Shared {
+    inside: Mutex<Inside>,
+    wake: Notify,
+}
+
+struct Inside {
+    gate: Gate,
+    intake: Intake<Asked>,
+}
+
+#[derive(Clone)]
+enum Gate {
+    Open(Tenure),
+    Closed { leader: Option<Member> },
+    Stopped,
+}
+
+struct Asked {
+    command: Command,
+    done: Done,
+}
+
+enum Event {
+    /// At most [`limits::ENTRIES_IN_FLIGHT_MAX`] of these are under way.
+    Answered(u64, Outcome),
+    /// The tenure ended: whatever is on its way is unknown.
+    Lost,
+    Stopped,
+}
+
+impl Proposer {
+    /// Starts the proposer, closed, and its task.
+    pub fn start<E: Runtime>(writer: impl Writer, clock: SoftClock<E>, env: E) -> Proposer {
+        let (events, inbox) = mpsc::unbounded_channel();
+        let inside = Inside {
+            gate: Gate::Closed { leader: None },
+            intake: Intake::default(),
+        };
+        let shared = Arc::new(Shared { inside: Mutex::new(inside), wake: Notify::new() });
+        let task = Task {
+            shared: shared.clone(),
+            events: events.clone(),
+            writer,
+            clock,
+            env: env.clone(),
+            next_ticket: 0,
+            flights: BTreeMap::new(),
+            held: BTreeMap::new(),
+        };
+        env.spawn(task.run(inbox));
+        Proposer { shared, events }
+    }
+
+    /// Queues a command; `done` is told how it ended, possibly before this returns.
+    pub fn submit(&self, source: u64, command: Command, done: Done) {
+        let cost = command_bytes(&command);
+        let mut inside = self.shared.lock();
+        let (error, done) = match &inside.gate {
+            Gate::Open(_) => match inside.intake.offer(source, cost, Asked { command, done }) {
+                Ok(()) => {
+                    drop(inside);
+                    return self.shared.wake.notify_one();
+                }
+                Err((full, asked)) => (ProposeError::Overloaded(full.to_string()), asked.done),
+            },
+            Gate::Closed { leader } => (ProposeError::NotLeader { leader: leader.clone() }, done),
+            Gate::Stopped => (ProposeError::ShuttingDown, done),
+        };
+        drop(inside);
+        done(Err(error));
+    }
+
+    /// Commands are taken from now on, for this tenure.
+    pub fn open(&self, tenure: Tenure) {
+        self.shared.lock().gate = Gate::Open(tenure);
+    }
+
+    /// The tenure is over. What has not entered the log is answered `NotLeader`, the rest
+    /// `TenureLost`, at once.
+    pub fn close(&self, leader: Option<Member>) {
+        let closed = Gate::Closed { leader: leader.clone() };
+        self.shut(closed, Event::Lost, ProposeError::NotLeader { leader });
+    }
+
+    /// Answers everybody and ends the task.
+    pub fn stop(&self) {
+        self.shut(Gate::Stopped, Event::Stopped, ProposeError::ShuttingDown);
+    }
+
+    fn shut(&self, gate: Gate, event: Event, error: ProposeError) {
+        let mut inside = self.shared.lock();
+        if matches!(inside.gate, Gate::Stopped) {
+            return;
+        }
+        let was_open = matches!(inside.gate, Gate::Open(_));
+        inside.gate = gate;
+        let waiting = inside.intake.take(usize::MAX, usize::MAX);
+        drop(inside);
+        if was_open || matches!(event, Event::Stopped) {
+            let _ = self.events.send(event);
+        }
+        waiting.into_iter().for_each(|asked| (asked.done)(Err(error.clone())));
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An entry on its way.
+struct Flight {
+    entry: Bytes,
+    dones: Vec<Done>,
+    tries: u32,
+}
+
+struct Task<E, W> {
+    shared: Arc<Shared>,
+    events: mpsc::UnboundedSender<Event>,
+    writer: W,
+    clock: SoftClock<E>,
+    env: E,
+    next_ticket: u64,
+    flights: BTreeMap<u64, Flight>,
+    /// Refused for want of a lease, to be offered again in order.
+    held: BTreeMap<u64, Flight>,
+}
+
+impl<E: Runtime, W: Writer> Task<E, W> {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Event>) {
+        loop {
+            while self.held.is_empty() && self.flights.len() < limits::ENTRIES_IN_FLIGHT_MAX {
+                let Some(flight) = self.form() else { break };
+                self.send(flight).await;
+            }
+            let event = tokio::select! { biased;
+                event = inbox.recv() => event,
+                () = self.lease_pause() => {
+                    for flight in std::mem::take(&mut self.held).into_values() {
+                        self.send(flight).await;
+                    }
+                    continue;
+                }
+                () = self.shared.wake.notified() => continue,
+            };
+            match event {
+                Some(Event::Answered(ticket, outcome)) => self.answered(ticket, outcome),
+                Some(Event::Lost) => self.lose(&ProposeError::TenureLost),
+                Some(Event::Stopped) | None => return self.lose(&ProposeError::TenureLost),
+            }
+        }
+    }
+
+    /// Completes when held entries should be offered again: after a pause, and when none is ahead
+    /// of them.
+    fn lease_pause(&self) -> impl Future<Output = ()> + use<E, W> {
+        let due = !self.held.is_empty() && self.flights.is_empty();
+        let env = self.env.clone();
+        async move {
+            match due {
+                true => env.sleep(LEASE_PAUSE).await,
+                false => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Makes an entry of what waits, if this node serves and anything does.
+    fn form(&self) -> Option<Flight> {
+        let mut inside = self.shared.lock();
+        let Gate::Open(tenure) = inside.gate else { return None };
+        if inside.intake.is_empty() {
+            return None;
+        }
+        let asked = inside.intake.take(limits::BATCH_BYTES_TARGET, limits::BATCH_COMMANDS_MAX);
+        drop(inside);
+        let stamp = self.clock.now();
+        let (commands, dones) = asked.into_iter().map(|a| (a.command, a.done)).unzip();
+        let entry = Batch { tenure, stamp, commands }.encode();
+        Some(Flight { entry, dones, tries: 0 })
+    }
+
+    async fn send(&mut self, flight: Flight) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let entry = flight.entry.clone();
+        self.flights.insert(ticket, flight);
+        let events = self.events.clone();
+        let answer = move |outcome| {
+            let _ = events.send(Event::Answered(ticket, outcome));
+        };
+        self.writer.write(entry, answer).await;
+    }
+
+    fn answered(&mut self, ticket: u64, outcome: Outcome) {
+        // Not there any more: the tenure ended meanwhile, and its commands were answered.
+        let Some(mut flight) = self.flights.remove(&ticket) else { return };
+        match outcome {
+            Outcome::Applied(replies) if replies.len() == flight.dones.len() => {
+                flight.dones.into_iter().zip(replies).for_each(|(done, reply)| done(Ok(reply)));
+            }
+            Outcome::NoLease if flight.tries < LEASE_TRIES => {
+                flight.tries += 1;
+                self.held.insert(ticket, flight);
+            }
+            Outcome::NoLease => flight.fail(&ProposeError::NotLeader { leader: None }),
+            Outcome::Refused(leader) => flight.fail(&ProposeError::NotLeader { leader }),
+            Outcome::Failed(reason) => flight.fail(&ProposeError::Storage(reason)),
+            Outcome::Unknown | Outcome::Applied(_) => flight.fail(&ProposeError::TenureLost),
+        }
+    }
+
+    fn lose(&mut self, error: &ProposeError) {
+        // What is held was refused: it is in no log.
+        for flight in std::mem::take(&mut self.held).into_values() {
+            flight.fail(&ProposeError::NotLeader { leader: None });
+        }
+        for flight in std::mem::take(&mut self.flights).into_values() {
+            flight.fail(error);
+        }
+    }
+}
+
+impl Flight {
+    fn fail(self, error: &ProposeError) {
+        self.dones.into_iter().for_each(|done| done(Err(error.clone())));
+    }
+}
+
+/// What a command counts for in the queue: its bytes in the entry, nearly.
+fn command_bytes(command: &Command) -> usize {
+    match command {
+        Command::Publish(publish) => publish.events.len(),
+        Command::Settle(settle) => {
+            let part = |p: &crate::machine::SettlePart| 16 * p.sequences.range_count() + p.reason.len();
+            settle.parts.iter().map(part).sum()
+        }
+        Command::CountAttempts { sequences, .. } => 16 * sequences.range_count(),
+        Command::ExpireLanes { lanes } => 12 * lanes.len(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

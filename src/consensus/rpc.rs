@@ -1,0 +1,259 @@
+//! What members say to each other, and its bytes.
+//!
+//! Body of a frame, little endian:
+//!
+//! ```text
+//! 0   u32  group (0: a cluster runs one group today)
+//! 4   u64  request id, repeated in the answer
+//! 12  u32  length H of the head
+//! 16  H    head: postcard of `Request` or `Response`
+//! ..       bulk: entry bodies one after another, or a piece of a file, as the head announces
+//! ```
+//!
+//! The head carries lengths, the bulk carries bytes: an entry's body goes from the log to the
+//! socket and from the socket to the log without being copied or parsed.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::storage::Entry;
+use crate::types::{EntryId, GroupId};
+
+use super::config::{RaftLogId, RaftVote, SnapshotMeta};
+
+const FIXED_BYTES: usize = 16;
+/// The only group of a cluster.
+pub(super) const GROUP: GroupId = GroupId(0);
+
+/// What is asked of a peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Request {
+    Append(AppendHead),
+    Vote {
+        /// Asks whether the vote *would* be granted; nothing is saved.
+        pre: bool,
+        vote: RaftVote,
+        last: Option<RaftLogId>,
+        leadership_transfer: bool,
+    },
+    Transfer {
+        from: RaftVote,
+        to: u64,
+        last: Option<RaftLogId>,
+    },
+    /// Announces a snapshot; answered by [`Response::Wanted`].
+    Offer {
+        vote: RaftVote,
+        meta: SnapshotMeta,
+        /// What storage needs to know of the snapshot and its files.
+        manifest: Vec<u8>,
+    },
+    /// A piece of a wanted file; the bulk is the piece. Answered by [`Response::Stored`].
+    Piece {
+        file: String,
+        offset: u64,
+        crc: u32,
+    },
+    /// Everything wanted was sent. Answered by [`Response::Installed`].
+    Install,
+}
+
+/// The head of an append: everything but the bodies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct AppendHead {
+    pub vote: RaftVote,
+    pub prev: Option<RaftLogId>,
+    pub commit: Option<RaftLogId>,
+    pub entries: Vec<EntryHead>,
+}
+
+/// An entry without its body, which is in the bulk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EntryHead {
+    pub id: EntryId,
+    pub kind: u8,
+    pub len: u32,
+}
+
+/// A peer's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Response {
+    Appended(Appended),
+    Voted {
+        vote: RaftVote,
+        last: Option<RaftLogId>,
+        granted: bool,
+    },
+    /// The transfer was accepted, or why not.
+    Transferred(Result<(), String>),
+    /// Files of the offered snapshot that the peer does not hold yet.
+    Wanted {
+        files: Vec<String>,
+    },
+    Stored,
+    /// The snapshot is installed, or the sender's vote is outdated.
+    Installed {
+        vote: RaftVote,
+    },
+    /// The peer could not do it.
+    Failed(String),
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Appended {
+    Success,
+    /// Everything up to here.
+    Partial(Option<RaftLogId>),
+    Conflict,
+    HigherVote(RaftVote),
+}
+
+/// Why a frame body is not a message.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum RpcError {
+    #[error("peer message is cut short")]
+    Short,
+    #[error("peer message is for group {0}, which this node does not run")]
+    Group(u32),
+    #[error("peer message does not parse: {0}")]
+    Head(String),
+    #[error("peer message announces {announced} bytes of entries but carries {carried}")]
+    Bulk { announced: u64, carried: usize },
+}
+
+/// Encodes the part before the bulk; the caller appends the bulk's pieces to the frame.
+pub(super) fn encode<T: Serialize>(id: u64, head: &T) -> Result<Bytes, RpcError> {
+    let head = postcard::to_stdvec(head).map_err(|e| RpcError::Head(e.to_string()))?;
+    let mut bytes = BytesMut::with_capacity(FIXED_BYTES + head.len());
+    bytes.put_u32_le(GROUP.0);
+    bytes.put_u64_le(id);
+    bytes.put_u32_le(head.len() as u32);
+    bytes.put_slice(&head);
+    Ok(bytes.freeze())
+}
+
+/// Takes a frame body apart: request id, head and bulk.
+pub(super) fn decode<T: DeserializeOwned>(mut body: Bytes) -> Result<(u64, T, Bytes), RpcError> {
+    if body.len() < FIXED_BYTES {
+        return Err(RpcError::Short);
+    }
+    let group = body.get_u32_le();
+    if group != GROUP.0 {
+        return Err(RpcError::Group(group));
+    }
+    let id = body.get_u64_le();
+    let len = body.get_u32_le() as usize;
+    if len > body.len() {
+        return Err(RpcError::Short);
+    }
+    let head = body.split_to(len);
+    let head = postcard::from_bytes(&head).map_err(|e| RpcError::Head(e.to_string()))?;
+    Ok((id, head, body))
+}
+
+/// Gives each entry of an append its body out of the bulk.
+pub(super) fn entries(heads: &[EntryHead], mut bulk: Bytes) -> Result<Vec<Entry>, RpcError> {
+    let announced: u64 = heads.iter().map(|head| u64::from(head.len)).sum();
+    if announced != bulk.len() as u64 {
+        return Err(RpcError::Bulk { announced, carried: bulk.len() });
+    }
+    let body = |head: &EntryHead| Entry {
+        id: head.id,
+        kind: head.kind,
+        body: bulk.split_to(head.len as usize),
+    };
+    Ok(heads.iter().map(body).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::types::NodeId;
+
+    use super::super::entry::{log_id, vote};
+    use super::*;
+
+    fn append() -> (Request, Bytes) {
+        let id = |index| EntryId { term: 3, node: NodeId(1), index };
+        let head = AppendHead {
+            vote: vote(3, NodeId(1), true),
+            prev: Some(log_id(id(6))),
+            commit: None,
+            entries: vec![
+                EntryHead { id: id(7), kind: 1, len: 2 },
+                EntryHead { id: id(8), kind: 0, len: 0 },
+                EntryHead { id: id(9), kind: 1, len: 3 },
+            ],
+        };
+        (Request::Append(head), Bytes::from_static(b"abcde"))
+    }
+
+    fn frame() -> Vec<u8> {
+        let (request, bulk) = append();
+        let mut bytes = encode(0x0102, &request).unwrap().to_vec();
+        bytes.extend_from_slice(&bulk);
+        bytes
+    }
+
+    #[test]
+    fn golden_append() {
+        let expected: &[u8] = &[
+            0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 26, 0, 0, 0, // group, id, head length
+            0, 3, 1, 1, // Append, vote T3-N1 committed
+            1, 3, 1, 6, 0, // prev, no commit
+            3, 3, 1, 7, 1, 2, 3, 1, 8, 0, 0, 3, 1, 9, 1, 3, // three entries
+            b'a', b'b', b'c', b'd', b'e',
+        ];
+        let mut expected = expected.to_vec();
+        expected[12] = (expected.len() - FIXED_BYTES - 5) as u8;
+        assert_eq!(frame(), expected);
+    }
+
+    #[test]
+    fn round_trip_without_copying_bodies() {
+        let (request, bulk) = append();
+        let (id, head, rest) = decode::<Request>(frame().into()).unwrap();
+        assert_eq!((id, &head), (0x0102, &request));
+        let Request::Append(head) = head else { panic!("not an append") };
+        let bodies: Vec<_> = entries(&head.entries, rest).unwrap();
+        let bodies: Vec<&[u8]> = bodies.iter().map(|e| &e.body[..]).collect();
+        assert_eq!(bodies, [&bulk[..2], &bulk[2..2], &bulk[2..]]);
+    }
+
+    #[test]
+    fn a_bulk_of_another_length_is_refused() {
+        let (Request::Append(head), bulk) = append() else { panic!("not an append") };
+        let error = entries(&head.entries, bulk.slice(1..)).unwrap_err();
+        assert_eq!(error, RpcError::Bulk { announced: 5, carried: 4 });
+    }
+
+    #[test]
+    fn other_groups_are_refused() {
+        let mut bytes = frame();
+        bytes[0] = 7;
+        assert_eq!(decode::<Request>(bytes.into()).unwrap_err(), RpcError::Group(7));
+    }
+
+    proptest! {
+        #[test]
+        fn mutated_bytes_never_panic(at in 0usize..64, value: u8, cut in 0usize..64) {
+            let mut bytes = frame();
+            let len = bytes.len();
+            bytes[at % len] = value;
+            bytes.truncate(len - cut % len);
+            if let Ok((_, Request::Append(head), bulk)) = decode::<Request>(bytes.into()) {
+                let _ = entries(&head.entries, bulk);
+            }
+        }
+
+        #[test]
+        fn noise_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode::<Request>(bytes.clone().into());
+            let _ = decode::<Response>(bytes.into());
+        }
+    }
+}

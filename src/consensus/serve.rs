@@ -1,0 +1,148 @@
+//! The inbound half of the peer protocol.
+//!
+//! Requests of one connection are answered one after the other, in order: a peer keeps large and
+//! small ones apart by using several connections.
+
+use bytes::Bytes;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
+use openraft::raft::{TransferLeaderRequest, VoteRequest};
+use thiserror::Error;
+
+use crate::transport::{ByteStream, FrameError, FrameOut, Reader, Writer};
+use crate::types::limits;
+
+use super::config::{RaftEntry, RaftRuntime};
+use super::entry::unpack;
+use super::link::{REQUEST, RESPONSE};
+use super::replica::Replica;
+use super::rpc::{self, AppendHead, Appended, Request, Response, RpcError};
+use super::transfer::Reception;
+
+/// Why a peer's connection was given up.
+#[derive(Debug, Error)]
+pub enum PeerError {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("{0}")]
+    Message(String),
+    #[error("a frame of kind {0:#04x} is no peer request")]
+    Kind(u8),
+}
+
+impl From<RpcError> for PeerError {
+    fn from(error: RpcError) -> PeerError {
+        PeerError::Message(error.to_string())
+    }
+}
+
+/// Answers a peer until it leaves or the replica stops. The handshake is over: the peer is a
+/// member's node that knows the cluster token.
+pub async fn serve_peer<E: RaftRuntime, S: ByteStream>(
+    replica: Replica<E>,
+    mut reader: Reader<S>,
+    mut writer: Writer<S>,
+) -> Result<(), PeerError> {
+    reader.set_frame_bytes_max(limits::PEER_FRAME_BYTES_MAX);
+    writer.set_frame_bytes_max(limits::PEER_FRAME_BYTES_MAX);
+    let mut reception = None;
+    loop {
+        let frame = tokio::select! { biased;
+            () = replica.stopped() => return Ok(()),
+            frame = reader.read() => frame?,
+        };
+        let Some(frame) = frame else { return Ok(()) };
+        if frame.kind != REQUEST {
+            return Err(PeerError::Kind(frame.kind));
+        }
+        let (id, request, bulk) = rpc::decode(frame.body)?;
+        let response = tokio::select! { biased;
+            () = replica.stopped() => return Ok(()),
+            response = answer(&replica, request, bulk, &mut reception) => response?,
+        };
+        let head = rpc::encode(id, &response)?;
+        writer.write([FrameOut::new(RESPONSE, vec![head])]).await?;
+    }
+}
+
+async fn answer<E: RaftRuntime>(
+    replica: &Replica<E>,
+    request: Request,
+    bulk: Bytes,
+    reception: &mut Option<Reception>,
+) -> Result<Response, PeerError> {
+    let raft = replica.raft();
+    let failed = |error: String| Response::Failed(error);
+    Ok(match request {
+        Request::Append(head) => {
+            let AppendHead { vote, prev, commit, entries } = head;
+            let rpc = AppendEntriesRequest {
+                vote,
+                prev_log_id: prev,
+                entries: bodies(&entries, bulk)?,
+                leader_commit: commit,
+            };
+            match raft.append_entries(rpc).await {
+                Ok(response) => Response::Appended(appended::<E>(response)),
+                Err(error) => failed(error.to_string()),
+            }
+        }
+        Request::Vote { pre, vote, last, leadership_transfer } => {
+            let rpc = VoteRequest { leadership_transfer, ..VoteRequest::new(vote, last) };
+            let voted = if pre { raft.pre_vote(rpc).await } else { raft.vote(rpc).await };
+            match voted {
+                Ok(response) => Response::Voted {
+                    vote: response.vote,
+                    last: response.last_log_id,
+                    granted: response.vote_granted,
+                },
+                Err(error) => failed(error.to_string()),
+            }
+        }
+        Request::Transfer { from, to, last } => {
+            let request = TransferLeaderRequest::new(from, to, last);
+            match raft.handle_transfer_leader(request).await {
+                Ok(taken) => Response::Transferred(taken.map_err(|error| error.to_string())),
+                Err(error) => failed(error.to_string()),
+            }
+        }
+        Request::Offer { vote, meta, manifest } => {
+            match Reception::begin(replica, vote, meta, manifest).await {
+                Ok((begun, files)) => {
+                    *reception = Some(begun);
+                    Response::Wanted { files }
+                }
+                Err(error) => failed(error),
+            }
+        }
+        Request::Piece { file, offset, crc } => match reception {
+            Some(reception) => match reception.take(replica, file, offset, crc, bulk).await {
+                Ok(()) => Response::Stored,
+                Err(error) => failed(error),
+            },
+            None => failed("no snapshot was offered on this connection".to_string()),
+        },
+        Request::Install => match reception.take() {
+            Some(reception) => match reception.install(replica).await {
+                Ok(vote) => Response::Installed { vote },
+                Err(error) => failed(error),
+            },
+            None => failed("no snapshot was offered on this connection".to_string()),
+        },
+    })
+}
+
+fn bodies(heads: &[rpc::EntryHead], bulk: Bytes) -> Result<Vec<RaftEntry>, PeerError> {
+    let entries = rpc::entries(heads, bulk)?.into_iter().map(unpack);
+    entries.collect::<Result<_, _>>().map_err(|error| PeerError::Message(error.to_string()))
+}
+
+fn appended<E: RaftRuntime>(
+    response: AppendEntriesResponse<super::config::Types<E>>,
+) -> Appended {
+    match response {
+        AppendEntriesResponse::Success => Appended::Success,
+        AppendEntriesResponse::PartialSuccess(upto) => Appended::Partial(upto),
+        AppendEntriesResponse::Conflict => Appended::Conflict,
+        AppendEntriesResponse::HigherVote(vote) => Appended::HigherVote(vote),
+    }
+}

@@ -1,0 +1,159 @@
+//! Snapshots: the machine's image with what openraft must know of it, and the payloads it needs.
+//!
+//! Before a snapshot is written, every event still needed at its index and not yet in the event
+//! store is *relocated* there, so that the log below may go. The work happens on a clone of the
+//! machine, off the apply task.
+
+use std::io;
+use std::sync::Arc;
+
+use openraft::storage::RaftSnapshotBuilder;
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Machine;
+use crate::storage::{EventStore, Pin, Staging};
+use crate::types::PayloadKey;
+
+use super::config::{
+    RaftLeaderId, RaftLogId, RaftMembership, RaftRuntime, SnapshotMeta, StoredMembership, Types,
+};
+use super::facts::Facts;
+use super::member::Member;
+
+/// Keys whose payloads are read together while relocating.
+const RELOCATE_KEYS: usize = 1024;
+
+/// A snapshot as openraft passes it around.
+pub(super) type RaftSnapshot = openraft::Snapshot<RaftLeaderId, u64, Member, SnapshotData>;
+
+/// A snapshot's content: held on this disk, or received and not yet installed.
+pub(super) enum SnapshotData {
+    Held(Pin),
+    Received(Staging),
+}
+
+/// What is written beside the machine's own bytes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Image {
+    /// Last entry applied.
+    pub last: Option<RaftLogId>,
+    pub membership: StoredMembership,
+    /// Greatest node id that any configuration in the log ever held.
+    pub last_node: u64,
+}
+
+impl Image {
+    /// A configuration entry was applied.
+    pub fn enter(&mut self, log_id: RaftLogId, membership: RaftMembership) {
+        let greatest = membership.nodes().map(|(id, _)| *id).max().unwrap_or(0);
+        self.last_node = self.last_node.max(greatest);
+        self.membership = StoredMembership::new(Some(log_id), membership);
+    }
+
+    fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: self.last, last_membership: self.membership.clone() }
+    }
+
+    fn encode(&self) -> io::Result<Vec<u8>> {
+        postcard::to_stdvec(self).map_err(io::Error::other)
+    }
+
+    fn decode(bytes: &[u8]) -> io::Result<Image> {
+        postcard::from_bytes(bytes)
+            .map_err(|e| io::Error::other(format!("the snapshot's head does not parse: {e}")))
+    }
+}
+
+impl SnapshotData {
+    /// Makes the snapshot current if it is not yet, and decodes it. Blocks.
+    pub fn load(self, store: &EventStore) -> io::Result<(Image, Machine)> {
+        let pin = match self {
+            SnapshotData::Held(pin) => pin,
+            SnapshotData::Received(staging) => {
+                // Decoded before it is installed: a bad image must not replace a good snapshot.
+                decode_machine(&staging.machine().map_err(io::Error::other)?)?;
+                store.install(staging).map_err(io::Error::other)?
+            }
+        };
+        let machine = decode_machine(&pin.machine().map_err(io::Error::other)?)?;
+        Ok((Image::decode(pin.meta())?, machine))
+    }
+}
+
+fn decode_machine(bytes: &[u8]) -> io::Result<Machine> {
+    Machine::decode(bytes).map_err(io::Error::other)
+}
+
+/// The newest snapshot on this disk, pinned: its files stay while it is sent.
+pub(super) fn held_snapshot(store: &EventStore) -> io::Result<Option<RaftSnapshot>> {
+    let held = |pin: Pin| {
+        let meta = Image::decode(pin.meta())?.meta();
+        Ok(RaftSnapshot { meta, snapshot: SnapshotData::Held(pin) })
+    };
+    store.pin().map(held).transpose()
+}
+
+/// Log index of the older of the two retained snapshots; `None` until there are two.
+pub(super) fn oldest_retained(store: &EventStore) -> Option<u64> {
+    store.retained()
+}
+
+/// Builds a snapshot of the machine as it was when the builder was made.
+pub(super) struct Builder<E> {
+    machine: Option<Machine>,
+    image: Image,
+    facts: Arc<Facts>,
+    env: E,
+}
+
+impl<E: RaftRuntime> Builder<E> {
+    pub fn new(machine: Machine, image: Image, facts: Arc<Facts>, env: E) -> Builder<E> {
+        Builder { machine: Some(machine), image, facts, env }
+    }
+}
+
+impl<E: RaftRuntime> RaftSnapshotBuilder<Types<E>> for Builder<E> {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
+        let machine = self.machine.take();
+        let machine = machine.ok_or_else(|| io::Error::other("a builder builds once"))?;
+        let (image, facts) = (self.image.clone(), self.facts.clone());
+        let built = self.env.blocking(move || build(&machine, &image, &facts)).await;
+        let snapshot = built.ok_or_else(|| io::Error::other("the build was aborted"))??;
+        self.facts.snapshot_stored();
+        Ok(snapshot)
+    }
+}
+
+/// Relocates what is needed, writes the snapshot, and hands it back pinned. If a newer one was
+/// installed meanwhile, that one.
+fn build(machine: &Machine, image: &Image, facts: &Facts) -> io::Result<RaftSnapshot> {
+    let store = &facts.payloads.store;
+    let mut writer = store.begin(machine.applied()).map_err(io::Error::other)?;
+    let mut keys = Vec::with_capacity(RELOCATE_KEYS);
+    for live in machine.live_keys() {
+        if !writer.holds(live.key) {
+            keys.push(live.key);
+        }
+        if keys.len() == RELOCATE_KEYS {
+            relocate(&mut writer, facts, &keys)?;
+            keys.clear();
+        }
+    }
+    relocate(&mut writer, facts, &keys)?;
+    writer.finish(&image.encode()?, &machine.encode()).map_err(io::Error::other)?;
+    let held = held_snapshot(store)?;
+    held.ok_or_else(|| io::Error::other("the snapshot just written is not there"))
+}
+
+fn relocate(
+    writer: &mut crate::storage::SnapshotWriter,
+    facts: &Facts,
+    keys: &[PayloadKey],
+) -> io::Result<()> {
+    for (key, payload) in keys.iter().zip(facts.payloads.read(keys)) {
+        writer.add(*key, &payload.map_err(io::Error::other)?).map_err(io::Error::other)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,397 @@
+//! The entry point: routes inputs to proxies and cursors, and serves those that something happened
+//! to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::consumers::{Consumers, Origin};
+use super::fanout::Cursor;
+use super::queue::Queue;
+use super::{Action, Attachment, ConsumerKey, Departure, Facts, Mode, Pull};
+use crate::schedule::RoundRobin;
+use crate::types::{
+    ChannelId, Code, ProxyId, Rejection, SeqRange, SeqRanges, Stamp, Tenure, limits,
+};
+
+/// Something that delivers: a durable proxy or a volatile consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    Proxy(ProxyId),
+    Volatile(ConsumerKey),
+}
+
+/// All soft delivery state of a leader. See the module.
+///
+/// Inputs about consumers or proxies unknown here are ignored unless said otherwise: they are
+/// echoes of what is gone.
+#[derive(Debug)]
+pub struct Dispatcher {
+    tenure: Tenure,
+    consumers: Consumers,
+    queues: BTreeMap<ProxyId, Queue>,
+    cursors: BTreeMap<ConsumerKey, Cursor>,
+    by_channel: BTreeMap<ChannelId, BTreeSet<Owner>>,
+    /// Something happened to these since they were last served.
+    dirty: RoundRobin<Owner>,
+    timers: Timers,
+}
+
+/// When each proxy next has to be looked at.
+#[derive(Debug, Default)]
+struct Timers {
+    by_time: BTreeSet<(Stamp, ProxyId)>,
+    by_proxy: BTreeMap<ProxyId, Stamp>,
+}
+
+impl Timers {
+    fn set(&mut self, proxy: ProxyId, due: Option<Stamp>) {
+        let old = match due {
+            Some(due) => self.by_proxy.insert(proxy, due),
+            None => self.by_proxy.remove(&proxy),
+        };
+        if old == due {
+            return;
+        }
+        if let Some(old) = old {
+            self.by_time.remove(&(old, proxy));
+        }
+        if let Some(due) = due {
+            self.by_time.insert((due, proxy));
+        }
+    }
+}
+
+impl Dispatcher {
+    /// A dispatcher for this tenure, with nobody attached.
+    pub fn new(tenure: Tenure) -> Dispatcher {
+        Dispatcher {
+            tenure,
+            consumers: Consumers::default(),
+            queues: BTreeMap::new(),
+            cursors: BTreeMap::new(),
+            by_channel: BTreeMap::new(),
+            dirty: RoundRobin::default(),
+            timers: Timers::default(),
+        }
+    }
+
+    /// A new tenure began: drops all soft state, consumers included.
+    pub fn begin(&mut self, tenure: Tenure) {
+        *self = Dispatcher::new(tenure);
+    }
+
+    /// Attaches a consumer. Refused if what it asks for does not exist, or its key is in use.
+    pub fn attach(
+        &mut self,
+        facts: &impl Facts,
+        consumer: ConsumerKey,
+        to: Attachment,
+        mode: Mode,
+    ) -> Result<(), Rejection> {
+        if self.consumers.origin(consumer).is_some() {
+            let message = format!("consumer {} is attached already", consumer.0);
+            return Err(Rejection::new(Code::BadRequest, message).hint("detach it first"));
+        }
+        let (owner, origin) = match to {
+            Attachment::Durable(proxy) => {
+                let queue = self.queue(facts, proxy)?;
+                queue.join(consumer);
+                let origin = Origin { proxy: Some(proxy), channel: queue.facts.channel };
+                (Owner::Proxy(proxy), origin)
+            }
+            Attachment::Volatile { channel, next_seq } => {
+                let end = facts.next_seq(channel).ok_or_else(|| unknown_channel(channel))?;
+                let next = next_seq.min(end).max(1);
+                let cursor = Cursor::new(consumer, channel, self.tenure, next);
+                self.cursors.insert(consumer, cursor);
+                let owner = Owner::Volatile(consumer);
+                self.by_channel.entry(channel).or_default().insert(owner);
+                (owner, Origin { proxy: None, channel })
+            }
+        };
+        self.consumers.insert(consumer, origin, mode);
+        self.dirty.insert(owner);
+        Ok(())
+    }
+
+    /// The soft state of a proxy, made if there is none yet.
+    fn queue(&mut self, facts: &impl Facts, proxy: ProxyId) -> Result<&mut Queue, Rejection> {
+        let known = facts.proxy(proxy).ok_or_else(|| unknown_proxy(proxy))?;
+        self.by_channel.entry(known.channel).or_default().insert(Owner::Proxy(proxy));
+        let tenure = self.tenure;
+        Ok(self.queues.entry(proxy).or_insert_with(|| Queue::new(proxy, known, tenure)))
+    }
+
+    /// A consumer is gone. Its waiting pulls are not answered.
+    pub fn detach(&mut self, consumer: ConsumerKey, departure: Departure) {
+        let Some(origin) = self.consumers.remove(consumer) else { return };
+        match origin.proxy {
+            Some(proxy) => {
+                if let Some(queue) = self.queues.get_mut(&proxy) {
+                    queue.leave(consumer, departure);
+                }
+                self.dirty.insert(Owner::Proxy(proxy));
+            }
+            None => {
+                self.cursors.remove(&consumer);
+                self.forget_owner(origin.channel, Owner::Volatile(consumer));
+            }
+        }
+    }
+
+    /// Grants push credit on top of what is left, up to the limits. Refused for a pull consumer.
+    pub fn credit(
+        &mut self,
+        consumer: ConsumerKey,
+        events: u32,
+        bytes: u64,
+    ) -> Result<(), Rejection> {
+        self.consumers.grant(consumer, events, bytes)?;
+        self.wake(consumer);
+        Ok(())
+    }
+
+    /// Queues a pull request. Refused for a push consumer, or if too many are waiting.
+    pub fn pull(&mut self, consumer: ConsumerKey, pull: Pull) -> Result<(), Rejection> {
+        self.consumers.request(consumer, pull)?;
+        self.wake(consumer);
+        Ok(())
+    }
+
+    fn wake(&mut self, consumer: ConsumerKey) {
+        let Some(origin) = self.consumers.origin(consumer) else { return };
+        let owner = match origin.proxy {
+            Some(proxy) => {
+                if let Some(queue) = self.queues.get_mut(&proxy) {
+                    queue.wake(consumer);
+                }
+                Owner::Proxy(proxy)
+            }
+            None => Owner::Volatile(consumer),
+        };
+        self.dirty.insert(owner);
+    }
+
+    /// These are done. They leave the window now; the next poll returns one [`Action::Settle`] for
+    /// all acks of the proxy since the last, repeated ones included, so whoever waits for the
+    /// confirmation of this ack waits for that settlement. Sequences outside of what the proxy was
+    /// offered are ignored. Returns how many were not: for 0 no settlement will come. Needs no
+    /// attached consumer; refused if there is no such proxy.
+    pub fn ack(
+        &mut self,
+        facts: &impl Facts,
+        proxy: ProxyId,
+        ranges: &SeqRanges,
+    ) -> Result<u64, Rejection> {
+        self.conclude(facts, proxy, ranges, |queue, range| queue.ack(range))
+    }
+
+    /// These can never be processed, says a consumer: dead-lettered with its reason. Otherwise as
+    /// [`Dispatcher::ack`].
+    pub fn term(
+        &mut self,
+        facts: &impl Facts,
+        proxy: ProxyId,
+        ranges: &SeqRanges,
+        why: &str,
+    ) -> Result<u64, Rejection> {
+        let mut reason = format!("terminated by consumer: {why}");
+        while reason.len() > limits::REASON_BYTES_MAX {
+            reason.pop();
+        }
+        self.conclude(facts, proxy, ranges, |queue, range| queue.bury(range, &reason))
+    }
+
+    fn conclude(
+        &mut self,
+        facts: &impl Facts,
+        proxy: ProxyId,
+        ranges: &SeqRanges,
+        end: impl Fn(&mut Queue, SeqRange),
+    ) -> Result<u64, Rejection> {
+        let queue = self.queue(facts, proxy)?;
+        let (channel, start) = (queue.facts.channel, queue.facts.start_seq);
+        let end_seq = facts.next_seq(channel).unwrap_or(start);
+        let offered = SeqRange { first: start, last: end_seq.saturating_sub(1) };
+        let mut count = 0;
+        for range in ranges.overlap(offered).filter(|range| !range.is_empty()) {
+            end(queue, range);
+            count += range.len();
+        }
+        self.dirty.insert(Owner::Proxy(proxy));
+        Ok(count)
+    }
+
+    /// A consumer failed on these: they go again, `delay_ms` from now at the earliest (capped by
+    /// [`limits::NACK_DELAY_MS_MAX`]). With `from`, events in flight at another consumer are left
+    /// alone. Events not delivered in this tenure are ignored.
+    pub fn nack(
+        &mut self,
+        proxy: ProxyId,
+        from: Option<ConsumerKey>,
+        ranges: &SeqRanges,
+        delay_ms: u64,
+        now: Stamp,
+    ) {
+        let delay_ms = delay_ms.min(limits::NACK_DELAY_MS_MAX);
+        let until = (delay_ms > 0).then(|| now.plus_millis(delay_ms));
+        self.change(proxy, ranges, |queue, range| queue.nack(range, from, until));
+    }
+
+    /// A consumer still works on these: their leases start anew. `from` as for
+    /// [`Dispatcher::nack`].
+    pub fn touch(
+        &mut self,
+        proxy: ProxyId,
+        from: Option<ConsumerKey>,
+        ranges: &SeqRanges,
+        now: Stamp,
+    ) {
+        self.change(proxy, ranges, |queue, range| queue.touch(range, from, now));
+    }
+
+    /// The facts now say that these are settled, whoever settled them.
+    pub fn settled(&mut self, proxy: ProxyId, ranges: &SeqRanges) {
+        self.change(proxy, ranges, Queue::settled);
+    }
+
+    /// The settlement of these was refused, or its outcome is unknown: those the facts still call
+    /// pending go again.
+    pub fn settle_failed(&mut self, proxy: ProxyId, ranges: &SeqRanges) {
+        self.change(proxy, ranges, Queue::settle_failed);
+    }
+
+    fn change(&mut self, proxy: ProxyId, ranges: &SeqRanges, apply: impl Fn(&mut Queue, SeqRange)) {
+        if let Some(queue) = self.queues.get_mut(&proxy) {
+            ranges.iter().for_each(|range| apply(queue, range));
+            self.dirty.insert(Owner::Proxy(proxy));
+        }
+    }
+
+    /// The facts of this channel or of its proxies changed.
+    pub fn channel_touched(&mut self, channel: ChannelId) {
+        for owner in self.by_channel.get(&channel).into_iter().flatten() {
+            self.dirty.insert(*owner);
+        }
+    }
+
+    /// Lets time pass and serves whatever something happened to. Returns what is to be done, in
+    /// order. If the work did not fit into one round, [`Dispatcher::next_wakeup`] is due at once.
+    pub fn poll(&mut self, facts: &impl Facts, now: Stamp) -> Vec<Action> {
+        let mut out = Vec::new();
+        while let Some(&(due, proxy)) = self.timers.by_time.first()
+            && due <= now
+        {
+            self.timers.set(proxy, None);
+            self.dirty.insert(Owner::Proxy(proxy));
+        }
+        let mut budget = limits::DISPATCH_EVENTS_MAX;
+        while budget > 0
+            && let Some(owner) = self.dirty.pop()
+        {
+            let turn = budget.min(limits::DISPATCH_TURN_EVENTS);
+            let given = match owner {
+                Owner::Proxy(proxy) => self.serve_proxy(facts, now, proxy, turn, &mut out),
+                Owner::Volatile(consumer) => self.serve_volatile(facts, consumer, turn, &mut out),
+            };
+            budget -= given;
+            if given == turn {
+                self.dirty.insert(owner);
+            }
+        }
+        // Last, so that what is there wins over a deadline that has just come.
+        self.consumers.expire(now, &mut out);
+        out
+    }
+
+    /// When to poll next although no input comes; a time long past means at once.
+    pub fn next_wakeup(&self) -> Option<Stamp> {
+        if !self.dirty.is_empty() {
+            return Some(Stamp(0));
+        }
+        let timer = self.timers.by_time.first().map(|(due, _)| *due);
+        timer.into_iter().chain(self.consumers.next_deadline()).min()
+    }
+
+    /// Events of a durable proxy that were delivered in this tenure and are not settled: in flight,
+    /// or to go again.
+    pub fn in_flight(&self, proxy: ProxyId) -> u64 {
+        self.queues.get(&proxy).map_or(0, |queue| queue.window.len() as u64)
+    }
+
+    fn serve_proxy(
+        &mut self,
+        facts: &impl Facts,
+        now: Stamp,
+        proxy: ProxyId,
+        turn: usize,
+        out: &mut Vec<Action>,
+    ) -> usize {
+        let Some(queue) = self.queues.get_mut(&proxy) else { return 0 };
+        let Some(known) = facts.proxy(proxy) else {
+            self.close_proxy(proxy, out);
+            return 0;
+        };
+        queue.facts = known;
+        queue.pass_time(now);
+        let given = queue.serve(facts, now, turn, &mut self.consumers, out);
+        queue.flush(out);
+        self.timers.set(proxy, queue.next_due());
+        if queue.is_idle() {
+            self.forget_queue(proxy);
+        }
+        given
+    }
+
+    fn serve_volatile(
+        &mut self,
+        facts: &impl Facts,
+        consumer: ConsumerKey,
+        turn: usize,
+        out: &mut Vec<Action>,
+    ) -> usize {
+        let Some(cursor) = self.cursors.get_mut(&consumer) else { return 0 };
+        let channel = cursor.channel;
+        if facts.next_seq(channel).is_some() {
+            return cursor.serve(facts, turn, &mut self.consumers, out);
+        }
+        self.detach(consumer, Departure::Returned);
+        out.push(Action::Close { consumer, rejection: unknown_channel(channel) });
+        0
+    }
+
+    fn close_proxy(&mut self, proxy: ProxyId, out: &mut Vec<Action>) {
+        let Some(mut queue) = self.forget_queue(proxy) else { return };
+        // Whoever waits for these settlements learns from their refusal.
+        queue.flush(out);
+        for consumer in queue.members() {
+            self.consumers.remove(consumer);
+            out.push(Action::Close { consumer, rejection: unknown_proxy(proxy) });
+        }
+    }
+
+    fn forget_queue(&mut self, proxy: ProxyId) -> Option<Queue> {
+        let queue = self.queues.remove(&proxy)?;
+        self.timers.set(proxy, None);
+        self.forget_owner(queue.facts.channel, Owner::Proxy(proxy));
+        Some(queue)
+    }
+
+    fn forget_owner(&mut self, channel: ChannelId, owner: Owner) {
+        if let Some(owners) = self.by_channel.get_mut(&channel) {
+            owners.remove(&owner);
+            if owners.is_empty() {
+                self.by_channel.remove(&channel);
+            }
+        }
+    }
+}
+
+fn unknown_proxy(proxy: ProxyId) -> Rejection {
+    Rejection::new(Code::UnknownProxy, format!("proxy {proxy} does not exist"))
+        .hint("it may have been removed: attach by name to make it anew")
+}
+
+fn unknown_channel(channel: ChannelId) -> Rejection {
+    Rejection::new(Code::UnknownChannel, format!("channel {channel} does not exist"))
+        .hint("it may have been removed: create it first")
+}

@@ -1,0 +1,49 @@
+//! Delivery order and state: which event goes to which consumer, and when again.
+//!
+//! What is replicated are facts: which events exist, and which are settled for which durable proxy.
+//! All else about delivery is *soft state* of the leader and lives here: who is attached, what is in
+//! flight, leases, delays, credit, waiting pulls. It is dropped when a tenure begins, and derived
+//! anew from facts: every unsettled event goes again, at its own place in the order.
+//!
+//! The driver (`delivery`) feeds inputs in, calls [`Dispatcher::poll`] when inputs came or
+//! [`Dispatcher::next_wakeup`] has passed, and carries out the returned [`Action`]s.
+//!
+//! Invariants:
+//! - An event is in flight at one consumer of a proxy at most.
+//! - First deliveries of a proxy go in the order of sequences; what goes again goes before what is
+//!   new. Competing consumers take turns, an event each.
+//! - Whatever can go goes: after a poll that leaves no wake-up due, no event waits while a consumer
+//!   of its proxy wants one and the proxy's window has room.
+//! - The window (delivered and unsettled: in flight, waiting to go again, delayed) never exceeds
+//!   the proxy's `max_in_flight`. An acked event leaves it at once, before its settlement commits;
+//!   it goes again only if that settlement failed.
+//! - Nothing goes once the facts say it is settled.
+//! - A failed attempt is a nack, the end of a lease, or a broken connection. An event with
+//!   `max_deliveries` of them is dead-lettered; for proxies with that limit each is put on record.
+//! - A volatile consumer gets every event from its start on, or is told of the gap. It holds
+//!   nothing back for others.
+//! - The work of a poll is bounded ([`limits::DISPATCH_EVENTS_MAX`]) and only touches what changed.
+//!
+//! Left out: payloads (an event is its key and size), filters, and any order but that of sequences;
+//! the latter has its place in `serve`.
+//!
+//! [`limits::DISPATCH_EVENTS_MAX`]: crate::types::limits::DISPATCH_EVENTS_MAX
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+mod action;
+mod consumers;
+mod demand;
+mod dispatcher;
+mod facts;
+mod fanout;
+mod queue;
+mod serve;
+mod verdicts;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+pub use action::{Action, Attachment, ConsumerKey, Delivery, Departure, Mode, Pull, Settlement};
+pub use dispatcher::Dispatcher;
+pub use facts::{Facts, ProxyFacts, SlotFacts};

@@ -1,0 +1,287 @@
+//! One durable proxy: which of its events are where.
+
+use std::collections::BTreeSet;
+
+use super::verdicts::Verdicts;
+use super::window::{State, Window};
+use super::{Action, ConsumerKey, Departure, ProxyFacts};
+use crate::schedule::RoundRobin;
+use crate::types::{ProxyId, Seq, SeqRange, SeqRanges, Stamp, Tenure, limits};
+
+/// Leases are looked through at most this often, as a part of the lease…
+const LEASE_GRAINS: u64 = 64;
+/// …and within these bounds, in milliseconds.
+const LEASE_GRAIN_MS: (u64, u64) = (1, 1000);
+
+/// The soft state of a durable proxy.
+///
+/// An unsettled event is in exactly one of these places:
+/// - ahead of `cursor`: not delivered in this tenure;
+/// - in `window`: delivered, and in flight, ready again, or delayed;
+/// - in `settling`: its settlement is on the way to the log;
+/// - in `returned`: that settlement failed, so it is ready again.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) id: ProxyId,
+    pub(super) facts: ProxyFacts,
+    pub(super) tenure: Tenure,
+    pub(super) cursor: Seq,
+    pub(super) window: Window,
+    /// The slots of the window in state `Ready`.
+    pub(super) ready: BTreeSet<Seq>,
+    /// The slots of the window in state `Delayed`.
+    delayed: BTreeSet<(Stamp, Seq)>,
+    pub(super) returned: SeqRanges,
+    pub(super) settling: SeqRanges,
+    pub(super) verdicts: Verdicts,
+    /// No lease ends before this.
+    lease_check: Option<Stamp>,
+    /// Events of earlier tenures whose first delivery in this one is still to be put on record as
+    /// an attempt.
+    pub(super) heads_to_count: u32,
+    members: BTreeSet<ConsumerKey>,
+    /// The members that may want an event.
+    pub(super) turns: RoundRobin<ConsumerKey>,
+    /// The members that got something in a round not yet ended.
+    pub(super) round: Vec<ConsumerKey>,
+}
+
+impl Queue {
+    pub fn new(id: ProxyId, facts: ProxyFacts, tenure: Tenure) -> Queue {
+        Queue {
+            id,
+            tenure,
+            cursor: facts.start_seq,
+            heads_to_count: facts.settings.max_in_flight,
+            facts,
+            window: Window::default(),
+            ready: BTreeSet::new(),
+            delayed: BTreeSet::new(),
+            returned: SeqRanges::new(),
+            settling: SeqRanges::new(),
+            verdicts: Verdicts::default(),
+            lease_check: None,
+            members: BTreeSet::new(),
+            turns: RoundRobin::default(),
+            round: Vec::new(),
+        }
+    }
+
+    pub fn join(&mut self, consumer: ConsumerKey) {
+        self.members.insert(consumer);
+        self.turns.insert(consumer);
+    }
+
+    /// The consumer got new credit or a new pull.
+    pub fn wake(&mut self, consumer: ConsumerKey) {
+        self.turns.insert(consumer);
+    }
+
+    pub fn members(&self) -> impl Iterator<Item = ConsumerKey> + '_ {
+        self.members.iter().copied()
+    }
+
+    /// Nothing is known here that the facts do not say.
+    pub fn is_idle(&self) -> bool {
+        self.members.is_empty()
+            && self.window.is_empty()
+            && self.settling.is_empty()
+            && self.returned.is_empty()
+            && self.verdicts.is_empty()
+    }
+
+    /// Takes a consumer out; what it had in flight is ready again at once.
+    pub fn leave(&mut self, consumer: ConsumerKey, departure: Departure) {
+        self.members.remove(&consumer);
+        self.turns.remove(consumer);
+        let held: Vec<Seq> =
+            self.window.iter().filter(|s| s.state.is_at(consumer)).map(|s| s.seq).collect();
+        for seq in held {
+            match departure {
+                Departure::Lost => self.fail(seq, None),
+                Departure::Returned => self.requeue(seq, None),
+            }
+        }
+    }
+
+    /// The consumer confirmed these. Ranges of events never delivered are taken too: they may have
+    /// been, in an earlier tenure.
+    pub fn ack(&mut self, range: SeqRange) {
+        self.verdicts.ack(range);
+        self.start_settling(range);
+    }
+
+    /// Gives these up.
+    pub fn bury(&mut self, range: SeqRange, reason: &str) {
+        self.verdicts.bury(range, reason);
+        self.start_settling(range);
+    }
+
+    fn start_settling(&mut self, range: SeqRange) {
+        let known = self.forget(range);
+        // Acks of events we did not deliver are only remembered within bounds: forgetting one
+        // costs a duplicate at worst.
+        if known > 0 || self.settling.range_count() < limits::SETTLING_RANGES_MAX {
+            self.returned.remove_range(range);
+            self.settling.insert_range(range);
+        }
+    }
+
+    /// The facts say that these are settled.
+    pub fn settled(&mut self, range: SeqRange) {
+        self.forget(range);
+        self.returned.remove_range(range);
+        self.settling.remove_range(range);
+    }
+
+    /// The settlement of these did not make it, or nobody knows: those still pending go again.
+    pub fn settle_failed(&mut self, range: SeqRange) {
+        let failed: Vec<SeqRange> = self.settling.overlap(range).collect();
+        for part in failed {
+            self.settling.remove_range(part);
+            let behind = SeqRange { last: part.last.min(self.cursor.saturating_sub(1)), ..part };
+            self.returned.insert_range(behind);
+        }
+    }
+
+    /// Takes a range out of the window; how many events of it were there.
+    pub fn forget(&mut self, range: SeqRange) -> usize {
+        let (ready, delayed) = (&mut self.ready, &mut self.delayed);
+        let before = self.window.len();
+        self.window.vacate(range, |slot| match slot.state {
+            State::Ready => {
+                ready.remove(&slot.seq);
+            }
+            State::Delayed { until } => {
+                delayed.remove(&(until, slot.seq));
+            }
+            State::InFlight { .. } | State::Vacant => {}
+        });
+        before - self.window.len()
+    }
+
+    /// A consumer failed on these. Events in flight at somebody else are left alone; events that
+    /// wait already wait at least until `until`.
+    pub fn nack(&mut self, range: SeqRange, from: Option<ConsumerKey>, until: Option<Stamp>) {
+        let slots: Vec<(Seq, State)> =
+            self.window.range(range).map(|slot| (slot.seq, slot.state)).collect();
+        for (seq, state) in slots {
+            match state {
+                State::InFlight { .. } if from.is_none_or(|c| state.is_at(c)) => {
+                    self.fail(seq, until);
+                }
+                State::Ready if until.is_some() => self.requeue(seq, until),
+                State::Delayed { until: now } if until.is_some_and(|t| t > now) => {
+                    self.requeue(seq, until);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Starts the lease of these anew.
+    pub fn touch(&mut self, range: SeqRange, from: Option<ConsumerKey>, now: Stamp) {
+        let due_now = self.lease_from(now);
+        let theirs: Vec<Seq> = self.window.range(range).map(|slot| slot.seq).collect();
+        for seq in theirs {
+            let Some(slot) = self.window.get_mut(seq) else { continue };
+            if let State::InFlight { consumer, due, .. } = &mut slot.state
+                && from.is_none_or(|c| c == *consumer)
+            {
+                *due = due_now;
+            }
+        }
+    }
+
+    /// When a lease given now ends; remembers to look then.
+    pub fn lease_from(&mut self, now: Stamp) -> Stamp {
+        let due = now.plus_millis(self.facts.settings.ack_wait_ms);
+        self.lease_check = Some(self.lease_check.map_or(due, |check| check.min(due)));
+        due
+    }
+
+    /// An attempt failed: the event goes again, or to the dead letters if this was the last.
+    fn fail(&mut self, seq: Seq, until: Option<Stamp>) {
+        let max = self.facts.settings.max_deliveries;
+        let Some(slot) = self.window.get_mut(seq) else { return };
+        slot.failed = slot.failed.saturating_add(1);
+        let counted = matches!(slot.state, State::InFlight { counted: true, .. });
+        if max > 0 && slot.failed >= max {
+            return self.exhaust(seq);
+        }
+        if max > 0 && !counted {
+            self.verdicts.count(seq);
+        }
+        self.requeue(seq, until);
+    }
+
+    /// The event had all the deliveries it may have.
+    pub fn exhaust(&mut self, seq: Seq) {
+        let max = self.facts.settings.max_deliveries;
+        self.bury(SeqRange::one(seq), &format!("max deliveries ({max}) reached"));
+    }
+
+    fn requeue(&mut self, seq: Seq, until: Option<Stamp>) {
+        let Some(slot) = self.window.get_mut(seq) else { return };
+        if let State::Delayed { until } = slot.state {
+            self.delayed.remove(&(until, seq));
+        }
+        match until {
+            Some(until) => {
+                slot.state = State::Delayed { until };
+                self.ready.remove(&seq);
+                self.delayed.insert((until, seq));
+            }
+            None => {
+                slot.state = State::Ready;
+                self.ready.insert(seq);
+            }
+        }
+    }
+
+    /// When time alone next changes something.
+    pub fn next_due(&self) -> Option<Stamp> {
+        let delay = self.delayed.first().map(|(until, _)| *until);
+        self.lease_check.into_iter().chain(delay).min()
+    }
+
+    /// Lets delays and leases end.
+    pub fn pass_time(&mut self, now: Stamp) {
+        while let Some(&(until, seq)) = self.delayed.first() {
+            if until > now {
+                break;
+            }
+            self.requeue(seq, None);
+        }
+        if self.lease_check.is_some_and(|check| check <= now) {
+            self.expire_leases(now);
+        }
+    }
+
+    /// Looks through all leases: rare enough (see `LEASE_GRAINS`) to be cheaper than an order kept
+    /// at every delivery and touch.
+    fn expire_leases(&mut self, now: Stamp) {
+        let mut expired = Vec::new();
+        let mut earliest: Option<Stamp> = None;
+        for slot in self.window.iter() {
+            match slot.state {
+                State::InFlight { due, .. } if due <= now => expired.push(slot.seq),
+                State::InFlight { due, .. } => {
+                    earliest = Some(earliest.map_or(due, |e| e.min(due)));
+                }
+                _ => {}
+            }
+        }
+        let (least, most) = LEASE_GRAIN_MS;
+        let grain = (self.facts.settings.ack_wait_ms / LEASE_GRAINS).clamp(least, most);
+        self.lease_check = earliest.map(|due| due.max(now.plus_millis(grain)));
+        for seq in expired {
+            self.fail(seq, None);
+        }
+    }
+
+    /// Hands the settlements and attempts collected so far to the driver.
+    pub fn flush(&mut self, out: &mut Vec<Action>) {
+        self.verdicts.flush(self.id, &self.facts, out);
+    }
+}
