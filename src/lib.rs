@@ -4,6 +4,7 @@
 //! downwards, and `tests/layers.rs` holds it.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+pub mod client;
 pub mod dispatch;
 pub mod env;
 pub mod intake;

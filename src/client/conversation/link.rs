@@ -1,0 +1,179 @@
+//! The connection as such: which server to try, when, and whether it still lives.
+
+use std::time::Duration;
+
+use crate::client::Options;
+use crate::types::{Code, Rejection};
+use crate::wire::Welcome;
+
+/// What whoever owns the sockets should do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Connect to this server (its place in [`Options::servers`]) and say hello.
+    Dial(usize),
+    /// Nothing until then.
+    WaitUntil(Duration),
+    /// A connection is being made or is up.
+    Stay,
+    /// There will be no connection any more.
+    End,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting { until: Duration },
+    Dialing,
+    Up(Box<Up>),
+    Ended(Rejection),
+}
+
+#[derive(Debug)]
+struct Up {
+    welcome: Welcome,
+    since: Duration,
+    /// When anything was heard last.
+    heard: Duration,
+    /// When it last answered a question or had none to answer.
+    progressed: Duration,
+    pinged: bool,
+}
+
+/// The life of the connection. See the module.
+#[derive(Debug)]
+pub struct Link {
+    options: Options,
+    state: State,
+    server: usize,
+    /// Attempts in a row that led to no lasting connection.
+    failures: u32,
+    random: u64,
+}
+
+impl Link {
+    /// No connection yet; `seed` makes the jitter and chooses the first server.
+    pub fn new(options: Options, seed: u64, now: Duration) -> Link {
+        let server = (seed % options.servers.len().max(1) as u64) as usize;
+        Link { options, state: State::Waiting { until: now }, server, failures: 0, random: seed }
+    }
+
+    /// What to do at `now`. A [`Step::Dial`] is given once.
+    pub fn step(&mut self, now: Duration) -> Step {
+        match &self.state {
+            State::Waiting { until } if *until <= now => {
+                self.state = State::Dialing;
+                Step::Dial(self.server)
+            }
+            State::Waiting { until } => Step::WaitUntil(*until),
+            State::Dialing | State::Up(_) => Step::Stay,
+            State::Ended(_) => Step::End,
+        }
+    }
+
+    /// The server said welcome.
+    pub fn up(&mut self, welcome: Welcome, now: Duration) {
+        if !matches!(self.state, State::Ended(_)) {
+            let up = Up { welcome, since: now, heard: now, progressed: now, pinged: false };
+            self.state = State::Up(Box::new(up));
+        }
+    }
+
+    /// The connection is gone, or was not to be had: the next server, after a pause. Returns the
+    /// pause; `None`: the link has ended.
+    pub fn lost(&mut self, now: Duration) -> Option<Duration> {
+        match &self.state {
+            State::Ended(_) => return None,
+            // It has proved to be a good server; what ended it was an accident.
+            State::Up(up) if now.saturating_sub(up.since) >= self.options.backoff.max => {
+                self.failures = 0;
+            }
+            _ => {}
+        }
+        let servers = self.options.servers.len().max(1);
+        self.server = (self.server + 1) % servers;
+        let pause = self.pause(self.failures / servers as u32);
+        self.failures = self.failures.saturating_add(1);
+        self.state = State::Waiting { until: now + pause };
+        Some(pause)
+    }
+
+    /// A server refused this client as such. Some reasons hold for every server.
+    pub fn refused(&mut self, rejection: &Rejection) {
+        if matches!(rejection.code, Code::Unauthorized | Code::WrongCluster | Code::VersionMismatch)
+        {
+            self.end(rejection.clone());
+        }
+    }
+
+    /// No connection any more.
+    pub fn end(&mut self, rejection: Rejection) {
+        self.state = State::Ended(rejection);
+    }
+
+    /// Why there is no connection any more.
+    pub fn ended(&self) -> Option<&Rejection> {
+        match &self.state {
+            State::Ended(rejection) => Some(rejection),
+            _ => None,
+        }
+    }
+
+    /// The server that is connected.
+    pub fn welcome(&self) -> Option<&Welcome> {
+        match &self.state {
+            State::Up(up) => Some(&up.welcome),
+            _ => None,
+        }
+    }
+
+    /// A message came. Answers other than pongs are progress.
+    pub fn heard(&mut self, progress: bool, now: Duration) {
+        if let State::Up(up) = &mut self.state {
+            up.heard = now;
+            up.pinged = false;
+            if progress {
+                up.progressed = now;
+            }
+        }
+    }
+
+    /// Whether to ask for a sign of life now; true once per silence.
+    pub fn ping(&mut self, now: Duration) -> bool {
+        match &mut self.state {
+            State::Up(up) if !up.pinged && now >= up.heard + self.options.ping_after => {
+                up.pinged = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the server should be left: silent, or owing answers for too long. `owing` says
+    /// whether it owes any.
+    pub fn stuck(&mut self, owing: bool, now: Duration) -> Option<&'static str> {
+        let patience = self.options.silence_timeout;
+        let State::Up(up) = &mut self.state else { return None };
+        if !owing {
+            up.progressed = now;
+        }
+        if now >= up.heard + patience {
+            return Some("the server is silent");
+        }
+        (now >= up.progressed + patience).then_some("the server leaves requests unanswered")
+    }
+
+    /// When [`Self::ping`] or [`Self::stuck`] may have something to say.
+    pub fn wake_at(&self, owing: bool) -> Option<Duration> {
+        let State::Up(up) = &self.state else { return None };
+        let patience = self.options.silence_timeout;
+        let silence = up.heard + if up.pinged { patience } else { self.options.ping_after };
+        Some(if owing { silence.min(up.progressed + patience) } else { silence })
+    }
+
+    /// A jittered pause before attempt number `attempt`.
+    pub fn pause(&mut self, attempt: u32) -> Duration {
+        // SplitMix64: good enough for jitter, and reproducible.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        self.options.backoff.pause(attempt, mixed ^ (mixed >> 31))
+    }
+}

@@ -1,0 +1,196 @@
+//! What a client is told when it is made.
+
+use std::time::Duration;
+
+use crate::types::{LaneId, Name, ProxySettings, Start, limits};
+
+/// How to reach a cluster, and how patient to be.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Addresses (`host:port`) of members, any of them, tried in turn.
+    pub servers: Vec<String>,
+    /// The client token of the cluster; empty if it asks for none.
+    pub token: String,
+    /// What the servers' logs call this client.
+    pub name: String,
+    /// Pauses between attempts to connect, and before a refused request is made again.
+    pub backoff: Backoff,
+    /// Dial and handshake together may take this long.
+    pub handshake_timeout: Duration,
+    /// [`super::Client::connect`] gives up after this long without a connection. Later losses of
+    /// the connection have no such limit: each request has its own.
+    pub connect_timeout: Duration,
+    /// A silent server is asked for a sign of life after this long.
+    pub ping_after: Duration,
+    /// A server that is silent for this long, or leaves requests unanswered, is left for another.
+    pub silence_timeout: Duration,
+}
+
+impl Options {
+    /// The defaults, for a cluster reached by any of `servers`.
+    pub fn new<S: Into<String>>(servers: impl IntoIterator<Item = S>) -> Options {
+        Options {
+            servers: servers.into_iter().map(Into::into).collect(),
+            token: String::new(),
+            name: "client".into(),
+            backoff: Backoff::default(),
+            handshake_timeout: Duration::from_secs(2),
+            connect_timeout: Duration::from_secs(10),
+            ping_after: Duration::from_secs(1),
+            silence_timeout: Duration::from_secs(4),
+        }
+    }
+
+    /// The same with a token.
+    pub fn token(mut self, token: impl Into<String>) -> Options {
+        self.token = token.into();
+        self
+    }
+
+    /// The same with a name.
+    pub fn name(mut self, name: impl Into<String>) -> Options {
+        self.name = name.into();
+        self
+    }
+}
+
+/// Exponential pauses with jitter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// The first pause.
+    pub initial: Duration,
+    /// No pause is longer.
+    pub max: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff { initial: Duration::from_millis(10), max: Duration::from_millis(500) }
+    }
+}
+
+impl Backoff {
+    /// The pause before attempt number `attempt` (from 0): doubles from `initial` up to `max`, and
+    /// `random` takes up to half of it away.
+    pub fn pause(&self, attempt: u32, random: u64) -> Duration {
+        let doubled = self.initial.saturating_mul(1u32 << attempt.min(20));
+        let full = doubled.min(self.max).as_micros() as u64;
+        let spread = full / 2 + 1;
+        Duration::from_micros(full - random % spread)
+    }
+}
+
+/// Which lane a publisher publishes on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum LaneChoice {
+    /// A new lane of its own.
+    #[default]
+    Fresh,
+    /// The lane of this name in the channel, created if there is none: a supplier that starts
+    /// again continues where it stopped. Whoever opens it last owns it; the others are fenced.
+    Named(Name),
+    /// The lane of this id, from an earlier run.
+    Existing(LaneId),
+}
+
+/// How a publisher behaves.
+#[derive(Debug, Clone)]
+pub struct PublishOptions {
+    pub lane: LaneChoice,
+    /// Lane sequence of the first event. `None`: the one after the last accepted. A smaller one
+    /// repeats: events accepted before are answered as duplicates with their original place.
+    pub first_sequence: Option<u64>,
+    /// An event not answered after this long is given up: [`super::PublishError`] then says
+    /// whether it was refused or its outcome is unknown.
+    pub deadline: Duration,
+    /// Events that may wait for an answer, at most [`limits::LANE_IN_FLIGHT_MAX`]. Beyond it
+    /// publishing waits.
+    pub in_flight_events: usize,
+    /// The same in bytes.
+    pub in_flight_bytes: usize,
+}
+
+impl Default for PublishOptions {
+    fn default() -> PublishOptions {
+        PublishOptions {
+            lane: LaneChoice::Fresh,
+            first_sequence: None,
+            deadline: Duration::from_secs(30),
+            in_flight_events: limits::LANE_IN_FLIGHT_MAX,
+            in_flight_bytes: 16 << 20,
+        }
+    }
+}
+
+impl From<LaneChoice> for PublishOptions {
+    fn from(lane: LaneChoice) -> PublishOptions {
+        PublishOptions { lane, ..PublishOptions::default() }
+    }
+}
+
+/// How a consumer behaves.
+#[derive(Debug, Clone)]
+pub struct SubscribeOptions {
+    /// `Some`: a durable consumer, which competes with others of its name. `None`: an ephemeral
+    /// one, which sees every event while it is connected and acknowledges nothing.
+    pub name: Option<Name>,
+    /// Where it begins; for a durable consumer that exists already it is ignored.
+    pub from: Start,
+    /// What a durable consumer is created with, and what an existing one must have. `None`:
+    /// whatever an existing one has, defaults for a new one.
+    pub settings: Option<ProxySettings>,
+    /// Events delivered and not taken from the client, at most [`limits::CREDIT_EVENTS_MAX`].
+    pub credit_events: u32,
+    /// The same in bytes, at most [`limits::CREDIT_BYTES_MAX`].
+    pub credit_bytes: u64,
+    /// Settled events whose settlement is not confirmed. Beyond it settling waits.
+    pub unconfirmed_max: usize,
+    /// How long attaching may take, and how long a fetch goes on without a server after its own
+    /// wait is over.
+    pub deadline: Duration,
+}
+
+impl Default for SubscribeOptions {
+    fn default() -> SubscribeOptions {
+        SubscribeOptions {
+            name: None,
+            from: Start::New,
+            settings: None,
+            credit_events: 8192,
+            credit_bytes: 8 << 20,
+            unconfirmed_max: 65_536,
+            deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+impl SubscribeOptions {
+    /// A durable consumer of this name.
+    pub fn durable(name: Name) -> SubscribeOptions {
+        SubscribeOptions { name: Some(name), ..SubscribeOptions::default() }
+    }
+
+    /// The same, beginning elsewhere.
+    pub fn from(mut self, from: Start) -> SubscribeOptions {
+        self.from = from;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_stay_bounded() {
+        let backoff = Backoff::default();
+        for attempt in [0, 1, 2, 5, 6, 40, u32::MAX] {
+            for random in [0, 1, 77, u64::MAX] {
+                let pause = backoff.pause(attempt, random);
+                let full = backoff.initial * (1 << attempt.min(10));
+                assert!(pause <= full.min(backoff.max), "{attempt} {random}: {pause:?}");
+                assert!(pause >= full.min(backoff.max) / 2, "{attempt} {random}: {pause:?}");
+            }
+        }
+    }
+}

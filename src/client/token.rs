@@ -1,0 +1,54 @@
+//! A delivery's name in print, so that another process can settle it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::types::{ProxyId, Seq};
+
+/// Names a delivery of a durable proxy: `PROXY-SEQ`, as in `17-4211`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token {
+    pub proxy: ProxyId,
+    pub seq: Seq,
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}-{}", self.proxy, self.seq))
+    }
+}
+
+/// A text that is not a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a token: copy it from the output of 'pull', as in 17-4211")]
+pub struct TokenError(String);
+
+impl FromStr for Token {
+    type Err = TokenError;
+
+    fn from_str(text: &str) -> Result<Token, TokenError> {
+        let digits = |part: &str| {
+            let plain = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+            part.parse::<u64>().ok().filter(|_| plain)
+        };
+        let parsed = text.split_once('-').and_then(|(proxy, seq)| {
+            Some(Token { proxy: ProxyId(digits(proxy)?), seq: digits(seq)? })
+        });
+        parsed.ok_or_else(|| TokenError(text.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_survive_print() {
+        let token = Token { proxy: ProxyId(17), seq: 4211 };
+        assert_eq!(token.to_string().parse(), Ok(token));
+        for bad in ["", "17", "17-", "-4211", "17-42-11", "+17-1", "a-b", "1-99999999999999999999"]
+        {
+            assert_eq!(bad.parse::<Token>(), Err(TokenError(bad.into())), "{bad}");
+        }
+    }
+}
