@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::types::Name;
+use super::connect::start;
+use crate::types::{Name, Start};
 
 /// A fault-tolerant event channel service.
 ///
@@ -257,8 +258,8 @@ pub struct Subscribe {
     #[arg(long)]
     pub name: Option<Name>,
     /// Where a new consumer starts: new, all, or seq:N.
-    #[arg(long, default_value = "new")]
-    pub from: String,
+    #[arg(long, default_value = "new", value_parser = start)]
+    pub from: Start,
     /// Stop after this many events.
     #[arg(long, value_name = "N")]
     pub max: Option<u64>,
@@ -305,8 +306,8 @@ pub struct Pull {
     #[arg(long, default_value = "puller")]
     pub name: Name,
     /// Where a new consumer starts: new, all, or seq:N.
-    #[arg(long, default_value = "all")]
-    pub from: String,
+    #[arg(long, default_value = "all", value_parser = start)]
+    pub from: Start,
     /// Fetch at most this many events.
     #[arg(long, default_value_t = 1)]
     pub batch: u32,
