@@ -10,8 +10,11 @@ pub mod env;
 pub mod intake;
 pub mod machine;
 pub mod schedule;
+pub mod storage;
 pub mod transport;
 pub mod types;
 pub mod wire;
+
+pub mod consensus;
 
 pub mod node;

@@ -7,9 +7,7 @@ use thiserror::Error;
 use crate::storage::Entry;
 use crate::types::{EntryId, NodeId};
 
-use super::config::{
-    Proposal, RaftEntry, RaftLeaderId, RaftLogId, RaftMembership, RaftPayload, RaftVote,
-};
+use super::config::{Proposal, RaftEntry, RaftLeaderId, RaftLogId, RaftMembership, RaftPayload};
 
 const BLANK: u8 = 0;
 const BATCH: u8 = 1;
@@ -65,6 +63,6 @@ pub(super) fn entry_id(id: &RaftLogId) -> EntryId {
 
 /// A vote of its parts.
 #[cfg(test)]
-pub(super) fn vote(term: u64, node: NodeId, committed: bool) -> RaftVote {
-    RaftVote { leader_id: RaftLeaderId { term, node_id: node.0 }, committed }
+pub(super) fn vote(term: u64, node: NodeId, committed: bool) -> super::config::RaftVote {
+    super::config::RaftVote { leader_id: RaftLeaderId { term, node_id: node.0 }, committed }
 }

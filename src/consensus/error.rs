@@ -24,7 +24,7 @@ pub enum ProposeError {
     /// It never entered the log: the node is stopping.
     #[error("the node is stopping")]
     ShuttingDown,
-    /// The node's storage failed; whether the command took effect is unknown.
+    /// The node's storage failed, and its consensus has ended.
     #[error("storage failed: {0}")]
     Storage(String),
 }

@@ -118,8 +118,7 @@ impl<E: Runtime> Link<E> {
     pub fn new<N: Net>(target: Member, identity: PeerIdentity, net: N, env: E) -> Link<E> {
         let (calls, queue) = mpsc::channel(QUEUE_MAX);
         let shared = Arc::new(Shared::default());
-        let task =
-            Task { target, identity, net, env: env.clone(), shared: shared.clone(), queue };
+        let task = Task { target, identity, net, env: env.clone(), shared: shared.clone(), queue };
         env.spawn(task.run());
         Link { calls, shared, env }
     }

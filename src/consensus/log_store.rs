@@ -87,7 +87,11 @@ impl<E: RaftRuntime> RaftLogReader<Types<E>> for RaftLog<E> {
         Ok(entries)
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<RaftEntry>> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> io::Result<Vec<RaftEntry>> {
         self.read(start, end).await
     }
 

@@ -50,9 +50,10 @@ impl<E: RaftRuntime> Replica<E> {
     pub async fn admit(&self, member: Member) -> Result<NodeId, MembershipError> {
         let _one_at_a_time = self.membership_lock().await;
         self.lead()?;
-        let stale = self.members().into_iter().find(|known| {
-            !known.voter && known.member.peer_addr == member.peer_addr
-        });
+        let stale = self
+            .members()
+            .into_iter()
+            .find(|known| !known.voter && known.member.peer_addr == member.peer_addr);
         if let Some(stale) = stale {
             let ids = BTreeSet::from([stale.member.id.0]);
             self.change(ChangeMembers::RemoveNodes(ids)).await?;
@@ -132,9 +133,8 @@ impl<E: RaftRuntime> Replica<E> {
         let started = self.raft().trigger().transfer_leader(target.0).await;
         started.map_err(|error| MembershipError::Failed(error.to_string()))?;
         let mut leadership = self.leadership();
-        let gone = leadership.wait_for(|seen| {
-            seen.leader.as_ref().is_some_and(|leader| leader.id != me)
-        });
+        let gone =
+            leadership.wait_for(|seen| seen.leader.as_ref().is_some_and(|leader| leader.id != me));
         tokio::select! { biased;
             _ = gone => Ok(target),
             () = self.env().sleep(TRANSFER_MAX) => {

@@ -172,7 +172,7 @@ impl Payloads {
                 return entry.payload(key.position).ok_or(PayloadError::Missing(key));
             }
         }
-        match self.store.get(key) {
+        match self.store.read(key) {
             Ok(Some(payload)) => Ok(payload),
             Ok(None) => Err(PayloadError::Missing(key)),
             Err(error) => Err(unreadable(error.to_string())),

@@ -49,8 +49,6 @@ pub(super) enum Outcome {
     NoLease,
     /// It may or may not take effect.
     Unknown,
-    /// Storage failed; it may or may not take effect.
-    Failed(String),
 }
 
 /// Where entries go: openraft, or a fake in tests.
@@ -104,10 +102,7 @@ impl Proposer {
     /// Starts the proposer, closed, and its task.
     pub fn start<E: Runtime>(writer: impl Writer, clock: SoftClock<E>, env: E) -> Proposer {
         let (events, inbox) = mpsc::unbounded_channel();
-        let inside = Inside {
-            gate: Gate::Closed { leader: None },
-            intake: Intake::default(),
-        };
+        let inside = Inside { gate: Gate::Closed { leader: None }, intake: Intake::default() };
         let shared = Arc::new(Shared { inside: Mutex::new(inside), wake: Notify::new() });
         let task = Task {
             shared: shared.clone(),
@@ -278,7 +273,6 @@ impl<E: Runtime, W: Writer> Task<E, W> {
             }
             Outcome::NoLease => flight.fail(&ProposeError::NotLeader { leader: None }),
             Outcome::Refused(leader) => flight.fail(&ProposeError::NotLeader { leader }),
-            Outcome::Failed(reason) => flight.fail(&ProposeError::Storage(reason)),
             Outcome::Unknown | Outcome::Applied(_) => flight.fail(&ProposeError::TenureLost),
         }
     }
@@ -305,7 +299,8 @@ fn command_bytes(command: &Command) -> usize {
     match command {
         Command::Publish(publish) => publish.events.len(),
         Command::Settle(settle) => {
-            let part = |p: &crate::machine::SettlePart| 16 * p.sequences.range_count() + p.reason.len();
+            let part =
+                |p: &crate::machine::SettlePart| 16 * p.sequences.range_count() + p.reason.len();
             settle.parts.iter().map(part).sum()
         }
         Command::CountAttempts { sequences, .. } => 16 * sequences.range_count(),

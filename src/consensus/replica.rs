@@ -1,18 +1,18 @@
 //! The handle to this node's part in the cluster. Cheap to clone.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::errors::{Fatal, LinearizableReadError, RaftError};
 use openraft::{LogIdOptionExt, ReadPolicy, ServerState};
 use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 use crate::env::{Publisher, Watch, watch};
 use crate::machine::{Command, Machine, Reply};
-use crate::storage::{EventStore, LogStore};
+use crate::storage::{Identity, Storage};
 use crate::transport::Net;
-use crate::types::{ClusterId, NodeId, Payload, PayloadKey, Stamp};
+use crate::types::{NodeId, Payload, PayloadKey, Stamp};
 
 use super::changes::Changes;
 use super::clock::SoftClock;
@@ -33,13 +33,10 @@ use super::state_machine::StateMachine;
 /// What a replica needs to know.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// This node, as the cluster knows it.
+    /// This node, as the cluster knows it; the id is that of its disk.
     pub member: Member,
-    pub cluster: ClusterId,
     /// The token that members show each other; empty if the cluster has none.
     pub token: String,
-    /// Which life of this process it is.
-    pub incarnation: u64,
     pub timing: Timing,
     /// Bytes of entries applied after which the next snapshot is built.
     pub snapshot_log_bytes: u64,
@@ -49,12 +46,10 @@ pub struct Options {
 
 impl Options {
     /// Defaults for everything that has one.
-    pub fn new(member: Member, cluster: ClusterId) -> Options {
+    pub fn new(member: Member) -> Options {
         Options {
             member,
-            cluster,
             token: String::new(),
-            incarnation: 0,
             timing: Timing::default(),
             snapshot_log_bytes: 64 << 20,
             payload_cache_bytes: 64 << 20,
@@ -78,6 +73,8 @@ struct Inner<E: RaftRuntime> {
     stopped: Watch<bool>,
     /// Held during a change of the membership.
     changing: Mutex<()>,
+    /// Keeps the directory locked until the end.
+    storage: std::sync::Mutex<Option<Storage>>,
     env: E,
 }
 
@@ -91,18 +88,22 @@ impl<E: RaftRuntime> Clone for Replica<E> {
 /// be told of one: by [`Replica::bootstrap`], or by a leader that adds this node.
 pub async fn start<N: Net, E: RaftRuntime>(
     options: Options,
-    log: LogStore,
-    store: EventStore,
+    storage: Storage,
     net: N,
     env: E,
 ) -> Result<Replica<E>, StartError> {
-    let Options { member, cluster, token, incarnation, timing, .. } = options;
+    let Options { member, token, timing, .. } = options;
+    let Identity { cluster, node, incarnation } = storage.identity;
+    if member.id != node {
+        return Err(StartError::Config(format!("the disk is that of node {node}, not {member}")));
+    }
+    let (log, store) = (storage.log.clone(), storage.events.clone());
     let config = timing.raft_config().map_err(|e| StartError::Config(e.to_string()))?;
     let cache = Arc::new(PayloadCache::new(options.payload_cache_bytes));
     let payloads = Payloads { cache, log: log.clone(), store };
     let facts = Arc::new(Facts::new(payloads, options.snapshot_log_bytes));
     let clock = SoftClock::new(env.clone());
-    let identity = PeerIdentity { node: member.id, cluster, token, incarnation };
+    let identity = PeerIdentity { node, cluster, token, incarnation };
     let raft = Raft::new(
         member.id.0,
         config,
@@ -112,13 +113,8 @@ pub async fn start<N: Net, E: RaftRuntime>(
     );
     let raft = raft.await.map_err(|e| StartError::Storage(e.to_string()))?;
     let proposer = Proposer::start(RaftWriter(raft.clone()), clock.clone(), env.clone());
-    let (publisher, leadership) = watch(Leadership {
-        me: member.id,
-        leader: None,
-        term: 0,
-        tenure: None,
-        removed: false,
-    });
+    let (publisher, leadership) =
+        watch(Leadership { me: member.id, leader: None, term: 0, tenure: None, removed: false });
     let (stop, stopped) = watch(false);
     let replica = Replica(Arc::new(Inner {
         member,
@@ -130,6 +126,7 @@ pub async fn start<N: Net, E: RaftRuntime>(
         stop,
         stopped,
         changing: Mutex::new(()),
+        storage: std::sync::Mutex::new(Some(storage)),
         env: env.clone(),
     }));
     let me = replica.me();
@@ -226,6 +223,9 @@ impl<E: RaftRuntime> Replica<E> {
             Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
                 Err(ProposeError::NotLeader { leader: None })
             }
+            Err(RaftError::Fatal(Fatal::StorageError(error))) => {
+                Err(ProposeError::Storage(error.to_string()))
+            }
             Err(RaftError::Fatal(_)) => Err(ProposeError::ShuttingDown),
         }
     }
@@ -280,8 +280,9 @@ impl<E: RaftRuntime> Replica<E> {
         if let Err(error) = self.0.raft.shutdown().await {
             tracing::error!(%error, "openraft did not end cleanly");
         }
-        let log = self.0.facts.payloads.log.clone();
-        self.0.env.blocking(move || log.close()).await;
+        let storage = self.0.storage.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let closed = self.0.env.blocking(move || storage.map(|storage| storage.log.close()));
+        closed.await;
     }
 
     fn stop_now(&self) {

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::storage::Entry;
+use crate::storage::{Entry, FileInfo};
 use crate::types::{EntryId, GroupId};
 
 use super::config::{RaftLogId, RaftVote, SnapshotMeta};
@@ -47,8 +47,8 @@ pub(super) enum Request {
     Offer {
         vote: RaftVote,
         meta: SnapshotMeta,
-        /// What storage needs to know of the snapshot and its files.
-        manifest: Vec<u8>,
+        /// The snapshot's file and the segments it needs.
+        files: Vec<FileInfo>,
     },
     /// A piece of a wanted file; the bulk is the piece. Answered by [`Response::Stored`].
     Piece {
@@ -90,7 +90,7 @@ pub(super) enum Response {
     Transferred(Result<(), String>),
     /// Files of the offered snapshot that the peer does not hold yet.
     Wanted {
-        files: Vec<String>,
+        files: Vec<Wanted>,
     },
     Stored,
     /// The snapshot is installed, or the sender's vote is outdated.
@@ -99,6 +99,14 @@ pub(super) enum Response {
     },
     /// The peer could not do it.
     Failed(String),
+}
+
+/// A file that a peer wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Wanted {
+    pub name: String,
+    /// Bytes of it that arrived in an earlier attempt; send what follows.
+    pub arrived: u64,
 }
 
 /// What became of an append.

@@ -105,8 +105,8 @@ async fn answer<E: RaftRuntime>(
                 Err(error) => failed(error.to_string()),
             }
         }
-        Request::Offer { vote, meta, manifest } => {
-            match Reception::begin(replica, vote, meta, manifest).await {
+        Request::Offer { vote, meta, files } => {
+            match Reception::begin(replica, vote, meta, files).await {
                 Ok((begun, files)) => {
                     *reception = Some(begun);
                     Response::Wanted { files }
@@ -136,9 +136,7 @@ fn bodies(heads: &[rpc::EntryHead], bulk: Bytes) -> Result<Vec<RaftEntry>, PeerE
     entries.collect::<Result<_, _>>().map_err(|error| PeerError::Message(error.to_string()))
 }
 
-fn appended<E: RaftRuntime>(
-    response: AppendEntriesResponse<super::config::Types<E>>,
-) -> Appended {
+fn appended<E: RaftRuntime>(response: AppendEntriesResponse<super::config::Types<E>>) -> Appended {
     match response {
         AppendEntriesResponse::Success => Appended::Success,
         AppendEntriesResponse::PartialSuccess(upto) => Appended::Partial(upto),

@@ -11,12 +11,13 @@ use openraft::storage::RaftSnapshotBuilder;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
-use crate::storage::{EventStore, Pin, Staging};
+use crate::storage::{EventStore, Pinned, SnapshotInfo, SnapshotWriter, Staging};
 use crate::types::PayloadKey;
 
 use super::config::{
     RaftLeaderId, RaftLogId, RaftMembership, RaftRuntime, SnapshotMeta, StoredMembership, Types,
 };
+use super::entry::entry_id;
 use super::facts::Facts;
 use super::member::Member;
 
@@ -28,7 +29,7 @@ pub(super) type RaftSnapshot = openraft::Snapshot<RaftLeaderId, u64, Member, Sna
 
 /// A snapshot's content: held on this disk, or received and not yet installed.
 pub(super) enum SnapshotData {
-    Held(Pin),
+    Held(Arc<Pinned>),
     Received(Staging),
 }
 
@@ -67,35 +68,28 @@ impl Image {
 impl SnapshotData {
     /// Makes the snapshot current if it is not yet, and decodes it. Blocks.
     pub fn load(self, store: &EventStore) -> io::Result<(Image, Machine)> {
-        let pin = match self {
-            SnapshotData::Held(pin) => pin,
-            SnapshotData::Received(staging) => {
-                // Decoded before it is installed: a bad image must not replace a good snapshot.
-                decode_machine(&staging.machine().map_err(io::Error::other)?)?;
-                store.install(staging).map_err(io::Error::other)?
-            }
+        let info = match self {
+            SnapshotData::Held(pinned) => pinned.snapshot.clone(),
+            SnapshotData::Received(staging) => staging.install().map_err(io::Error::other)?,
         };
-        let machine = decode_machine(&pin.machine().map_err(io::Error::other)?)?;
-        Ok((Image::decode(pin.meta())?, machine))
+        let machine = store.read_machine(&info).map_err(io::Error::other)?;
+        let machine = Machine::decode(&machine).map_err(io::Error::other)?;
+        Ok((Image::decode(&info.meta)?, machine))
     }
-}
-
-fn decode_machine(bytes: &[u8]) -> io::Result<Machine> {
-    Machine::decode(bytes).map_err(io::Error::other)
 }
 
 /// The newest snapshot on this disk, pinned: its files stay while it is sent.
 pub(super) fn held_snapshot(store: &EventStore) -> io::Result<Option<RaftSnapshot>> {
-    let held = |pin: Pin| {
-        let meta = Image::decode(pin.meta())?.meta();
-        Ok(RaftSnapshot { meta, snapshot: SnapshotData::Held(pin) })
+    let held = |pinned: Pinned| {
+        let meta = Image::decode(&pinned.snapshot.meta)?.meta();
+        Ok(RaftSnapshot { meta, snapshot: SnapshotData::Held(Arc::new(pinned)) })
     };
     store.pin().map(held).transpose()
 }
 
 /// Log index of the older of the two retained snapshots; `None` until there are two.
 pub(super) fn oldest_retained(store: &EventStore) -> Option<u64> {
-    store.retained()
+    store.previous().map(|snapshot: SnapshotInfo| snapshot.last.index)
 }
 
 /// Builds a snapshot of the machine as it was when the builder was made.
@@ -130,30 +124,25 @@ impl<E: RaftRuntime> RaftSnapshotBuilder<Types<E>> for Builder<E> {
 /// installed meanwhile, that one.
 fn build(machine: &Machine, image: &Image, facts: &Facts) -> io::Result<RaftSnapshot> {
     let store = &facts.payloads.store;
-    let mut writer = store.begin(machine.applied()).map_err(io::Error::other)?;
-    let mut keys = Vec::with_capacity(RELOCATE_KEYS);
-    for live in machine.live_keys() {
-        if !writer.holds(live.key) {
-            keys.push(live.key);
-        }
-        if keys.len() == RELOCATE_KEYS {
-            relocate(&mut writer, facts, &keys)?;
-            keys.clear();
-        }
+    let last = image.last.ok_or_else(|| io::Error::other("nothing was applied yet"))?;
+    let mut writer = store.writer();
+    let live: Vec<PayloadKey> = machine.live_keys().map(|live| live.key).collect();
+    let homeless: Vec<PayloadKey> = live.iter().copied().filter(|key| !store.holds(*key)).collect();
+    for keys in homeless.chunks(RELOCATE_KEYS) {
+        relocate(&mut writer, facts, keys)?;
     }
-    relocate(&mut writer, facts, &keys)?;
-    writer.finish(&image.encode()?, &machine.encode()).map_err(io::Error::other)?;
+    let alive = |key: PayloadKey| live.binary_search(&key).is_ok();
+    let meta = image.encode()?.into();
+    writer
+        .finish(meta, entry_id(&last), machine.encode().into(), &alive)
+        .map_err(io::Error::other)?;
     let held = held_snapshot(store)?;
     held.ok_or_else(|| io::Error::other("the snapshot just written is not there"))
 }
 
-fn relocate(
-    writer: &mut crate::storage::SnapshotWriter,
-    facts: &Facts,
-    keys: &[PayloadKey],
-) -> io::Result<()> {
+fn relocate(writer: &mut SnapshotWriter, facts: &Facts, keys: &[PayloadKey]) -> io::Result<()> {
     for (key, payload) in keys.iter().zip(facts.payloads.read(keys)) {
-        writer.add(*key, &payload.map_err(io::Error::other)?).map_err(io::Error::other)?;
+        writer.relocate(*key, &payload.map_err(io::Error::other)?).map_err(io::Error::other)?;
     }
     Ok(())
 }

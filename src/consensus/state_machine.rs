@@ -118,7 +118,7 @@ impl<E: RaftRuntime> RaftStateMachine<Types<E>> for StateMachine<E> {
         let facts = self.facts.clone();
         let loaded = self.env.blocking(move || snapshot.load(&facts.payloads.store)).await;
         let (state, machine) = loaded.ok_or_else(|| io::Error::other("the load was aborted"))??;
-        if state.last != meta.last_log_id {
+        if state.last < meta.last_log_id {
             return Err(io::Error::other(format!(
                 "the snapshot ends with {:?}, not with {:?} as announced",
                 state.last, meta.last_log_id

@@ -4,21 +4,22 @@
 //! does not hold, checks every piece, and installs when all are there and whole. One piece is on
 //! the way at a time, on a connection of its own, so entries and heartbeats are not held up.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::env::Runtime;
-use crate::storage::{Pin, Staging};
+use crate::storage::{FileInfo, Pinned, Staging, StorageError};
 
 use super::config::{RaftRuntime, RaftVote, SnapshotMeta};
 use super::link::Link;
 use super::replica::Replica;
-use super::rpc::{Request, Response};
+use super::rpc::{Request, Response, Wanted};
 use super::snapshot::{RaftSnapshot, SnapshotData};
 
 /// Bytes of a file sent at once.
-const PIECE_BYTES: u64 = 1 << 20;
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Sends `snapshot`; the vote in the answer is the receiver's. Each step may take `ttl`.
 pub(super) async fn send<E: RaftRuntime>(
@@ -28,16 +29,17 @@ pub(super) async fn send<E: RaftRuntime>(
     snapshot: RaftSnapshot,
     ttl: Duration,
 ) -> Result<RaftVote, String> {
-    let SnapshotData::Held(pin) = snapshot.snapshot else {
+    let SnapshotData::Held(pinned) = snapshot.snapshot else {
         return Err("only a snapshot on this disk can be sent".to_string());
     };
-    let offer = Request::Offer { vote, meta: snapshot.meta, manifest: pin.manifest() };
+    let files = pinned.files.clone();
+    let offer = Request::Offer { vote, meta: snapshot.meta, files };
     let wanted = match ask(link, offer, Vec::new(), ttl).await? {
         Response::Wanted { files } => files,
         other => return Err(unexpected(&other)),
     };
-    for file in wanted {
-        send_file(link, env, &pin, file, ttl).await?;
+    for Wanted { name, arrived } in wanted {
+        send_file(link, env, &pinned, (name, arrived), ttl).await?;
     }
     match ask(link, Request::Install, Vec::new(), ttl).await? {
         Response::Installed { vote } => Ok(vote),
@@ -48,26 +50,22 @@ pub(super) async fn send<E: RaftRuntime>(
 async fn send_file<E: RaftRuntime>(
     link: &Link<E>,
     env: &E,
-    pin: &Pin,
-    file: String,
+    pinned: &Arc<Pinned>,
+    (file, mut offset): (String, u64),
     ttl: Duration,
 ) -> Result<(), String> {
-    let mut offset = 0;
     loop {
-        let (pin, name) = (pin.clone(), file.clone());
-        let read = env.blocking(move || pin.read(&name, offset, PIECE_BYTES)).await;
+        let (pinned, name) = (pinned.clone(), file.clone());
+        let read = env.blocking(move || pinned.read_chunk(&name, offset, PIECE_BYTES)).await;
         let piece = read.ok_or("reading the snapshot was aborted")?.map_err(|e| e.to_string())?;
-        let len = piece.len() as u64;
-        if len > 0 || offset == 0 {
-            let crc = crc32fast::hash(&piece);
-            let request = Request::Piece { file: file.clone(), offset, crc };
-            match ask(link, request, vec![Bytes::from(piece)], ttl).await? {
-                Response::Stored => offset += len,
-                other => return Err(unexpected(&other)),
-            }
-        }
-        if len < PIECE_BYTES {
+        if piece.is_empty() {
             return Ok(());
+        }
+        let request = Request::Piece { file: file.clone(), offset, crc: crc32fast::hash(&piece) };
+        offset += piece.len() as u64;
+        match ask(link, request, vec![Bytes::from(piece)], ttl).await? {
+            Response::Stored => {}
+            other => return Err(unexpected(&other)),
         }
     }
 }
@@ -102,12 +100,20 @@ impl Reception {
         replica: &Replica<E>,
         vote: RaftVote,
         meta: SnapshotMeta,
-        manifest: Vec<u8>,
-    ) -> Result<(Reception, Vec<String>), String> {
+        files: Vec<FileInfo>,
+    ) -> Result<(Reception, Vec<Wanted>), String> {
         let store = replica.facts().payloads.store.clone();
-        let staged = replica.env().blocking(move || store.stage(&manifest)).await;
-        let staging = staged.ok_or("staging was aborted")?.map_err(|e| e.to_string())?;
-        let files = staging.missing();
+        let staged = replica.env().blocking(move || {
+            let staging = store.stage(files)?;
+            let wanted = staging
+                .missing()
+                .into_iter()
+                .map(|file| Wanted { arrived: staging.arrived(&file.name), name: file.name });
+            let wanted = wanted.collect();
+            Ok::<_, StorageError>((staging, wanted))
+        });
+        let staged = staged.await.ok_or("staging was aborted")?;
+        let (staging, files) = staged.map_err(|e| e.to_string())?;
         Ok((Reception { vote, meta, staging: Some(staging) }, files))
     }
 
@@ -125,7 +131,7 @@ impl Reception {
         }
         let mut staging = self.staging.take().ok_or("an earlier piece was not stored")?;
         let stored = replica.env().blocking(move || {
-            let stored = staging.write(&file, offset, &piece);
+            let stored = staging.write_chunk(&file, offset, &piece);
             (staging, stored)
         });
         let (staging, stored) = stored.await.ok_or("storing was aborted")?;
@@ -137,12 +143,6 @@ impl Reception {
     /// Installs what was received; the vote is this node's.
     pub async fn install<E: RaftRuntime>(self, replica: &Replica<E>) -> Result<RaftVote, String> {
         let staging = self.staging.ok_or("a piece was not stored")?;
-        let checked = replica.env().blocking(move || {
-            let checked = staging.verify();
-            (staging, checked)
-        });
-        let (staging, checked) = checked.await.ok_or("checking was aborted")?;
-        checked.map_err(|e| e.to_string())?;
         let snapshot = RaftSnapshot { meta: self.meta, snapshot: SnapshotData::Received(staging) };
         let installed = replica.raft().install_full_snapshot(self.vote, snapshot).await;
         installed.map(|response| response.vote).map_err(|e| e.to_string())

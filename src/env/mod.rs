@@ -1,5 +1,6 @@
-//! The world, behind traits: time and tasks here, files in `disk`. A simulation brings its own.
+//! The world, behind traits: time and tasks here, files in [`disk`]. A simulation brings its own.
 
+pub mod disk;
 mod runtime;
 mod watch;
 

@@ -25,6 +25,8 @@ mod mem;
 mod net;
 mod reader;
 mod splice;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use frame::{FRAME_HEADER_BYTES, Frame, FrameError, FrameOut};

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::future::{Either, select};
@@ -24,10 +24,10 @@ pub enum Side {
 /// How a splice ended.
 #[derive(Debug)]
 pub struct SpliceEnd {
-    /// The stream that ended or failed first, as far as can be told.
+    /// The stream that ended or failed first.
     pub side: Side,
-    /// Bytes carried from that stream to the other.
-    pub bytes: u64,
+    /// Bytes carried from A to B, and from B to A.
+    pub bytes: [u64; 2],
     /// `Ok` if the stream simply ended.
     pub result: io::Result<()>,
 }
@@ -41,21 +41,25 @@ pub async fn splice<A: ByteStream, B: ByteStream>(
 ) -> SpliceEnd {
     let (mut a, mut b) = (a, b);
     if let Err((side, error)) = flush_both(&mut a.1, &mut b.1).await {
-        return SpliceEnd { side, bytes: 0, result: Err(error) };
+        return SpliceEnd { side, bytes: [0, 0], result: Err(error) };
     }
     let (mut a_write, mut b_write) = (a.1.into_parts().0, b.1.into_parts().0);
-    let (side, (bytes, result)) = {
-        let up = pin!(pump(a.0, &mut b_write));
-        let down = pin!(pump(b.0, &mut a_write));
+    let mut bytes = [0, 0];
+    let [up_bytes, down_bytes] = &mut bytes;
+    let ended = {
+        let up = pin!(pump((a.0, Side::A), (&mut b_write, Side::B), up_bytes));
+        let down = pin!(pump((b.0, Side::B), (&mut a_write, Side::A), down_bytes));
         match select(up, down).await {
-            Either::Left((ended, _)) => (Side::A, ended),
-            Either::Right((ended, _)) => (Side::B, ended),
+            Either::Left((ended, _)) | Either::Right((ended, _)) => ended,
         }
     };
     // Whether the peers still hear of the end is up to them.
     let _ = a_write.shutdown().await;
     let _ = b_write.shutdown().await;
-    SpliceEnd { side, bytes, result }
+    match ended {
+        Ok(side) => SpliceEnd { side, bytes, result: Ok(()) },
+        Err((side, error)) => SpliceEnd { side, bytes, result: Err(error) },
+    }
 }
 
 async fn flush_both<A: ByteStream, B: ByteStream>(
@@ -74,31 +78,22 @@ fn into_io(error: FrameError) -> io::Error {
 }
 
 /// Carries everything from one stream to another, beginning with what its reader has buffered.
+/// Answers which side ended it.
 async fn pump<A: ByteStream, B: ByteStream>(
-    from: Reader<A>,
-    to: &mut WriteHalf<B>,
-) -> (u64, io::Result<()>) {
+    (from, source): (Reader<A>, Side),
+    (to, target): (&mut WriteHalf<B>, Side),
+    carried: &mut u64,
+) -> Result<Side, (Side, io::Error)> {
     let (mut from, mut buffer) = from.into_parts();
-    let mut carried = 0;
-    let result = loop {
-        if !buffer.is_empty() {
-            carried += buffer.len() as u64;
-            if let Err(error) = to.write_all_buf(&mut buffer).await {
-                break Err(error);
-            }
-            if let Err(error) = to.flush().await {
-                break Err(error);
-            }
-        }
-        buffer.clear();
+    loop {
+        *carried += buffer.len() as u64;
+        to.write_all_buf(&mut buffer).await.map_err(|e| (target, e))?;
+        to.flush().await.map_err(|e| (target, e))?;
         buffer.reserve(SPLICE_BYTES);
-        match from.read_buf(&mut buffer).await {
-            Ok(0) => break Ok(()),
-            Ok(_) => {}
-            Err(error) => break Err(error),
+        if from.read_buf(&mut buffer).await.map_err(|e| (source, e))? == 0 {
+            return Ok(source);
         }
-    };
-    (carried, result)
+    }
 }
 
 /// The two ends of a framed stream as one byte stream again; bytes the reader had buffered come
@@ -146,8 +141,7 @@ impl<S: ByteStream> AsyncWrite for Rejoined<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.write).poll_flush(cx))?;
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.write).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -95,6 +95,22 @@ pub const REASON_BYTES_MAX: usize = 512;
 /// Longest wait of a pull request, in milliseconds.
 pub const PULL_WAIT_MS_MAX: u64 = 60_000;
 
+/// Bytes of newest log entries kept in memory; older ones are read back from disk.
+pub const LOG_TAIL_BYTES: usize = 64 << 20;
+/// Largest body of one packed log record. Seventeen records must stay below a quarter of a
+/// database segment (8 MiB), else the database moves them to files that it never syncs.
+pub const LOG_RECORD_BYTES_MAX: usize = 96 << 10;
+/// Bytes after which the log goes on in a fresh database.
+pub const LOG_DATABASE_BYTES: u64 = 64 << 20;
+/// Largest payload of a register (vote, marks, identity), in bytes.
+pub const REGISTER_BYTES_MAX: usize = 4 << 10;
+/// Bytes of events gathered, sorted and written as one segment of the event store.
+pub const SEGMENT_BYTES_TARGET: usize = 8 << 20;
+/// Bytes of events in one block of a segment; a larger event has a block of its own.
+pub const BLOCK_BYTES_MAX: usize = 16 << 10;
+/// Blocks of segments kept in memory, in bytes.
+pub const BLOCK_CACHE_BYTES: usize = 4 << 20;
+
 /// Largest frame body before the handshake is done, in bytes. A larger one closes the connection.
 pub const HANDSHAKE_BYTES_MAX: usize = 4 << 10;
 /// Longest token in a handshake, in bytes. A longer one is refused as malformed.

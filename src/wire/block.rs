@@ -24,20 +24,19 @@ impl EventsBlock {
         count: u32,
         event_bytes_max: usize,
     ) -> Result<EventsBlock, WireError> {
+        let kind = <super::Publish as super::Payload>::KIND;
+        if count as usize > limits::FRAME_EVENTS_MAX {
+            let (found, max) = (count as usize, limits::FRAME_EVENTS_MAX);
+            return Err(WireError::TooMany { kind, what: "events", found, max });
+        }
         let mut found: u32 = 0;
         for event in events(&bytes, event_bytes_max) {
             event?;
             found += 1;
-            if found > count {
-                break;
-            }
         }
-        if found != count || found == 0 || found as usize > limits::FRAME_EVENTS_MAX {
-            let why = format!("{count} events announced, {found} found, or none, or too many");
-            return Err(WireError::Malformed {
-                kind: <super::Publish as super::Payload>::KIND,
-                why,
-            });
+        if found != count || count == 0 {
+            let why = format!("{count} events are announced and {found} follow");
+            return Err(WireError::Malformed { kind, why });
         }
         Ok(EventsBlock { count, bytes })
     }
@@ -144,5 +143,64 @@ impl EventsBlockBuilder {
     pub fn finish(&mut self) -> EventsBlock {
         let count = std::mem::take(&mut self.count);
         EventsBlock { count, bytes: self.bytes.split().freeze() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Event, EventError};
+
+    fn event(bytes: usize) -> EventBytes {
+        Event::of_body(vec![7; bytes - 12]).encode().unwrap()
+    }
+
+    fn block_of(sizes: &[usize]) -> EventsBlock {
+        let mut builder = EventsBlockBuilder::new();
+        sizes.iter().for_each(|&bytes| builder.push(&event(bytes)));
+        builder.finish()
+    }
+
+    #[test]
+    fn what_is_pushed_comes_back() {
+        let block = block_of(&[12, 13, 300]);
+        let checked = EventsBlock::check(block.as_bytes().clone(), 3, 300).unwrap();
+        assert_eq!(checked, block);
+        assert_eq!(checked.events().map(|e| e.len()).collect::<Vec<_>>(), [12, 13, 300]);
+    }
+
+    #[test]
+    fn a_builder_starts_afresh_and_knows_its_limits() {
+        let mut builder = EventsBlockBuilder::new();
+        assert!(builder.has_room(&event(limits::FRAME_BYTES_TARGET * 2)), "empty takes any");
+        builder.push(&event(100));
+        assert!(builder.has_room(&event(100)));
+        assert!(!builder.has_room(&event(limits::FRAME_BYTES_TARGET - 104)), "by bytes");
+        assert_eq!((builder.count(), builder.len()), (1, 104));
+        assert_eq!(builder.finish().count(), 1);
+        assert!(builder.is_empty());
+        (0..limits::FRAME_EVENTS_MAX).for_each(|_| builder.push(&event(12)));
+        assert!(!builder.has_room(&event(12)), "by count");
+    }
+
+    #[test]
+    fn bad_blocks_are_named() {
+        let good = block_of(&[20, 30]).into_bytes();
+        let check = |bytes: Bytes, count| EventsBlock::check(bytes, count, 30).unwrap_err();
+        let malformed = |e| matches!(e, WireError::Malformed { .. });
+        assert!(malformed(check(good.clone(), 1)), "more than announced");
+        assert!(malformed(check(good.clone(), 3)), "fewer than announced");
+        assert!(malformed(check(Bytes::new(), 0)), "none");
+        assert_eq!(check(good.slice(..good.len() - 1), 2), WireError::Block { position: 1 });
+        assert_eq!(check(good.slice(..good.len() - 32), 2), WireError::Block { position: 1 });
+        assert!(matches!(check(good, u32::MAX), WireError::TooMany { .. }));
+        assert_eq!(
+            check(block_of(&[20, 31]).into_bytes(), 2),
+            WireError::Event { position: 1, error: EventError::TooLarge { bytes: 31, max: 30 } }
+        );
+        assert_eq!(
+            check(Bytes::from_static(&[1, 0, 0, 0, 9]), 1),
+            WireError::Event { position: 0, error: EventError::Short(1) }
+        );
     }
 }

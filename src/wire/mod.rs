@@ -30,6 +30,8 @@ mod deliver;
 mod handshake;
 mod ranges;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use block::{EventsBlock, EventsBlockBuilder};
 pub use client::{

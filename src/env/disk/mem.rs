@@ -1,0 +1,348 @@
+//! A disk in memory that remembers what is durable, so that a test can cut the power.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Disk, directory_of};
+
+/// What a crash leaves of that which was written and not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Only what was synced.
+    Nothing,
+    /// All of it, as when a process is killed and the kernel lives.
+    Everything,
+    /// By chance: each unsynced write whole, torn or not at all; names up to some point.
+    Some,
+}
+
+/// A directory tree in memory. Clones share it; a crash leaves them behind with the old tree.
+#[derive(Debug, Clone, Default)]
+pub struct MemDisk(Arc<Mutex<Tree>>);
+
+#[derive(Debug, Clone, Default)]
+struct Tree {
+    names: BTreeMap<String, u64>,
+    durable_names: BTreeMap<String, u64>,
+    unsynced_names: Vec<Naming>,
+    files: BTreeMap<u64, Content>,
+    next_file: u64,
+    fail_sync: bool,
+    full: bool,
+    syncs: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Content {
+    bytes: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Write { offset: usize, bytes: Vec<u8> },
+    Cut,
+}
+
+#[derive(Debug, Clone)]
+enum Naming {
+    Add(String, u64),
+    Move(String, String),
+    Drop(String),
+}
+
+impl MemDisk {
+    /// An empty disk.
+    pub fn new() -> MemDisk {
+        MemDisk::default()
+    }
+
+    /// The disk as it is found after a power cut: a tree of its own, with all faults repaired.
+    /// Who still holds the old one writes into the void. `seed` decides for [`Keep::Some`].
+    pub fn crash(&self, keep: Keep, seed: u64) -> MemDisk {
+        let mut tree = self.tree().clone();
+        let mut chance = fastrand::Rng::with_seed(seed);
+        tree.crash(keep, &mut chance);
+        MemDisk(Arc::new(Mutex::new(tree)))
+    }
+
+    /// Makes every sync fail (or succeed again).
+    pub fn fail_sync(&self, fail: bool) {
+        self.tree().fail_sync = fail;
+    }
+
+    /// Makes every write fail for lack of space (or succeed again).
+    pub fn fill(&self, full: bool) {
+        self.tree().full = full;
+    }
+
+    /// Flips one bit of a file, durably. Returns false if the file is shorter.
+    pub fn flip_bit(&self, path: &str, bit: usize) -> bool {
+        let mut tree = self.tree();
+        let Ok(content) = tree.content(path) else { return false };
+        let mask = 1 << (bit % 8);
+        if let Some(byte) = content.durable.get_mut(bit / 8) {
+            *byte ^= mask;
+        }
+        content.bytes.get_mut(bit / 8).map(|byte| *byte ^= mask).is_some()
+    }
+
+    /// Paths of all files.
+    pub fn paths(&self) -> Vec<String> {
+        self.tree().names.keys().cloned().collect()
+    }
+
+    /// Number of successful file syncs so far.
+    pub fn syncs(&self) -> u64 {
+        self.tree().syncs
+    }
+
+    fn tree(&self) -> MutexGuard<'_, Tree> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tree {
+    fn content(&mut self, path: &str) -> io::Result<&mut Content> {
+        let id = self.names.get(path).ok_or_else(|| missing(path))?;
+        self.files.get_mut(id).ok_or_else(|| missing(path))
+    }
+
+    fn content_or_new(&mut self, path: &str) -> io::Result<&mut Content> {
+        if self.full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if !self.names.contains_key(path) {
+            self.next_file += 1;
+            self.names.insert(path.to_owned(), self.next_file);
+            self.files.insert(self.next_file, Content::default());
+            self.unsynced_names.push(Naming::Add(path.to_owned(), self.next_file));
+        }
+        self.content(path)
+    }
+
+    fn check_sync(&self) -> io::Result<()> {
+        if self.fail_sync { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+    }
+
+    fn crash(&mut self, keep: Keep, chance: &mut fastrand::Rng) {
+        let unsynced = std::mem::take(&mut self.unsynced_names);
+        let kept = match keep {
+            Keep::Nothing => 0,
+            Keep::Everything => unsynced.len(),
+            Keep::Some => chance.usize(0..=unsynced.len()),
+        };
+        for naming in &unsynced[..kept] {
+            naming.apply(&mut self.durable_names);
+        }
+        self.names = self.durable_names.clone();
+        let named: Vec<u64> = self.names.values().copied().collect();
+        self.files.retain(|id, _| named.contains(id));
+        self.files.values_mut().for_each(|content| content.crash(keep, chance));
+        (self.fail_sync, self.full) = (false, false);
+    }
+}
+
+impl Naming {
+    fn apply(&self, names: &mut BTreeMap<String, u64>) {
+        match self {
+            Naming::Add(name, id) => {
+                names.insert(name.clone(), *id);
+            }
+            Naming::Move(from, to) => {
+                if let Some(id) = names.remove(from) {
+                    names.insert(to.clone(), id);
+                }
+            }
+            Naming::Drop(name) => {
+                names.remove(name);
+            }
+        }
+    }
+
+    fn directory(&self) -> &str {
+        match self {
+            Naming::Add(name, _) | Naming::Drop(name) | Naming::Move(name, _) => directory_of(name),
+        }
+    }
+}
+
+impl Content {
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.bytes);
+        self.unsynced.push(change);
+    }
+
+    fn crash(&mut self, keep: Keep, chance: &mut fastrand::Rng) {
+        for change in std::mem::take(&mut self.unsynced) {
+            match keep {
+                Keep::Nothing => {}
+                Keep::Everything => change.apply(&mut self.durable),
+                Keep::Some => match chance.u8(0..3) {
+                    0 => {}
+                    1 => change.apply(&mut self.durable),
+                    _ => change.torn(chance).apply(&mut self.durable),
+                },
+            }
+        }
+        self.bytes = self.durable.clone();
+    }
+}
+
+impl Change {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Change::Cut => content.clear(),
+            Change::Write { offset, bytes } => {
+                let end = offset + bytes.len();
+                if content.len() < end {
+                    content.resize(end, 0);
+                }
+                content[*offset..end].copy_from_slice(bytes);
+            }
+        }
+    }
+
+    fn torn(self, chance: &mut fastrand::Rng) -> Change {
+        match self {
+            Change::Write { offset, mut bytes } => {
+                bytes.truncate(chance.usize(0..=bytes.len()));
+                Change::Write { offset, bytes }
+            }
+            Change::Cut => Change::Cut,
+        }
+    }
+}
+
+impl Disk for MemDisk {
+    fn write_at(&self, path: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        let mut tree = self.tree();
+        tree.content_or_new(path)?.change(Change::Write { offset, bytes: bytes.to_vec() });
+        Ok(())
+    }
+
+    fn create(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut tree = self.tree();
+        let content = tree.content_or_new(path)?;
+        content.change(Change::Cut);
+        content.change(Change::Write { offset: 0, bytes: bytes.to_vec() });
+        Ok(())
+    }
+
+    fn read(&self, path: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut tree = self.tree();
+        let content = tree.content(path)?;
+        let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        let end = offset.checked_add(len).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let bytes = content.bytes.get(offset..end).ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(bytes.to_vec())
+    }
+
+    fn len(&self, path: &str) -> io::Result<u64> {
+        Ok(self.tree().content(path)?.bytes.len() as u64)
+    }
+
+    fn sync(&self, path: &str) -> io::Result<()> {
+        let mut tree = self.tree();
+        tree.check_sync()?;
+        tree.syncs += 1;
+        let content = tree.content(path)?;
+        for change in std::mem::take(&mut content.unsynced) {
+            change.apply(&mut content.durable);
+        }
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        let mut tree = self.tree();
+        tree.check_sync()?;
+        let unsynced = std::mem::take(&mut tree.unsynced_names);
+        let (now, later): (Vec<_>, Vec<_>) =
+            unsynced.into_iter().partition(|n| n.directory() == dir);
+        now.iter().for_each(|naming| naming.apply(&mut tree.durable_names));
+        tree.unsynced_names = later;
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut tree = self.tree();
+        let id = tree.names.remove(from).ok_or_else(|| missing(from))?;
+        tree.names.insert(to.to_owned(), id);
+        tree.unsynced_names.push(Naming::Move(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let mut tree = self.tree();
+        if tree.names.remove(path).is_some() {
+            tree.unsynced_names.push(Naming::Drop(path.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let tree = self.tree();
+        let inside = tree.names.keys().filter(|path| directory_of(path) == dir);
+        Ok(inside.filter_map(|path| path.rsplit('/').next().map(str::to_owned)).collect())
+    }
+
+    fn make_dir(&self, _dir: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(if self.tree().full { 0 } else { 1 << 40 })
+    }
+}
+
+fn missing(path: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("no file {path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_takes_what_was_not_synced() {
+        let disk = MemDisk::new();
+        disk.replace("d/kept", b"old").unwrap();
+        disk.write_at("d/kept", 0, b"new").unwrap();
+        disk.create("d/unnamed", b"x").unwrap();
+        disk.sync("d/unnamed").unwrap();
+        let after = disk.crash(Keep::Nothing, 0);
+        assert_eq!(after.read_all("d/kept").unwrap(), b"old");
+        assert!(!after.exists("d/unnamed").unwrap());
+        let killed = disk.crash(Keep::Everything, 0);
+        assert_eq!(killed.read_all("d/kept").unwrap(), b"new");
+        assert!(killed.exists("d/unnamed").unwrap());
+    }
+
+    #[test]
+    fn a_rename_is_one_step() {
+        for seed in 0..50 {
+            let disk = MemDisk::new();
+            disk.replace("f", b"old").unwrap();
+            disk.create("f.new", b"new").unwrap();
+            disk.sync("f.new").unwrap();
+            disk.rename("f.new", "f").unwrap();
+            let found = disk.crash(Keep::Some, seed).read_all("f").unwrap();
+            assert!(found == b"old" || found == b"new");
+        }
+    }
+
+    #[test]
+    fn faults_show() {
+        let disk = MemDisk::new();
+        disk.create("f", &[0]).unwrap();
+        disk.fail_sync(true);
+        assert!(disk.sync("f").is_err());
+        disk.fill(true);
+        assert_eq!(disk.create("g", b"").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert!(disk.flip_bit("f", 3) && !disk.flip_bit("f", 8));
+        assert_eq!(disk.read_all("f").unwrap(), [8]);
+    }
+}

@@ -1,0 +1,86 @@
+//! What can go wrong with the disk, by what the caller must do about it.
+
+use std::io;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::types::{ClusterId, NodeId, PayloadKey};
+
+/// Why storage refused or failed. Cheap to clone: a failure is told to everybody who waits.
+#[derive(Debug, Clone, Error)]
+pub enum StorageError {
+    /// The operating system refused. Nothing written afterwards is acknowledged.
+    #[error("{what} failed: {error}; check the disk, then restart the node")]
+    Io {
+        what: String,
+        #[source]
+        error: Arc<io::Error>,
+    },
+    /// The disk has no room. Sticky like every failure of the log; restart when there is space.
+    #[error("{what} failed: the disk is full; free some space, then restart the node")]
+    Full { what: String },
+    /// Bytes on disk are not what was written.
+    #[error("{what} is damaged: {detail}")]
+    Corrupt { what: String, detail: String },
+    /// The payload of one event is damaged; a peer may have it intact.
+    #[error("payload {key} is damaged on disk: {detail}; fetch it from a peer")]
+    CorruptEvent { key: PayloadKey, detail: String },
+    /// Another process works on the directory.
+    #[error("{dir} is in use by another node; stop it, or choose another directory")]
+    Locked { dir: String },
+    /// The directory belongs to somebody else.
+    #[error(
+        "{dir} belongs to node {found_node} of cluster {found_cluster}, not to node {node} of \
+         cluster {cluster}; choose another directory"
+    )]
+    Foreign {
+        dir: String,
+        found_cluster: ClusterId,
+        found_node: NodeId,
+        cluster: ClusterId,
+        node: NodeId,
+    },
+    /// A newer build wrote the directory.
+    #[error("{dir} has format {found}, this build reads up to {known}; use the newer build")]
+    NewerFormat { dir: String, found: u32, known: u32 },
+    /// There is no node in the directory and none was to be created.
+    #[error("{dir} holds no node; bootstrap a cluster or join one first")]
+    Empty { dir: String },
+    /// The log does not hold these entries (purged, or never written).
+    #[error("log entries from {from} are not in the log, which holds {first}..={last}")]
+    Absent { from: u64, first: u64, last: u64 },
+    /// Appended entries do not continue the log: a fault of the caller.
+    #[error("entry {found} does not continue the log, which expects {expected}")]
+    Hole { expected: u64, found: u64 },
+    /// A limit of the formats is exceeded: a fault of the caller.
+    #[error("{what} has {bytes} bytes, at most {max} are possible")]
+    TooLarge { what: String, bytes: usize, max: usize },
+    /// A file offered by a peer is not one that was announced.
+    #[error("file {0} is not part of this transfer")]
+    UnknownFile(String),
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+impl StorageError {
+    /// An operating-system error while doing `what`.
+    pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> StorageError {
+        let what = what.into();
+        move |error| match error.kind() {
+            io::ErrorKind::StorageFull => StorageError::Full { what },
+            _ => StorageError::Io { what, error: Arc::new(error) },
+        }
+    }
+
+    /// Damage found in `what`.
+    pub fn corrupt(what: impl Into<String>, detail: impl Into<String>) -> StorageError {
+        StorageError::Corrupt { what: what.into(), detail: detail.into() }
+    }
+
+    /// Whether the bytes on disk are to blame.
+    pub fn is_corruption(&self) -> bool {
+        matches!(self, StorageError::Corrupt { .. } | StorageError::CorruptEvent { .. })
+    }
+}

@@ -1,0 +1,73 @@
+//! Names of files, and reading them by pieces.
+
+use super::DIR;
+use super::manifest::FileInfo;
+use crate::env::disk::Disk;
+use crate::storage::error::StorageError;
+use crate::types::NodeId;
+
+/// Bytes of a file that are read at a time.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// Name of a segment.
+pub fn segment_name(node: NodeId, number: u64) -> String {
+    format!("seg-{:016x}-{number:010}", node.0)
+}
+
+/// Name of a snapshot.
+pub fn snapshot_name(node: NodeId, number: u64) -> String {
+    format!("snap-{:016x}-{number:010}", node.0)
+}
+
+/// The number in the name of a file.
+pub fn number(name: &str) -> Option<u64> {
+    name.rsplit_once('-')?.1.parse().ok()
+}
+
+/// Whether a name, given by a peer, is one that this module makes.
+pub fn is_name(name: &str) -> bool {
+    let rest = name.strip_prefix("seg-").or_else(|| name.strip_prefix("snap-"));
+    rest.is_some_and(|rest| {
+        rest.len() <= 64 && rest.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+    })
+}
+
+/// Whether the name is that of a snapshot.
+pub fn is_snapshot(name: &str) -> bool {
+    name.starts_with("snap-")
+}
+
+/// Path of a file.
+pub fn path(name: &str) -> String {
+    format!("{DIR}/{name}")
+}
+
+/// Writes a file and makes its content durable; its name becomes so with the manifest.
+pub fn write(disk: &dyn Disk, name: String, bytes: &[u8]) -> Result<FileInfo, StorageError> {
+    let failed = || StorageError::io(format!("writing {name}"));
+    disk.create(&path(&name), bytes).map_err(failed())?;
+    disk.sync(&path(&name)).map_err(failed())?;
+    Ok(FileInfo { len: bytes.len() as u64, crc: crc32fast::hash(bytes), name })
+}
+
+/// Checks length and checksum of the file at `path` against what was announced.
+pub fn verify(disk: &dyn Disk, path: &str, file: &FileInfo) -> Result<(), StorageError> {
+    let failed = || StorageError::io(format!("reading {path}"));
+    let len = disk.len(path).map_err(failed())?;
+    if len != file.len {
+        let detail = format!("it has {len} bytes instead of {}", file.len);
+        return Err(StorageError::corrupt(path, detail));
+    }
+    let mut crc = crc32fast::Hasher::new();
+    let mut offset = 0;
+    while offset < len {
+        let piece = PIECE_BYTES.min(len - offset);
+        crc.update(&disk.read(path, offset, piece as usize).map_err(failed())?);
+        offset += piece;
+    }
+    if crc.finalize() == file.crc {
+        Ok(())
+    } else {
+        Err(StorageError::corrupt(path, "wrong checksum"))
+    }
+}

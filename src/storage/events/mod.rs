@@ -1,0 +1,36 @@
+//! The event store: payloads relocated out of the log, snapshots, and the manifest.
+//!
+//! ```text
+//! events/MANIFEST                     which of the files below count: replaced by one rename
+//! events/snap-<node>-<number>         a snapshot: meta, machine, keys it needs from segments
+//! events/seg-<node>-<number>          a segment: immutable, events sorted by payload key
+//! ```
+//!
+//! * Files are written and synced before the manifest names them; what it does not name is
+//!   garbage, swept at open. So snapshot and segment list become current in one step.
+//! * A payload goes only when neither of the two retained snapshots needs it.
+//! * Names are unique in the whole cluster, so a peer that has a file need not get it again.
+//! * A damaged event is an error of that event; a damaged snapshot falls back to the one before
+//!   while the log still reaches it.
+//!
+//! All calls block. What a snapshot means is the business of consensus and machine.
+
+mod cache;
+mod files;
+mod keys;
+mod manifest;
+mod segment;
+mod snapshot;
+mod staging;
+mod store;
+
+mod writer;
+
+pub use manifest::FileInfo;
+pub use snapshot::SnapshotInfo;
+pub use staging::{Pinned, Staging};
+pub use store::EventStore;
+pub use writer::SnapshotWriter;
+
+/// Directory of the event store.
+const DIR: &str = "events";

@@ -1,0 +1,154 @@
+//! Snapshot files.
+//!
+//! ```text
+//! 0   4   magic "AQSN"
+//! 4   u16 version (1), u16 zero
+//! 8   u32 length and u32 crc32 of the head
+//! 16  u64 length and u32 crc32 of the machine
+//! 28  u32 crc32 of bytes 0..28
+//! 32  ..  head: postcard of [`Head`]
+//!     ..  machine: opaque
+//! ```
+
+use bytes::{Buf, BufMut, Bytes};
+use serde::{Deserialize, Serialize};
+
+use super::files;
+use super::keys::Keys;
+use super::manifest::FileInfo;
+use crate::env::disk::Disk;
+use crate::storage::error::StorageError;
+use crate::types::EntryId;
+
+const MAGIC: &[u8; 8] = b"AQSN\x01\0\0\0";
+const FIXED_BYTES: usize = 32;
+
+/// What callers know of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// Unique in the cluster.
+    pub name: String,
+    /// The last entry it covers.
+    pub last: EntryId,
+    /// Opaque bytes given by its builder.
+    pub meta: Bytes,
+    /// Bytes of the machine.
+    pub machine_bytes: u64,
+}
+
+/// A snapshot on disk, verified when it was opened.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub file: FileInfo,
+    pub info: SnapshotInfo,
+    /// The keys that it needs from segments.
+    pub held: Keys,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    last: EntryId,
+    meta: Bytes,
+    held: Keys,
+}
+
+impl Snapshot {
+    /// Writes a snapshot; its content is durable on return.
+    pub fn write(
+        disk: &dyn Disk,
+        name: String,
+        (last, meta, held): (EntryId, Bytes, Keys),
+        machine: &[u8],
+    ) -> Result<Snapshot, StorageError> {
+        let head = Head { last, meta, held };
+        let bytes = encode(&head, machine)?;
+        let file = files::write(disk, name, &bytes)?;
+        Ok(Snapshot::new(file, head, machine.len() as u64))
+    }
+
+    /// Opens a snapshot and verifies all of it.
+    pub fn open(disk: &dyn Disk, file: FileInfo) -> Result<Snapshot, StorageError> {
+        let (head, machine) = read(disk, &file.name)?;
+        Ok(Snapshot::new(file, head, machine.len() as u64))
+    }
+
+    fn new(file: FileInfo, head: Head, machine_bytes: u64) -> Snapshot {
+        let info = SnapshotInfo {
+            name: file.name.clone(),
+            last: head.last,
+            meta: head.meta,
+            machine_bytes,
+        };
+        Snapshot { file, info, held: head.held }
+    }
+}
+
+/// Reads the machine out of a snapshot file, verified.
+pub fn read_machine(disk: &dyn Disk, name: &str) -> Result<Bytes, StorageError> {
+    Ok(read(disk, name)?.1)
+}
+
+fn read(disk: &dyn Disk, name: &str) -> Result<(Head, Bytes), StorageError> {
+    let failed = StorageError::io(format!("reading snapshot {name}"));
+    let bytes = disk.read_all(&files::path(name)).map_err(failed)?;
+    decode(bytes.into()).map_err(|detail| StorageError::corrupt(format!("snapshot {name}"), detail))
+}
+
+fn encode(head: &Head, machine: &[u8]) -> Result<Vec<u8>, StorageError> {
+    let head = postcard::to_stdvec(head)
+        .map_err(|error| StorageError::corrupt("a snapshot head", error.to_string()))?;
+    let mut bytes = Vec::with_capacity(FIXED_BYTES + head.len() + machine.len());
+    bytes.put_slice(MAGIC);
+    bytes.put_u32_le(head.len() as u32);
+    bytes.put_u32_le(crc32fast::hash(&head));
+    bytes.put_u64_le(machine.len() as u64);
+    bytes.put_u32_le(crc32fast::hash(machine));
+    bytes.put_u32_le(crc32fast::hash(&bytes));
+    bytes.put_slice(&head);
+    bytes.put_slice(machine);
+    Ok(bytes)
+}
+
+fn decode(bytes: Bytes) -> Result<(Head, Bytes), String> {
+    let mut fixed = bytes.get(..FIXED_BYTES).ok_or("it is cut short")?;
+    if !fixed.starts_with(MAGIC) {
+        return Err("wrong magic or version".into());
+    }
+    let crc = crc32fast::hash(&fixed[..28]);
+    fixed.advance(MAGIC.len());
+    let (head_len, head_crc) = (fixed.get_u32_le() as usize, fixed.get_u32_le());
+    let (machine_len, machine_crc) = (fixed.get_u64_le(), fixed.get_u32_le());
+    if crc != fixed.get_u32_le() {
+        return Err("wrong checksum of the fixed part".into());
+    }
+    if (FIXED_BYTES as u64 + head_len as u64).checked_add(machine_len) != Some(bytes.len() as u64) {
+        return Err(format!("{} bytes are not what it should have", bytes.len()));
+    }
+    let head = bytes.slice(FIXED_BYTES..FIXED_BYTES + head_len);
+    let machine = bytes.slice(FIXED_BYTES + head_len..);
+    if crc32fast::hash(&head) != head_crc || crc32fast::hash(&machine) != machine_crc {
+        return Err("wrong checksum".into());
+    }
+    let head = postcard::from_bytes(&head).map_err(|error| error.to_string())?;
+    Ok((head, machine))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{NodeId, PayloadKey};
+
+    #[test]
+    fn golden_bytes() {
+        let held = [PayloadKey { index: 3, position: 1 }].into_iter().collect();
+        let last = EntryId { term: 2, node: NodeId(1), index: 9 };
+        let head = Head { last, meta: Bytes::from_static(b"m"), held };
+        let bytes = encode(&head, b"state").unwrap();
+        assert_eq!(bytes, b"AQSN\x01\0\0\0");
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(bad.into()).is_err(), "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Opening the log: what is there, whether it is whole, and what a crash left over.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::medium::Medium;
+use super::record::{self, Assembler};
+use super::store::{Drive, LogStore, Shared};
+use super::tail::Tail;
+use super::writer::{Registers, Writer};
+use crate::storage::error::StorageError;
+
+/// How the log was found.
+pub enum Recovered {
+    /// Whole, perhaps after its unacknowledged end was cut off.
+    Healthy(LogStore),
+    /// Acknowledged entries are missing or damaged. Nothing was changed.
+    Damaged(String),
+}
+
+/// Reads the whole log, checks it against the floor and the high-water mark, and starts it.
+/// Entries up to `snapshot` (exclusive end) are covered by a snapshot; `tail_bytes` of the newest
+/// stay in memory.
+pub fn recover<M: Medium + 'static>(
+    mut medium: M,
+    registers: Registers,
+    snapshot: u64,
+    tail_bytes: usize,
+    drive: Drive,
+) -> Result<Recovered, StorageError> {
+    let floor = registers.read_floor()?;
+    let mark = registers.read_mark()?;
+    let mut scan = Scan::new(Tail::new(floor, tail_bytes));
+    let scanned = medium.scan(&mut |bytes| scan.take(bytes));
+    match scanned {
+        Err(StorageError::Corrupt { what, detail }) => {
+            scan.bad.get_or_insert(format!("{what}: {detail}"));
+            scan.excess = true;
+        }
+        other => other?,
+    }
+    scan.finish();
+    let end = scan.tail.expected().unwrap_or(0);
+    if end.max(snapshot) < mark {
+        let why = scan.bad.unwrap_or_else(|| "records are missing".into());
+        return Ok(Recovered::Damaged(format!(
+            "the log ends before entry {end}, but entries before {mark} were durable: {why}"
+        )));
+    }
+    if let Some(why) = scan.bad {
+        tracing::warn!(end, %why, "the log has an unfinished end, as a crash leaves it: cut off");
+    }
+    if scan.excess {
+        medium.truncate_after(scan.tail.last_index(), None)?;
+    }
+    if let Some(floor) = floor {
+        medium.drop_below(floor.index + 1)?;
+    }
+    let vote = registers.vote.value().filter(|vote| !vote.is_empty()).cloned();
+    let shared = Shared::new(scan.tail, vote, medium.reader());
+    let writer = Writer::new(shared.clone(), medium, registers, scan.chain, end)?;
+    Ok(Recovered::Healthy(LogStore::start(writer, shared, drive)?))
+}
+
+/// The state of a scan over all records.
+struct Scan {
+    tail: Tail,
+    assembler: Assembler,
+    chain: u32,
+    bad: Option<String>,
+    /// There are records that do not belong to the log.
+    excess: bool,
+    /// Parts of a split entry are still to come.
+    unfinished: bool,
+}
+
+impl Scan {
+    fn new(tail: Tail) -> Scan {
+        let assembler = Assembler::default();
+        Scan { tail, assembler, chain: 0, bad: None, excess: false, unfinished: false }
+    }
+
+    fn take(&mut self, bytes: Bytes) -> ControlFlow<()> {
+        match self.add(bytes) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(detail) => {
+                self.bad = Some(detail);
+                self.excess = true;
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    fn add(&mut self, bytes: Bytes) -> Result<(), String> {
+        let started = self.assembler.last_header().is_some();
+        match record::check(&bytes) {
+            // Purged records are of no interest, whatever state they are in.
+            Err(_) if !started && self.tail.first() > 0 => return Ok(()),
+            Ok(header) if !started && header.last() < self.tail.first() => return Ok(()),
+            _ => {}
+        }
+        let entries = self.assembler.push(bytes)?;
+        let header = self.assembler.last_header();
+        self.unfinished = header.is_some_and(|header| !header.is_final());
+        let first = self.tail.first();
+        for entry in entries.into_iter().filter(|entry| entry.id.index >= first) {
+            let expected = self.tail.expected().unwrap_or(0);
+            if expected != entry.id.index {
+                return Err(format!("entry {} stands where {expected} should", entry.id.index));
+            }
+            let index = entry.id.index;
+            self.tail.push(entry);
+            self.tail.set_durable(0, index);
+        }
+        if let Some(header) = header.filter(|_| !self.unfinished) {
+            self.chain = header.crc;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) {
+        if self.unfinished {
+            self.excess = true;
+            self.bad.get_or_insert("the last entry lacks a part".into());
+        }
+        // Nothing but purged records: start over with an empty medium.
+        self.excess |= self.tail.last_index().is_none();
+        if self.tail.last_index().is_none() {
+            self.chain = 0;
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The one writer of the log: drains, packs, syncs once, answers in order.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::medium::Medium;
+use super::record::{self, Assembler, Header, Packer, Record};
+use super::store::{Op, Shared};
+use super::{Done, Entry};
+use crate::storage::error::StorageError;
+use crate::storage::register::Register;
+use crate::types::EntryId;
+
+/// The log's registers.
+pub struct Registers {
+    /// The vote, opaque; empty when there is none.
+    pub vote: Register,
+    /// The last entry purged: postcard of `Option<EntryId>`.
+    pub floor: Register,
+    /// One more than the index up to which the log is known to be durable: u64 LE.
+    pub mark: Register,
+}
+
+impl Registers {
+    /// All of them, with their names.
+    pub fn named(&self) -> [(&'static str, &Register); 3] {
+        [("vote", &self.vote), ("floor", &self.floor), ("mark", &self.mark)]
+    }
+
+    /// The purge floor.
+    pub fn read_floor(&self) -> Result<Option<EntryId>, StorageError> {
+        let bytes = self.floor.value().map_or(&[0][..], |value| value);
+        postcard::from_bytes(bytes)
+            .map_err(|error| StorageError::corrupt("register floor", error.to_string()))
+    }
+
+    /// The high-water mark: entries below it were durable.
+    pub fn read_mark(&self) -> Result<u64, StorageError> {
+        let Some(value) = self.mark.value() else { return Ok(0) };
+        let bytes = <[u8; 8]>::try_from(&value[..]);
+        bytes.map(u64::from_le_bytes).map_err(|_| {
+            StorageError::corrupt("register mark", format!("it has {} bytes", value.len()))
+        })
+    }
+
+    /// Saves the purge floor, durably.
+    pub fn write_floor(&mut self, floor: Option<EntryId>) -> Result<(), StorageError> {
+        let bytes = postcard::to_stdvec(&floor)
+            .map_err(|error| StorageError::corrupt("purge floor", error.to_string()))?;
+        self.floor.write_both(&bytes)
+    }
+
+    /// Lowers the mark, in both slots: an old slot must never bring a higher one back.
+    pub fn lower_mark(&mut self, mark: u64) -> Result<(), StorageError> {
+        self.mark.write_both(&mark.to_le_bytes())
+    }
+
+    fn raise_mark(&mut self, mark: u64) -> Result<(), StorageError> {
+        self.mark.write_next(&mark.to_le_bytes())
+    }
+}
+
+/// See the module. After the first failure every operation fails.
+pub struct Writer<M> {
+    shared: Arc<Shared>,
+    medium: M,
+    registers: Registers,
+    packer: Packer,
+    /// The mark as saved, and as it may be saved.
+    saved_mark: u64,
+    synced_mark: u64,
+    failed: Option<StorageError>,
+}
+
+impl<M: Medium> Writer<M> {
+    /// A writer that continues a recovered log: `chain` is the checksum of its last record,
+    /// `mark` one more than its last index.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        medium: M,
+        registers: Registers,
+        chain: u32,
+        mark: u64,
+    ) -> Result<Writer<M>, StorageError> {
+        let saved_mark = registers.read_mark()?;
+        shared.lock().medium_bytes = medium.bytes();
+        let packer = Packer { chain };
+        let synced_mark = mark.max(saved_mark);
+        Ok(Writer { shared, medium, registers, packer, saved_mark, synced_mark, failed: None })
+    }
+
+    /// Does what was asked, in order.
+    pub(super) fn run(&mut self, ops: VecDeque<Op>) {
+        let mut batch = Batch::default();
+        for op in ops {
+            match op {
+                Op::Append { entries, epoch, done } => batch.add(entries, epoch, done),
+                other => {
+                    self.commit(std::mem::take(&mut batch));
+                    self.change(other);
+                }
+            }
+        }
+        self.commit(batch);
+    }
+
+    /// Saves the high-water mark if it has moved. A failure is sticky.
+    pub(super) fn raise_mark(&mut self) {
+        if self.synced_mark > self.saved_mark {
+            let mark = self.synced_mark;
+            if self.guard(|writer| writer.registers.raise_mark(mark)).is_ok() {
+                self.saved_mark = mark;
+            }
+        }
+    }
+
+    /// Ends in order: mark raised, medium closed.
+    pub(super) fn close(&mut self) {
+        self.raise_mark();
+        self.medium.close();
+    }
+
+    fn commit(&mut self, batch: Batch) {
+        if batch.dones.is_empty() {
+            return;
+        }
+        let result = self.guard(|writer| {
+            let records = writer.packer.pack(&batch.entries);
+            if records.is_empty() {
+                return Ok(());
+            }
+            writer.medium.write(&records)?;
+            writer.medium.sync()
+        });
+        if let (Ok(()), Some(last)) = (&result, batch.entries.last()) {
+            self.synced_mark = last.id.index + 1;
+            let mut inside = self.shared.lock();
+            inside.tail.set_durable(batch.epoch, last.id.index);
+            inside.medium_bytes = self.medium.bytes();
+        }
+        batch.dones.into_iter().for_each(|done| done(result.clone()));
+    }
+
+    fn change(&mut self, op: Op) {
+        let (result, done) = match op {
+            Op::Vote { vote, done } => (self.guard(|w| w.registers.vote.write_both(&vote)), done),
+            Op::Truncate { after, done } => (self.guard(|w| w.truncate(after)), done),
+            Op::Purge { upto, empties, done } => (self.guard(|w| w.purge(upto, empties)), done),
+            Op::Refused { error, done } => (Err(error), done),
+            Op::Append { done, .. } => (Err(StorageError::Closed), done),
+        };
+        self.shared.lock().medium_bytes = self.medium.bytes();
+        done(result);
+    }
+
+    fn truncate(&mut self, after: Option<u64>) -> Result<(), StorageError> {
+        let mark = after.map_or(0, |index| index + 1);
+        if self.saved_mark > mark {
+            self.registers.lower_mark(mark)?;
+            self.saved_mark = mark;
+        }
+        self.synced_mark = self.synced_mark.min(mark);
+        let (chain, prefix) = match after {
+            None => (0, None),
+            Some(index) => self.cut(index)?,
+        };
+        self.packer.chain = prefix.as_ref().map_or(chain, |(packer, _)| packer.chain);
+        self.medium.truncate_after(after, prefix.map(|(_, record)| record))
+    }
+
+    /// How to end the log with entry `index`: the checksum of the record that ends there, or what
+    /// to put in place of the one that goes on beyond.
+    fn cut(&self, index: u64) -> Result<(u32, Option<(Packer, Record)>), StorageError> {
+        let damaged = |detail: String| StorageError::corrupt(format!("log entry {index}"), detail);
+        let mut found: Option<Result<(Header, Vec<Entry>), String>> = None;
+        let mut assembler = Assembler::default();
+        self.medium.reader().read(index, &mut |bytes| {
+            let read = record::check(&bytes).and_then(|header| {
+                let entries = assembler.push(bytes)?;
+                Ok((header, entries))
+            });
+            let more = read.as_ref().is_ok_and(|(header, _)| !header.is_final());
+            found = Some(read);
+            if more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        let (header, mut entries) =
+            found.unwrap_or_else(|| Err("it is not there".into())).map_err(damaged)?;
+        if header.last() == index {
+            return Ok((header.crc, None));
+        }
+        entries.retain(|entry| entry.id.index <= index);
+        let mut packer = Packer { chain: header.previous };
+        let record = packer.pack(&entries).pop();
+        let record = record.ok_or_else(|| damaged("its record holds other entries".into()))?;
+        Ok((0, Some((packer, record))))
+    }
+
+    fn purge(&mut self, upto: EntryId, empties: bool) -> Result<(), StorageError> {
+        if self.registers.read_floor()?.is_some_and(|floor| floor.index >= upto.index) {
+            return Ok(());
+        }
+        self.registers.write_floor(Some(upto))?;
+        if empties {
+            self.packer.chain = 0;
+            return self.medium.truncate_after(None, None);
+        }
+        self.medium.drop_below(upto.index + 1)
+    }
+
+    fn guard<T>(
+        &mut self,
+        work: impl FnOnce(&mut Writer<M>) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let result = work(self);
+        if let Err(error) = &result {
+            tracing::error!(%error, "the log has failed: nothing more is acknowledged");
+            self.failed = Some(error.clone());
+            self.shared.lock().failed = Some(error.clone());
+        }
+        result
+    }
+}
+
+/// Appends that share one sync.
+#[derive(Default)]
+struct Batch {
+    entries: Vec<Entry>,
+    epoch: u64,
+    dones: Vec<Done>,
+}
+
+impl Batch {
+    fn add(&mut self, entries: Vec<Entry>, epoch: u64, done: Done) {
+        self.entries.extend(entries);
+        self.epoch = epoch;
+        self.dones.push(done);
+    }
+}

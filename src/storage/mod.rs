@@ -1,0 +1,37 @@
+//! What a node keeps on its disk, and what it makes of it after a crash or damage.
+//!
+//! ```text
+//! LOCK                  advisory lock: one node per directory
+//! identity.{a,b}        registers (two checksummed slots each): whose directory this is,
+//! vote.{a,b}            the Raft vote,
+//! floor.{a,b}           the last log entry purged,
+//! mark.{a,b}            how far the log was durable (high-water mark)
+//! log/                  the Raft log: sled databases (plain files in a simulation)
+//! events/               event store: segments, snapshots, manifest
+//! ```
+//!
+//! Invariants
+//! * What was acknowledged is there after a crash; what was not may be, or not.
+//! * Damage is harmless, repaired, or named; it never changes an answer. Damage to something
+//!   acknowledged that cannot be repaired is [`Opened::Quarantined`]: no log is handed out, so the
+//!   node can neither vote nor serve, and the files stay as they are for whoever investigates.
+//!   (sled itself may cut a damaged database when it opens it; the mark keeps that visible.)
+//! * One thread writes the log; everything else here blocks its caller.
+//!
+//! Exposure: the mark is raised at most 100 ms after the log's sync. Damage to the very last
+//! entries, acknowledged later than that before a crash, looks like an unfinished write.
+//!
+//! Left out: repair from peers, scrubbing in the background, and the meaning of any bytes.
+
+mod error;
+pub mod events;
+mod identity;
+pub mod log;
+mod open;
+pub mod register;
+
+pub use error::StorageError;
+pub use events::{EventStore, FileInfo, Pinned, SnapshotInfo, SnapshotWriter, Staging};
+pub use identity::Identity;
+pub use log::{Done, Drive, Entry, LogState, LogStore};
+pub use open::{Opened, Options, Owner, Storage, open, open_on, peek};

@@ -1,0 +1,165 @@
+//! The admin service: the JSON that scripts rely on, and questions over a stream.
+
+use futures::StreamExt;
+use serde_json::Value;
+use tarpc::context;
+use tarpc::server::{BaseChannel, Channel, serve};
+use tokio::io::duplex;
+
+use crate::types::{ChannelId, ClusterId, Code, Name, NodeId, ProxyId, Rejection, Tenure};
+use crate::wire::admin::*;
+
+fn answer<T>(value: T) -> Answer<T> {
+    Answer {
+        answered_by: NodeId(2),
+        role: Role::Follower,
+        tenure: Tenure(17),
+        applied: u64::MAX,
+        linearizable: false,
+        stale_ms: 12,
+        value,
+    }
+}
+
+fn node() -> NodeReport {
+    NodeReport {
+        id: NodeId(1),
+        addr: "127.0.0.1:7001".into(),
+        role: Role::Leader,
+        state: "healthy".into(),
+        applied: 1,
+        committed: 2,
+        snapshot_index: 3,
+        log_bytes: 4,
+        store_bytes: 5,
+        rss_bytes: 6,
+    }
+}
+
+fn channel() -> ChannelReport {
+    let proxy = ProxyReport {
+        id: ProxyId(5),
+        name: Name::new("billing").unwrap(),
+        offered: 10,
+        acked: 6,
+        filtered: 0,
+        expired: 0,
+        discarded: 0,
+        dead_lettered: 1,
+        skipped: 0,
+        pending: 3,
+        in_flight: 2,
+        clients: 1,
+        settings: Default::default(),
+    };
+    ChannelReport {
+        id: ChannelId(4),
+        name: Name::default_channel(),
+        accepted: 10,
+        retained: 10,
+        retained_bytes: 1000,
+        pending_bytes: 300,
+        no_interest: 0,
+        last_seq: 10,
+        first_retained: 1,
+        settings: Default::default(),
+        proxies: vec![proxy],
+    }
+}
+
+fn status() -> Answer<ClusterStatus> {
+    answer(ClusterStatus {
+        cluster_id: ClusterId(0xab),
+        leader: Some(NodeId(1)),
+        term: 3,
+        nodes: vec![node()],
+        channels: vec![channel()],
+    })
+}
+
+fn audit() -> Answer<Audit> {
+    let node = |id, hash: Option<&str>| NodeAudit {
+        id: NodeId(id),
+        hash: hash.map(str::to_string),
+        ledger_ok: true,
+    };
+    let nodes = vec![node(1, Some("00000000000000ff")), node(2, None)];
+    answer(Audit { index: 40, equal: false, nodes })
+}
+
+fn members() -> Answer<Members> {
+    let member = MemberEntry {
+        id: NodeId(1),
+        addr: "127.0.0.1:7001".into(),
+        peer_addr: "127.0.0.1:7101".into(),
+        admin_addr: "127.0.0.1:7201".into(),
+        role: Role::Leader,
+        matched: None,
+    };
+    answer(Members { members: vec![member] })
+}
+
+fn json(value: impl serde::Serialize) -> Value {
+    serde_json::to_value(value).unwrap()
+}
+
+/// Every key is there; others may be.
+fn has_keys(value: &Value, path: &str, keys: &str) {
+    let object = value.pointer(path).unwrap_or_else(|| panic!("{path} is missing"));
+    for key in keys.split(", ") {
+        assert!(object.get(key).is_some(), "{path} lacks {key}");
+    }
+}
+
+#[test]
+fn json_keeps_the_contract_with_scripts() {
+    let status = json(status());
+    let top =
+        "answered_by, linearizable, stale_ms, cluster_id, leader, term, tenure, nodes, channels";
+    has_keys(&status, "", top);
+    let node = "id, addr, role, state, applied, committed, snapshot_index, log_bytes, store_bytes, \
+                rss_bytes";
+    has_keys(&status, "/nodes/0", node);
+    has_keys(&status, "/channels/0", "name, accepted, retained, no_interest, last_seq, proxies");
+    let proxy = "name, offered, acked, filtered, expired, discarded, dead_lettered, skipped, \
+                 pending, in_flight";
+    has_keys(&status, "/channels/0/proxies/0", proxy);
+    assert_eq!(status["cluster_id"], "00000000000000ab");
+    assert_eq!(status["nodes"][0]["role"], "leader");
+    assert_eq!(status["applied"], u64::MAX);
+
+    let audit = json(audit());
+    has_keys(&audit, "", "index, equal, nodes, answered_by");
+    has_keys(&audit, "/nodes/0", "id, hash, ledger_ok");
+    has_keys(&json(members()), "/members/0", "id, addr, role");
+}
+
+#[test]
+fn answers_come_back_from_json() {
+    let status = status();
+    assert_eq!(serde_json::from_value::<Answer<ClusterStatus>>(json(&status)).unwrap(), status);
+    let audit = audit();
+    assert_eq!(serde_json::from_value::<Answer<Audit>>(json(&audit)).unwrap(), audit);
+}
+
+#[tokio::test]
+async fn questions_travel_over_a_stream() {
+    let (near, far) = duplex(4096);
+    let server = BaseChannel::with_defaults(server_transport(far)).execute(serve(
+        async |_, request: AdminServiceRequest| {
+            Ok(match request {
+                AdminServiceRequest::Status { stale: true } => {
+                    AdminServiceResponse::Status(Ok(status()))
+                }
+                _ => AdminServiceResponse::Audit(Err(Rejection::new(Code::NoLeader, "none"))),
+            })
+        },
+    ));
+    let server = tokio::spawn(server.for_each_concurrent(None, |answering| answering));
+    let client = AdminServiceClient::new(Default::default(), client_transport(near)).spawn();
+    assert_eq!(client.status(context::current(), true).await.unwrap(), Ok(status()));
+    let refused = client.audit(context::current()).await.unwrap().unwrap_err();
+    assert_eq!(refused.code, Code::NoLeader);
+    drop(client);
+    tokio::time::timeout(std::time::Duration::from_secs(10), server).await.unwrap().unwrap();
+}
