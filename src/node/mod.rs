@@ -4,6 +4,7 @@
 //! needs of another it gets from here.
 
 pub mod config;
+pub mod door;
 pub mod http;
 pub mod metrics;
 pub mod process;

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// Longest token, in bytes: it has to fit a handshake comfortably.
-const TOKEN_BYTES_MAX: usize = 1024;
+use crate::types::limits::TOKEN_BYTES_MAX;
 
 /// Why a token file cannot be used.
 #[derive(Debug, Error)]
