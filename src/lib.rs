@@ -17,4 +17,5 @@ pub mod wire;
 
 pub mod consensus;
 
+pub mod cli;
 pub mod node;

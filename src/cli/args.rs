@@ -23,8 +23,14 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Common {
     /// Nodes to talk to; any member will do, more give failover at the start.
-    #[arg(long, global = true, env = "AQUEDUCT_SERVERS", value_delimiter = ',',
-          value_name = "HOST:PORT", default_value = "127.0.0.1:7400")]
+    #[arg(
+        long,
+        global = true,
+        env = "AQUEDUCT_SERVERS",
+        value_delimiter = ',',
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:7400"
+    )]
     pub servers: Vec<String>,
 
     /// File with the client token of the cluster.

@@ -8,18 +8,18 @@ use crate::wire::admin::{Answer, ChannelList, ChannelReport};
 
 /// Runs a `channel` command.
 pub async fn run(common: &Common, command: &Channel) -> Result<Exit, Failure> {
-    let admin = connect_admin(common).await?;
+    let admin = connect_admin(common)?;
     match command {
         Channel::Create(flags) => {
-            let answer = admin.create_channel(flags.name.clone(), settings(flags)).await?;
+            let answer = admin.create_channel(&flags.name, &settings(flags)).await?;
             output::result(common.output, &answer, |a| format!("created channel {}", a.value.name));
         }
         Channel::Ls => output::result(common.output, &admin.channels().await?, list),
         Channel::Show { name } => {
-            output::result(common.output, &admin.channel(name.clone()).await?, show);
+            output::result(common.output, &admin.channel(name).await?, show);
         }
         Channel::Rm { name } => {
-            let answer = admin.remove_channel(name.clone()).await?;
+            let answer = admin.remove_channel(name).await?;
             output::result(common.output, &answer, |a| format!("removed channel {}", a.value.name));
         }
     }
@@ -69,7 +69,15 @@ fn show(answer: &Answer<ChannelReport>) -> String {
         output::bytes(settings.history_bytes),
     );
     let mut table = output::table(&[
-        "consumer", "offered", "acked", "dead", "pending", "in flight", "clients", "ack wait", "max deliveries",
+        "consumer",
+        "offered",
+        "acked",
+        "dead",
+        "pending",
+        "in flight",
+        "clients",
+        "ack wait",
+        "max deliveries",
     ]);
     for proxy in &channel.proxies {
         let limit = proxy.settings.max_deliveries;
@@ -86,7 +94,9 @@ fn show(answer: &Answer<ChannelReport>) -> String {
         ]);
     }
     if channel.proxies.is_empty() {
-        text.push_str("consumers    none that are durable; `aqueduct sub CHANNEL --name NAME` makes one\n");
+        text.push_str(
+            "consumers    none that are durable; `aqueduct sub CHANNEL --name NAME` makes one\n",
+        );
     } else {
         text.push_str(&format!("\n{table}"));
     }

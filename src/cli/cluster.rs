@@ -22,19 +22,19 @@ pub async fn run(common: &Common, action: &ClusterAction) -> Result<Exit, Failur
         ClusterAction::Init => println!("{INIT}"),
         ClusterAction::Join => println!("{JOIN}"),
         ClusterAction::Ls => {
-            let answer = connect_admin(common).await?.cluster().await?;
+            let answer = connect_admin(common)?.cluster().await?;
             output::result(common.output, &answer, members);
         }
         ClusterAction::Leave => {
-            let answer = connect_admin(common).await?.leave().await?;
+            let answer = connect_admin(common)?.leave().await?;
             output::result(common.output, &answer, members);
         }
         ClusterAction::Remove { id } => {
-            let answer = connect_admin(common).await?.remove(NodeId(*id)).await?;
+            let answer = connect_admin(common)?.remove(NodeId(*id)).await?;
             output::result(common.output, &answer, members);
         }
         ClusterAction::Transfer { id } => {
-            let answer = connect_admin(common).await?.transfer(id.map(NodeId)).await?;
+            let answer = connect_admin(common)?.transfer(id.map(NodeId)).await?;
             output::result(common.output, &answer, |a| format!("node {} leads", a.value.leader));
         }
     }

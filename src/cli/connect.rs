@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::args::{Common, ConsumerSettings};
 use super::exit::Failure;
-use crate::client::{AdminClient, Client, Options};
+use crate::client::{AdminClient, AdminOptions, Client, Options};
 use crate::types::{ProxySettings, Start};
 
 /// The patience that `--timeout` asks for.
@@ -33,10 +33,11 @@ pub async fn client(common: &Common) -> Result<Client, Failure> {
     Ok(Client::connect(options).await?)
 }
 
-/// A connection for administration.
-pub async fn admin(common: &Common) -> Result<AdminClient, Failure> {
-    let (token, patience) = (token(common)?, patience(common)?);
-    Ok(AdminClient::connect(&common.servers, &token, patience).await?)
+/// An asker of the cluster; it connects with the first question.
+pub fn admin(common: &Common) -> Result<AdminClient, Failure> {
+    let mut options = AdminOptions::new(common.servers.clone());
+    (options.token, options.patience) = (token(common)?, patience(common)?);
+    Ok(AdminClient::new(options))
 }
 
 /// Where a consumer starts, from the words `new`, `all` or `seq:N`.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::args::Format;
+use crate::client::AdminError;
 use crate::types::{Code, Rejection};
 
 /// What a command came to. The numbers are part of the contract.
@@ -96,6 +97,22 @@ impl From<Rejection> for Failure {
             message: rejection.message,
             hint: rejection.hint,
             retryable: rejection.code.retryable(),
+        }
+    }
+}
+
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Failure {
+        match error {
+            AdminError::Refused(rejection) => rejection.into(),
+            AdminError::Unreachable { .. } => Failure::unreachable(error.to_string()),
+            AdminError::Unknown { .. } => Failure {
+                exit: Exit::Unknown,
+                code: "unknown".into(),
+                message: error.to_string(),
+                hint: "ask `aqueduct status` what is there".into(),
+                retryable: false,
+            },
         }
     }
 }

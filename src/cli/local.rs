@@ -48,7 +48,12 @@ impl LocalCluster {
     /// Starts `count` nodes of `binary` under `dir`: the first bootstraps, the others join.
     /// `extra` flags are given to each node. The directory is removed with the value unless
     /// [`LocalCluster::keep`] is called.
-    pub async fn start(binary: &Path, dir: &Path, count: usize, extra: &[&str]) -> Result<LocalCluster> {
+    pub async fn start(
+        binary: &Path,
+        dir: &Path,
+        count: usize,
+        extra: &[&str],
+    ) -> Result<LocalCluster> {
         let mut cluster = LocalCluster {
             dir: dir.to_path_buf(),
             nodes: Vec::new(),
@@ -138,7 +143,8 @@ impl LocalNode {
 
     /// Sends a signal to the node's process.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self.pid().and_then(|p| Pid::from_raw(p as i32)).context("the node is not running")?;
+        let pid =
+            self.pid().and_then(|p| Pid::from_raw(p as i32)).context("the node is not running")?;
         kill_process(pid, signal).with_context(|| format!("signal process {pid:?}"))
     }
 
@@ -168,7 +174,8 @@ impl LocalNode {
             bail!("node {} is still running", self.ready.node_id);
         }
         let ready = &self.ready;
-        let addresses = [&ready.client_addr, &ready.peer_addr, &ready.admin_addr, &ready.http_addr].map(String::clone);
+        let addresses = [&ready.client_addr, &ready.peer_addr, &ready.admin_addr, &ready.http_addr]
+            .map(String::clone);
         let (child, ready) = launch(&self.binary, &self.data_dir, &addresses, &self.extra).await?;
         self.child = Some(child);
         self.ready = ready;
@@ -177,17 +184,31 @@ impl LocalNode {
 }
 
 /// Starts a node process and waits for its ready line. Its log goes to `node.log` beside its data.
-async fn launch(binary: &Path, data_dir: &Path, addresses: &[String; 4], arguments: &[String]) -> Result<(Child, Ready)> {
+async fn launch(
+    binary: &Path,
+    data_dir: &Path,
+    addresses: &[String; 4],
+    arguments: &[String],
+) -> Result<(Child, Ready)> {
     std::fs::create_dir_all(data_dir).with_context(|| format!("create {}", data_dir.display()))?;
     let log_path = data_dir.with_extension("log");
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(&log_path)
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&log_path)
         .with_context(|| format!("open {}", log_path.display()))?;
     let mut command = Command::new(binary);
     command.arg("node").arg("--data-dir").arg(data_dir);
     for (flag, address) in ["--listen", "--peer", "--admin", "--http"].iter().zip(addresses) {
         command.args([flag, address.as_str()]);
     }
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true).process_group(0);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .kill_on_drop(true)
+        .process_group(0);
     let mut child = command.spawn().with_context(|| format!("start {}", binary.display()))?;
     let stdout = child.stdout.take().context("the node's stdout is not piped")?;
     let mut lines = BufReader::new(stdout).lines();
@@ -202,7 +223,11 @@ async fn launch(binary: &Path, data_dir: &Path, addresses: &[String; 4], argumen
             let log = std::fs::read_to_string(&log_path).unwrap_or_default();
             let tail: Vec<_> = log.lines().rev().take(12).collect();
             let tail: String = tail.into_iter().rev().map(|l| format!("\n  {l}")).collect();
-            let what = if outcome.is_err() { "was not ready in time" } else { "ended before it was ready" };
+            let what = if outcome.is_err() {
+                "was not ready in time"
+            } else {
+                "ended before it was ready"
+            };
             bail!("node in {} {what}; the end of {}:{tail}", data_dir.display(), log_path.display())
         }
     }

@@ -8,7 +8,7 @@ use super::args::Format;
 /// A table with plain headings and no frame.
 pub fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(headings.iter().map(|h| h.to_uppercase()));
+    table.load_style(presets::NOTHING).set_header(headings.iter().map(|h| h.to_uppercase()));
     table
 }
 
@@ -23,8 +23,11 @@ pub fn result<T: Serialize>(format: Format, value: &T, people: impl FnOnce(&T) -
 
 /// The JSON text of a value of ours; such values always serialize.
 pub fn to_json<T: Serialize>(value: &T, pretty: bool) -> String {
-    let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-    text.unwrap_or_else(|error| format!("{{\"error\":{{\"code\":\"encoding\",\"message\":{:?}}}}}", error.to_string()))
+    let text =
+        if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+    text.unwrap_or_else(|error| {
+        format!("{{\"error\":{{\"code\":\"encoding\",\"message\":{:?}}}}}", error.to_string())
+    })
 }
 
 /// A byte count for people: `17 B`, `4.2 KiB`, `1.3 GiB`.

@@ -40,7 +40,11 @@ pub async fn run(common: &Common, flags: &Publish) -> Result<Exit, Failure> {
 }
 
 /// Gives events to the lane and reads answers, at the same time.
-async fn pump(publisher: &Publisher, source: &mut Source, report: &mut Report) -> Result<(), Failure> {
+async fn pump(
+    publisher: &Publisher,
+    source: &mut Source,
+    report: &mut Report,
+) -> Result<(), Failure> {
     let mut given = 0u64;
     let mut failed = None;
     {
@@ -106,9 +110,8 @@ impl Source {
         let header =
             Header { domain: flags.domain.clone(), kind: flags.kind.clone(), ..Header::default() };
         let body: Vec<u8> = match (&flags.file, &flags.body, flags.count) {
-            (Some(path), ..) => std::fs::read(path).map_err(|e| {
-                Failure::usage(format!("cannot read {}: {e}", path.display()))
-            })?,
+            (Some(path), ..) => std::fs::read(path)
+                .map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?,
             (None, Some(body), _) => body.clone().into_bytes(),
             (None, None, Some(_)) => vec![b'x'; flags.size.unwrap_or(64)],
             (None, None, None) => {
@@ -203,7 +206,10 @@ impl Report {
     fn close(self) -> Result<Exit, Failure> {
         match self.format {
             Format::Table if self.quiet || self.answered() > 1 => {
-                println!("{} acked, {} refused, {} unknown", self.acked, self.refused, self.unknown);
+                println!(
+                    "{} acked, {} refused, {} unknown",
+                    self.acked, self.refused, self.unknown
+                );
             }
             Format::Table => {}
             _ => println!(

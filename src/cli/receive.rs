@@ -36,7 +36,10 @@ pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failu
             batch = tokio::time::timeout(idle, subscriber.next_batch()) => batch,
         };
         for missed in subscriber.missed() {
-            eprintln!("warning: events {} to {} are gone: not retained any more", missed.first, missed.last);
+            eprintln!(
+                "warning: events {} to {} are gone: not retained any more",
+                missed.first, missed.last
+            );
         }
         let Ok(batch) = batch else { break };
         let mut batch = batch?;

@@ -11,7 +11,7 @@ const WATCH_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 /// Shows nodes, channels and their ledgers, once or again and again.
 pub async fn status(common: &Common, flags: &Status) -> Result<Exit, Failure> {
     loop {
-        let answer = connect_admin(common).await?.status(flags.stale).await?;
+        let answer = connect_admin(common)?.status(flags.stale).await?;
         if flags.watch && common.output == Format::Table {
             // Clear the screen and go to its top left corner.
             print!("\x1b[2J\x1b[H");
@@ -40,7 +40,16 @@ fn picture(answer: &Answer<ClusterStatus>) -> String {
 
 fn nodes(status: &ClusterStatus) -> String {
     let mut table = output::table(&[
-        "node", "address", "role", "state", "applied", "committed", "snapshot", "log", "store", "memory",
+        "node",
+        "address",
+        "role",
+        "state",
+        "applied",
+        "committed",
+        "snapshot",
+        "log",
+        "store",
+        "memory",
     ]);
     for node in &status.nodes {
         table.add_row(vec![
@@ -61,7 +70,15 @@ fn nodes(status: &ClusterStatus) -> String {
 
 fn channels(status: &ClusterStatus) -> String {
     let mut table = output::table(&[
-        "channel", "consumer", "offered", "acked", "dead", "other", "pending", "in flight", "clients",
+        "channel",
+        "consumer",
+        "offered",
+        "acked",
+        "dead",
+        "other",
+        "pending",
+        "in flight",
+        "clients",
     ]);
     for channel in &status.channels {
         table.add_row(vec![
@@ -95,7 +112,7 @@ fn channels(status: &ClusterStatus) -> String {
 
 /// Compares the nodes at one place of the log; exits 1 if they differ.
 pub async fn audit(common: &Common) -> Result<Exit, Failure> {
-    let answer = connect_admin(common).await?.audit().await?;
+    let answer = connect_admin(common)?.audit().await?;
     output::result(common.output, &answer, verdict);
     Ok(if answer.value.equal { Exit::Ok } else { Exit::CheckFailed })
 }

@@ -42,6 +42,7 @@
 //! Left out: transactions over several events, and any way to reach behind the protocol: bridges
 //! and tools use this client like everybody.
 
+mod admin;
 #[allow(clippy::module_inception)]
 mod client;
 pub mod conversation;
@@ -55,6 +56,7 @@ mod shared;
 mod subscriber;
 mod token;
 
+pub use admin::{AdminClient, AdminError, AdminOptions};
 pub use client::Client;
 pub use conversation::{Settlements, Verdict};
 pub use options::{Backoff, LaneChoice, Options, PublishOptions, SubscribeOptions};

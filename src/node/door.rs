@@ -133,8 +133,11 @@ fn admit(hello: Hello, rules: &Rules, cluster: Option<ClusterId>) -> Result<Hell
     }
     if !rules.token.admits(&hello.token) {
         let what = if hello.token.is_empty() { "no token was presented" } else { "a wrong token" };
-        return Err(Rejection::new(Code::Unauthorized, format!("{what} at the {} port", rules.door))
-            .hint(format!("present the text of this node's {}", rules.token_setting)));
+        return Err(Rejection::new(
+            Code::Unauthorized,
+            format!("{what} at the {} port", rules.door),
+        )
+        .hint(format!("present the text of this node's {}", rules.token_setting)));
     }
     match (hello.cluster, cluster) {
         (Some(wanted), Some(ours)) if wanted != ours => {

@@ -107,7 +107,9 @@ async fn tokens_are_checked() {
 
     let data = dir.path().join("joiner");
     let data = data.to_str().expect("UTF-8");
-    let stranger = node(&["--data-dir", data, "--join", &ready.peer_addr, "--cluster-token-file", &wrong]).await;
+    let stranger =
+        node(&["--data-dir", data, "--join", &ready.peer_addr, "--cluster-token-file", &wrong])
+            .await;
     assert!(!stranger.status.success(), "a peer without the cluster token joined");
     assert!(both(&stranger).contains("token"), "{}", both(&stranger));
     cluster.local.nodes[0].kill().await.expect("kill");

@@ -40,8 +40,20 @@ async fn a_repeat_on_a_named_lane_is_published_once() {
 async fn nacked_events_come_again_and_then_go_to_the_dead_letters() {
     let cluster = cluster(1, &[]).await;
     cluster.lines(&["pub", "default", "poison"]).await;
-    let words =
-        ["sub", "default", "--name", "c", "--from", "all", "--max-deliveries", "3", "--ack", "nack", "--idle-exit", "2"];
+    let words = [
+        "sub",
+        "default",
+        "--name",
+        "c",
+        "--from",
+        "all",
+        "--max-deliveries",
+        "3",
+        "--ack",
+        "nack",
+        "--idle-exit",
+        "2",
+    ];
     let deliveries = cluster.lines(&words).await;
     let counts: Vec<_> = deliveries.iter().filter_map(|d| d["delivery"].as_u64()).collect();
     assert_eq!(counts, [1, 2, 3], "{deliveries:?}");
@@ -58,8 +70,20 @@ async fn nacked_events_come_again_and_then_go_to_the_dead_letters() {
 async fn an_unanswered_delivery_comes_again_when_its_lease_ends() {
     let cluster = cluster(1, &[]).await;
     cluster.lines(&["pub", "default", "slow"]).await;
-    let words =
-        ["sub", "default", "--name", "c", "--from", "all", "--ack-wait", "0.5", "--ack", "none", "--max", "3"];
+    let words = [
+        "sub",
+        "default",
+        "--name",
+        "c",
+        "--from",
+        "all",
+        "--ack-wait",
+        "0.5",
+        "--ack",
+        "none",
+        "--max",
+        "3",
+    ];
     let deliveries = cluster.lines(&words).await;
     let counts: Vec<_> = deliveries.iter().filter_map(|d| d["delivery"].as_u64()).collect();
     assert_eq!(counts, [1, 2, 3]);
@@ -91,9 +115,7 @@ async fn clients_of_one_name_compete_and_plain_ones_fan_out() {
     let team = [cluster.spawn(&named), cluster.spawn(&named)];
     let all = [cluster.spawn(&plain), cluster.spawn(&plain)];
     cluster
-        .until("two clients share the consumer", |s| {
-            s["channels"][0]["proxies"][0]["clients"] == 2
-        })
+        .until("two clients share the consumer", |s| s["channels"][0]["proxies"][0]["clients"] == 2)
         .await;
     cluster.lines(&["pub", "default", "--count", "2000", "--size", "20"]).await;
     let mut shared = Vec::new();
@@ -114,7 +136,18 @@ async fn a_full_channel_refuses_and_goes_on_when_there_is_room() {
     cluster.lines(&["channel", "create", "small", "--max-bytes", "20000"]).await;
     cluster.lines(&["pull", "small", "--name", "c", "--wait", "0"]).await;
     let refused = cluster
-        .run(&["pub", "small", "--count", "100", "--size", "1000", "--timeout", "1", "--output", "jsonl"])
+        .run(&[
+            "pub",
+            "small",
+            "--count",
+            "100",
+            "--size",
+            "1000",
+            "--timeout",
+            "1",
+            "--output",
+            "jsonl",
+        ])
         .await;
     assert_eq!(refused.status.code(), Some(3), "{}", both(&refused));
     assert!(both(&refused).contains("channel_full"), "{}", both(&refused));

@@ -70,9 +70,11 @@ async fn a_rolling_restart_under_load_is_a_pause() {
         let node = cluster.local.node(id).expect("three nodes");
         assert_eq!(node.terminate().await.expect("terminate"), Some(0), "SIGTERM ends well");
         cluster.restart(id).await;
-        cluster.until("all are back", |s| {
-            s["nodes"].as_array().is_some_and(|n| n.iter().all(|n| n["state"] == "healthy"))
-        }).await;
+        cluster
+            .until("all are back", |s| {
+                s["nodes"].as_array().is_some_and(|n| n.iter().all(|n| n["state"] == "healthy"))
+            })
+            .await;
     }
     let acks = finish(publisher).await;
     let deliveries = cluster.drain("default", "all", "3").await;

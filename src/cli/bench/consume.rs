@@ -73,7 +73,11 @@ async fn fill(client: &Client, target: &BenchTarget, count: u64) -> Result<(), F
 }
 
 /// Waits until `count` acks are confirmed, or all consumers have ended, or nothing happens.
-async fn until_confirmed<T>(bar: &ProgressBar, count: u64, tasks: &[tokio::task::JoinHandle<T>]) -> u64 {
+async fn until_confirmed<T>(
+    bar: &ProgressBar,
+    count: u64,
+    tasks: &[tokio::task::JoinHandle<T>],
+) -> u64 {
     const STALLED: Duration = Duration::from_secs(30);
     let (mut last, mut since) = (0, Instant::now());
     loop {
@@ -100,7 +104,12 @@ fn count_confirmed(settler: Settler, bar: ProgressBar) {
     });
 }
 
-async fn push(client: Client, channel: Name, options: SubscribeOptions, bar: ProgressBar) -> Result<(), Rejection> {
+async fn push(
+    client: Client,
+    channel: Name,
+    options: SubscribeOptions,
+    bar: ProgressBar,
+) -> Result<(), Rejection> {
     let mut subscriber = client.subscribe(channel, options).await?;
     count_confirmed(subscriber.settler(), bar);
     loop {

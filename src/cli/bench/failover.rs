@@ -55,12 +55,13 @@ pub async fn run(common: &Common, flags: &BenchFailover) -> Result<Figures, Fail
 async fn whole(bed: &Bed, nodes: usize) -> Result<u64, Failure> {
     let deadline = Instant::now() + WHOLE_WITHIN;
     while Instant::now() < deadline {
-        if let Ok(admin) = connect::admin(&bed.common).await
+        if let Ok(admin) = connect::admin(&bed.common)
             && let Ok(answer) = admin.status(false).await
         {
             let status = answer.value;
             let well = |role| matches!(role, Role::Leader | Role::Follower);
-            let voting = status.nodes.iter().filter(|n| well(n.role) && n.state == "healthy").count();
+            let voting =
+                status.nodes.iter().filter(|n| well(n.role) && n.state == "healthy").count();
             if let (true, Some(leader)) = (voting == nodes, status.leader) {
                 return Ok(leader.0);
             }

@@ -38,7 +38,8 @@ pub async fn run(common: &Common, flags: &BenchLatency) -> Result<Figures, Failu
     supply.abort();
     let elapsed = base.elapsed();
     bar.finish_and_clear();
-    let latencies = latencies.map_err(|_| anyhow::anyhow!("not all events arrived in {limit:?}"))??;
+    let latencies =
+        latencies.map_err(|_| anyhow::anyhow!("not all events arrived in {limit:?}"))??;
     let mut figures = Figures::of("latency", latencies.len(), elapsed)
         .latencies(&latencies)
         .costs(meter.map(|m| m.stop()));

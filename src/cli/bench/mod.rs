@@ -21,7 +21,7 @@ use super::connect;
 use super::exit::{Exit, Failure};
 use super::local::LocalCluster;
 use super::output;
-use crate::client::{Client, Options};
+use crate::client::{AdminError, Client, Options};
 use crate::types::{ChannelSettings, Code, Event, EventBytes};
 
 /// Runs a benchmark and prints its figures.
@@ -59,11 +59,13 @@ impl Bed {
         if let Some(cluster) = &cluster {
             common.servers = cluster.servers();
         }
-        let admin = connect::admin(&common).await?;
-        match admin.create_channel(target.channel.clone(), ChannelSettings::default()).await {
-            Err(rejection) if rejection.code != Code::ChannelExists => return Err(rejection.into()),
-            _ => Ok(Bed { common, cluster }),
+        let admin = connect::admin(&common)?;
+        match admin.create_channel(&target.channel, &ChannelSettings::default()).await {
+            Err(AdminError::Refused(rejection)) if rejection.code == Code::ChannelExists => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => {}
         }
+        Ok(Bed { common, cluster })
     }
 
     /// A connection of its own.

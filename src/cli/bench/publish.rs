@@ -58,7 +58,9 @@ pub async fn run(common: &Common, flags: &BenchPublish) -> Result<Figures, Failu
     });
     let tasks: Vec<_> = lanes
         .into_iter()
-        .map(|lane| tokio::spawn(closed_loop(lane, event.clone(), window, goal.clone(), bar.clone())))
+        .map(|lane| {
+            tokio::spawn(closed_loop(lane, event.clone(), window, goal.clone(), bar.clone()))
+        })
         .collect();
     let (mut latencies, mut errors) = (histogram(), 0);
     for task in tasks {

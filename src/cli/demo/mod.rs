@@ -8,7 +8,7 @@ mod tally;
 mod traffic;
 mod view;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -60,7 +60,12 @@ pub async fn run(common: &Common, flags: &Demo) -> Result<Exit, Failure> {
 }
 
 /// Traffic, kills, drain: everything between the start of the cluster and the report.
-async fn play(common: &Common, flags: &Demo, cluster: &mut LocalCluster, view: &mut View) -> Result<Report, Failure> {
+async fn play(
+    common: &Common,
+    flags: &Demo,
+    cluster: &mut LocalCluster,
+    view: &mut View,
+) -> Result<Report, Failure> {
     let (board, outage) = (Board::new(), Outage::default());
     let client = Client::connect(Options::new(common.servers.clone()).name("demo")).await?;
     let channel = Name::default_channel();
@@ -78,7 +83,8 @@ async fn play(common: &Common, flags: &Demo, cluster: &mut LocalCluster, view: &
     let supply = traffic::supply(lane, flags.rate, board.clone(), outage.clone(), stopped);
     let supply = tokio::spawn(supply);
 
-    let mut stage = Stage { common, board: &board, outage: &outage, view, scene: Scene::default(), acked: 0 };
+    let mut stage =
+        Stage { common, board: &board, outage: &outage, view, scene: Scene::default(), acked: 0 };
     stage.show_and_kill(flags, cluster, &client).await?;
     stage.view.say("\nstopping the supplier; consumers receive the rest ...");
     stop.send_replace(true);
@@ -103,7 +109,12 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     /// Shows a picture a second, kills the leader at even intervals, restarts it later.
-    async fn show_and_kill(&mut self, flags: &Demo, cluster: &mut LocalCluster, client: &Client) -> Result<(), Failure> {
+    async fn show_and_kill(
+        &mut self,
+        flags: &Demo,
+        cluster: &mut LocalCluster,
+        client: &Client,
+    ) -> Result<(), Failure> {
         let started = Instant::now();
         let end = started + seconds(flags.seconds);
         let interval = seconds(flags.seconds / (flags.kills + 1) as f64);
@@ -132,7 +143,7 @@ impl Stage<'_> {
     }
 
     async fn kill_leader(&mut self, cluster: &mut LocalCluster) -> Result<u64, Failure> {
-        let answer = connect::admin(self.common).await?.status(false).await?;
+        let answer = connect::admin(self.common)?.status(false).await?;
         let leader = answer.value.leader.map(|id| id.0);
         let node = leader.and_then(|id| cluster.node(id));
         let node = node.ok_or_else(|| anyhow::anyhow!("no node of the demo leads"))?;
@@ -155,7 +166,7 @@ impl Stage<'_> {
     async fn picture(&mut self, started: Instant, client: &Client) {
         let elapsed = started.elapsed().as_secs_f64();
         let quick = Common { timeout: 0.3, ..self.common.clone() };
-        if let Ok(admin) = connect::admin(&quick).await
+        if let Ok(admin) = connect::admin(&quick)
             && let Ok(answer) = admin.status(true).await
         {
             self.scene.term = answer.value.term;
@@ -175,7 +186,7 @@ impl Stage<'_> {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         while Instant::now() < deadline {
-            if let Ok(admin) = connect::admin(self.common).await
+            if let Ok(admin) = connect::admin(self.common)
                 && let Ok(answer) = admin.audit().await
                 && answer.value.equal
             {
@@ -196,11 +207,8 @@ fn print(common: &Common, report: &Report, passed: bool) {
         println!("{}", output::to_json(report, false));
         return;
     }
-    let delivered: Vec<_> = report
-        .delivered
-        .iter()
-        .map(|(name, n)| format!("{name} {}", output::count(*n)))
-        .collect();
+    let delivered: Vec<_> =
+        report.delivered.iter().map(|(name, n)| format!("{name} {}", output::count(*n))).collect();
     println!(
         "\nacknowledged        {}\ndelivered           {}\nlost                {}\n\
          duplicates          {} ({} of them unmarked)\nrefused, unknown    {}, {}\n\
@@ -221,7 +229,8 @@ fn print(common: &Common, report: &Report, passed: bool) {
 
 fn say_what_to_try(cluster: &LocalCluster) {
     let servers = cluster.servers().join(",");
-    let pids: Vec<_> = cluster.nodes.iter().filter_map(|n| n.pid()).map(|p| p.to_string()).collect();
+    let pids: Vec<_> =
+        cluster.nodes.iter().filter_map(|n| n.pid()).map(|p| p.to_string()).collect();
     eprintln!(
         "\nThe cluster keeps running in {dir}. Try:\n\
          \n  export AQUEDUCT_SERVERS={servers}\

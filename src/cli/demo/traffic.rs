@@ -42,7 +42,13 @@ impl Board {
 pub type Outage = Arc<Mutex<Option<Instant>>>;
 
 /// Publishes `rate` events per second until `stop`, then waits for the last answers.
-pub async fn supply(lane: Publisher, rate: u64, board: Board, outage: Outage, stop: watch::Receiver<bool>) {
+pub async fn supply(
+    lane: Publisher,
+    rate: u64,
+    board: Board,
+    outage: Outage,
+    stop: watch::Receiver<bool>,
+) {
     let started = Instant::now();
     let mut answers = tokio::task::JoinSet::new();
     for n in 0u64.. {

@@ -55,8 +55,11 @@ fn leader(scene: &Scene) -> String {
 }
 
 fn line(scene: &Scene, tally: &Tally) -> String {
-    let delivered: Vec<_> =
-        tally.received.iter().map(|(n, r)| format!("{n} {}", output::count(r.distinct()))).collect();
+    let delivered: Vec<_> = tally
+        .received
+        .iter()
+        .map(|(n, r)| format!("{n} {}", output::count(r.distinct())))
+        .collect();
     format!(
         "{:5.1} s  leader {}  term {}  acked {} ({:.0}/s)  {}  {}",
         scene.elapsed_s,

@@ -33,8 +33,7 @@ pub async fn dial_admin<N: Net>(
     let dialled = async {
         let stream = net.dial(addr).await.map_err(|e| unreachable(e.to_string()))?;
         let answer = exchange(stream, hello.encode().into(), limits::HANDSHAKE_BYTES_MAX).await;
-        let (frame, reader, writer) =
-            answer.map_err(|e: FrameError| unreachable(e.to_string()))?;
+        let (frame, reader, writer) = answer.map_err(|e: FrameError| unreachable(e.to_string()))?;
         let greeting = Greeting::decode(frame.kind, frame.body)
             .map_err(|e: WireError| unreachable(e.to_string()))?;
         let welcome = greeting
