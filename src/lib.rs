@@ -5,11 +5,13 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod client;
+pub mod delivery;
 pub mod dispatch;
 pub mod env;
 pub mod intake;
 pub mod machine;
 pub mod schedule;
+pub mod session;
 pub mod storage;
 pub mod transport;
 pub mod types;

@@ -16,7 +16,11 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Within a layer, who may look sideways, and why.
-const SIDEWAYS: &[(&str, &str, &str)] = &[];
+const SIDEWAYS: &[(&str, &str, &str)] = &[(
+    "session",
+    "delivery",
+    "a session hands its consumers over, and writes what delivery put into its outbox",
+)];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {

@@ -150,6 +150,11 @@ impl Channel {
         self.letters.forget_below(self.slots.first_retained());
     }
 
+    /// Whether a decoded channel has a shape that this code can have written.
+    pub(super) fn is_sound(&self) -> bool {
+        self.slots.is_sound(self.id) && self.letters.channel() == self.id
+    }
+
     /// Hash of all facts, from the kept sums.
     pub(super) fn hash(&self) -> u64 {
         let definition = (self.id, &self.name, &self.settings);

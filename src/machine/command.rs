@@ -63,7 +63,8 @@ pub enum Command {
         through: u64,
     },
     Settle(Settle),
-    /// Counts one delivery attempt for each sequence, so that a poison event stays bounded.
+    /// Counts one delivery attempt for each sequence, so that a poison event stays bounded. At most
+    /// [`limits::ATTEMPTS_PER_COMMAND_MAX`](crate::types::limits::ATTEMPTS_PER_COMMAND_MAX).
     CountAttempts {
         proxy: ProxyId,
         sequences: SeqRanges,
@@ -98,7 +99,7 @@ pub struct Publish {
     pub events: Bytes,
 }
 
-/// Events of one proxy that came to an end.
+/// Events of one proxy that came to an end. Sequences never offered to the proxy are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settle {
     pub proxy: ProxyId,
@@ -121,7 +122,8 @@ pub struct SettlePart {
 /// The answer to one command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
-    /// Deterministically refused; nothing changed.
+    /// Deterministically refused; nothing changed. `tenure_lost` here is definite: the command
+    /// took no effect.
     Rejected(Rejection),
     TenureBegun {
         tenure: Tenure,
@@ -150,8 +152,9 @@ pub enum Reply {
     Done,
 }
 
-/// What became of a publish: answered runs in lane order, then possibly a refusal. After a refusal
-/// the lane expects the first refused sequence again.
+/// What became of a publish on a known lane and epoch (else the answer is `Rejected`): answered
+/// runs in lane order, then possibly a refusal of the rest (`channel_full`, `out_of_sequence`).
+/// After a refusal the lane expects the first refused sequence again.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Published {
     pub runs: Vec<PublishRun>,
@@ -175,7 +178,8 @@ pub struct PublishRun {
 pub struct Settled {
     /// Events this command settled, of any outcome.
     pub settled: u64,
-    /// Sequences settled before by something else, with the winner while it is known.
+    /// Sequences settled before (also by an earlier part of this command), with the winner while it
+    /// is known: as long as an event before them is unsettled.
     pub already: Vec<(SeqRange, Option<Outcome>)>,
     /// Judgements refused because the definition changed; they are still pending.
     pub stale: u64,

@@ -37,6 +37,11 @@ impl DeadLetters {
         DeadLetters { channel, letters: BTreeMap::new(), sum: Sum::default() }
     }
 
+    /// The channel they lie in.
+    pub fn channel(&self) -> ChannelId {
+        self.channel
+    }
+
     pub fn get(&self, seq: Seq) -> Option<&DeadLetter> {
         self.letters.get(&seq)
     }

@@ -95,10 +95,16 @@ impl Machine {
         machine.last_id = globals.last_id;
         for _ in 0..take::<usize>(rest)? {
             let channel: Channel = take(rest)?;
+            if !channel.is_sound() {
+                return Err(ImageError::Parse(format!("channel {} is misshapen", channel.id())));
+            }
             machine.channels.insert(channel.id(), Arc::new(channel));
         }
         for _ in 0..take::<usize>(rest)? {
             let proxy: Proxy = take(rest)?;
+            if !proxy.is_sound() {
+                return Err(ImageError::Parse(format!("proxy {} is misshapen", proxy.id())));
+            }
             machine.proxies.insert(proxy.id(), Arc::new(proxy));
         }
         for _ in 0..take::<usize>(rest)? {

@@ -105,6 +105,11 @@ impl Proxy {
         }
     }
 
+    /// Whether a decoded proxy is of a shape that this code can have written.
+    pub(super) fn is_sound(&self) -> bool {
+        self.start_seq > 0 && self.settled.is_sound(self.id)
+    }
+
     /// Hash of all facts, from the kept sums.
     pub(super) fn hash(&self) -> u64 {
         let definition =

@@ -24,15 +24,33 @@ impl SeqSet {
     }
 
     pub fn insert(&mut self, range: SeqRange) {
-        self.0.insert_range(range.first..=range.last);
+        if range.first == range.last {
+            self.0.insert(range.first);
+        } else {
+            self.0.insert_range(range.first..=range.last);
+        }
     }
 
     pub fn remove(&mut self, range: SeqRange) {
-        self.0.remove_range(range.first..=range.last);
+        if range.first == range.last {
+            self.0.remove(range.first);
+        } else {
+            self.0.remove_range(range.first..=range.last);
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Seq> + '_ {
         self.0.iter()
+    }
+
+    /// Whether every member is in `other`.
+    pub fn is_subset(&self, other: &SeqSet) -> bool {
+        self.0.is_subset(&other.0)
+    }
+
+    /// Whether no member is in `other`.
+    pub fn is_disjoint(&self, other: &SeqSet) -> bool {
+        self.0.is_disjoint(&other.0)
     }
 
     /// The first run of consecutive members whose last is at or after `from`, cut to begin there.

@@ -58,15 +58,14 @@ impl Settled {
     /// The first unsettled range that ends at or after `from`, cut to `from..=last`.
     pub fn unsettled_from(&self, from: Seq, last: Seq) -> Option<SeqRange> {
         let mut first = from.max(self.floor);
-        let mut run = self.above.run_from(first);
-        if let Some(settled) = run
-            && settled.first == first
-        {
-            first = settled.last.checked_add(1)?;
-            run = self.above.run_from(first);
+        if self.above.contains(first) {
+            first = self.above.run_from(first)?.last.checked_add(1)?;
         }
-        let last = run.map_or(last, |settled| last.min(settled.first - 1));
-        (first <= last).then_some(SeqRange { first, last })
+        if first >= last {
+            return (first == last).then_some(SeqRange::one(first));
+        }
+        let last = self.above.run_from(first).map_or(last, |settled| last.min(settled.first - 1));
+        Some(SeqRange { first, last })
     }
 
     /// The unsettled ranges in `first..=last`, ascending.
@@ -129,14 +128,17 @@ impl Settled {
 
     /// Moves the floor over what is settled right above it.
     fn absorb(&mut self) {
-        let Some(run) = self.above.run_from(self.floor).filter(|run| run.first == self.floor)
-        else {
+        if !self.above.contains(self.floor) {
             return;
-        };
-        for (piece, outcome) in self.winners(run) {
-            for seq in piece.first..=piece.last {
-                self.sum.remove(self.fact(seq, outcome.unwrap_or(Outcome::Acked)));
+        }
+        let Some(run) = self.above.run_from(self.floor) else { return };
+        let mut first = run.first;
+        while first <= run.last {
+            let (outcome, last) = self.winner_run(first, run.last);
+            for seq in first..=last {
+                self.sum.remove(self.fact(seq, outcome));
             }
+            first = last + 1;
         }
         self.above.remove(run);
         self.others.retain(|_, set| {
@@ -159,6 +161,17 @@ impl Settled {
     /// Hash of all facts, from the kept sum.
     pub fn hash(&self) -> u64 {
         self.progress_fact().wrapping_add(self.sum.value())
+    }
+
+    /// Whether decoded sets are of a shape that this code can have written.
+    pub fn is_sound(&self, proxy: ProxyId) -> bool {
+        let apart = self.others.iter().all(|(outcome, set)| {
+            let mut later = self.others.range(outcome..).skip(1);
+            later.all(|(_, other)| set.is_disjoint(other))
+        });
+        let above_floor = self.above.run_from(0).is_none_or(|run| self.floor < run.first);
+        let within = self.others.values().all(|set| set.is_subset(&self.above));
+        self.proxy == proxy && self.floor > 0 && above_floor && within && apart
     }
 
     /// Computes the kept sum anew, as after decoding.

@@ -14,8 +14,12 @@ use super::fact::{self, Kind, Sum};
 use super::shared;
 use crate::types::{ChannelId, ChannelSettings, PayloadKey, Seq, SeqRange};
 
-/// Slots per chunk.
+/// Slots per chunk. What a chunk holds is part of the state hash, so this is part of the format.
+#[cfg(not(test))]
 const CHUNK_SLOTS: u64 = 1024;
+/// Small, so that tests cross many borders.
+#[cfg(test)]
+const CHUNK_SLOTS: u64 = 8;
 
 /// What the machine knows of one retained event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +69,7 @@ struct Chunk {
     sum: Sum,
 }
 
-/// The slots of a channel. Sequence `s` lies in chunk `(s - 1) / 1024`; every chunk but the last
+/// The slots of a channel. Sequence `s` lies in chunk `(s - 1) / CHUNK_SLOTS`; every chunk but the last
 /// is full.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Slots {
@@ -249,8 +253,8 @@ impl Slots {
     fn release_in(&mut self, number: u64, offset: usize, count: usize) {
         let Some(chunk) = self.chunks.get_mut(&number) else { return };
         let chunk = Arc::make_mut(chunk);
-        let mut seq = first_of(number) + offset as u64;
-        for slot in chunk.slots.iter_mut().skip(offset).take(count) {
+        let slots = chunk.slots.iter_mut().skip(offset).take(count);
+        for (seq, slot) in (first_of(number) + offset as u64..).zip(slots) {
             slot.waiting = slot.waiting.saturating_sub(1);
             if slot.waiting == 0 {
                 chunk.waiting -= 1;
@@ -259,7 +263,6 @@ impl Slots {
                     self.retained.remove(slot.size);
                 }
             }
-            seq += 1;
         }
     }
 
@@ -269,21 +272,24 @@ impl Slots {
         while first <= range.last {
             let (number, offset) = place(first);
             let last = range.last.min(last_of(number));
-            if let Some(chunk) = self.chunks.get_mut(&number) {
-                let chunk = Arc::make_mut(chunk);
-                let count = (last - first) as usize + 1;
-                for (seq, slot) in (first..).zip(chunk.slots.iter_mut().skip(offset).take(count)) {
-                    if slot.waiting == 0 {
-                        chunk.waiting += 1;
-                        self.pending.add(slot.size);
-                        if seq < self.history_start {
-                            self.retained.add(slot.size);
-                        }
-                    }
-                    slot.waiting += 1;
+            self.wait_in(number, offset, (last - first) as usize + 1);
+            first = last + 1;
+        }
+    }
+
+    fn wait_in(&mut self, number: u64, offset: usize, count: usize) {
+        let Some(chunk) = self.chunks.get_mut(&number) else { return };
+        let chunk = Arc::make_mut(chunk);
+        let slots = chunk.slots.iter_mut().skip(offset).take(count);
+        for (seq, slot) in (first_of(number) + offset as u64..).zip(slots) {
+            if slot.waiting == 0 {
+                chunk.waiting += 1;
+                self.pending.add(slot.size);
+                if seq < self.history_start {
+                    self.retained.add(slot.size);
                 }
             }
-            first = last + 1;
+            slot.waiting += 1;
         }
     }
 
@@ -321,6 +327,21 @@ impl Slots {
                 },
             };
         }
+    }
+
+    /// Whether decoded slots are those of `channel` and of a shape that this code can have written.
+    pub fn is_sound(&self, channel: ChannelId) -> bool {
+        let chunk_fits = |(number, chunk): (&u64, &Arc<Chunk>)| {
+            let slots = chunk.slots.len() as u64;
+            slots <= CHUNK_SLOTS
+                && number.checked_mul(CHUNK_SLOTS).is_some_and(|zero| {
+                    zero < self.next_seq && slots.min(self.next_seq - 1 - zero) == slots
+                })
+        };
+        let numbered = 0 < self.history_start
+            && self.history_start <= self.next_seq
+            && self.next_seq < u64::MAX - CHUNK_SLOTS;
+        self.channel == channel && numbered && self.chunks.iter().all(chunk_fits)
     }
 
     /// Computes what is kept beside the chunks anew, as after decoding; nobody waits until `wait`.

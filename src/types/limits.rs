@@ -58,6 +58,15 @@ pub const INTAKE_ITEM_BYTES: usize = 64;
 pub const SESSIONS_MAX: usize = 4096;
 /// Connections to the health and metrics port. More wait to be accepted.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
+/// Lanes open on one session. One more is refused with `too_many_lanes`.
+pub const LANES_PER_SESSION_MAX: usize = 4096;
+/// Bytes of publishes of one session that wait for their answer. While there are more, nothing is
+/// read from the client.
+pub const SESSION_PUBLISH_BYTES_MAX: usize = 16 << 20;
+/// A client that takes no byte for this long, in milliseconds, is given up.
+pub const SESSION_STALL_MS: u64 = 60_000;
+/// How long the last words to a client may take, in milliseconds.
+pub const SESSION_FAREWELL_MS: u64 = 1_000;
 /// Consumers attached through one session.
 pub const CONSUMERS_PER_SESSION_MAX: usize = 1024;
 /// Frames waiting to be written to one client. A client that does not read gets no more
@@ -81,6 +90,16 @@ pub const ACK_WAIT_MS: u64 = 30_000;
 pub const PROXY_IN_FLIGHT: u32 = 32_768;
 /// Longest delay that a nack may ask for, in milliseconds.
 pub const NACK_DELAY_MS_MAX: u64 = 3_600_000;
+/// Most events that one settlement may name, each range counted in full. The sender splits.
+pub const SETTLE_EVENTS_MAX: u64 = 262_144;
+/// Requests of sessions that may wait for the delivery task. Beyond it sessions wait.
+pub const DELIVERY_REQUESTS_MAX: usize = 4096;
+/// An event whose payload cannot be read is tried again after this long, in milliseconds.
+pub const UNREADABLE_RETRY_MS: u64 = 5_000;
+/// How often the leader looks for idle lanes, in milliseconds.
+pub const LANE_SWEEP_MS: u64 = 60_000;
+/// Lanes given up by one command. The rest waits for the next sweep.
+pub const LANE_SWEEP_MAX: usize = 1_000;
 /// Pull requests one consumer may have waiting. One more is refused with `overloaded`.
 pub const PULLS_PER_CONSUMER_MAX: usize = 64;
 /// Separate ranges of settlements that one proxy may have on the way to the log. Beyond it the

@@ -1,0 +1,326 @@
+//! The sans-I/O core of delivery.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::confirmations::{Confirmations, Waiter};
+use super::outbox::Heads;
+use super::request::{ConsumerId, Request, SessionId, has_verdict};
+use crate::dispatch::{
+    Action, Attachment, ConsumerKey, Departure, Dispatcher, Facts, Mode, Pull, Settlement,
+};
+use crate::machine::{Command, Reply, Settle, SettlePart, Settled};
+use crate::types::{ChannelId, ProxyId, Rejection, SeqRanges, Stamp, Tenure, limits};
+use crate::wire::{self, Closed, Failed, Gap, PullDone, ServerMessage, SettleConfirmed};
+
+/// What the task is to do, in this order.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// Put a message into the session's outbox.
+    Send { session: SessionId, message: ServerMessage },
+    /// Put deliveries into the session's outbox.
+    Deliver { session: SessionId, heads: Heads },
+    /// Propose the command in the proxy's name; hand the outcome to [`Driver::completed`] with the
+    /// token, if there is one.
+    Propose { proxy: ProxyId, command: Command, token: Option<u64> },
+}
+
+/// Delivery in one tenure. See the module.
+#[derive(Debug)]
+pub struct Driver {
+    tenure: Tenure,
+    dispatcher: Dispatcher,
+    bound: BTreeMap<ConsumerId, ConsumerKey>,
+    consumers: BTreeMap<ConsumerKey, Bound>,
+    next_key: u64,
+    confirmations: Confirmations,
+    next_token: u64,
+    outputs: Vec<Output>,
+}
+
+/// An attached consumer.
+#[derive(Debug)]
+struct Bound {
+    id: ConsumerId,
+    attachment: Attachment,
+    dead_letters: bool,
+}
+
+impl Driver {
+    /// Nobody attached, nothing known. `first_token`: proposals are numbered from here; numbers
+    /// of earlier tenures must lie below, so that their late replies mean nothing.
+    pub fn new(tenure: Tenure, first_token: u64) -> Driver {
+        Driver {
+            tenure,
+            dispatcher: Dispatcher::new(tenure),
+            bound: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            next_key: 1,
+            confirmations: Confirmations::default(),
+            next_token: first_token,
+            outputs: Vec::new(),
+        }
+    }
+
+    /// The tenure it works in.
+    pub fn tenure(&self) -> Tenure {
+        self.tenure
+    }
+
+    /// The number the next proposal gets.
+    pub fn next_token(&self) -> u64 {
+        self.next_token
+    }
+
+    /// A session asks for something.
+    pub fn request(&mut self, facts: &impl Facts, request: Request, now: Stamp) {
+        match request {
+            Request::Attach { consumer, attachment, mode, dead_letters } => {
+                self.attach(facts, consumer, attachment, mode, dead_letters);
+            }
+            Request::Credit { consumer, events, bytes } => {
+                if let Some(key) = self.bound.get(&consumer) {
+                    // Refused only for consumers that pull, and sessions see to that.
+                    let _ = self.dispatcher.credit(*key, events, bytes);
+                }
+            }
+            Request::Pull { consumer, request, events_max, bytes_max, wait_ms } => {
+                let deadline = now.plus_millis(wait_ms);
+                let pull = Pull { request: request.into(), events_max, bytes_max, deadline };
+                self.pull(consumer, request, pull);
+            }
+            Request::Settle { session, settle } => self.settle(facts, session, &settle, now),
+            Request::Unreadable { proxy, sequences } => {
+                let sequences: SeqRanges = sequences.into_iter().collect();
+                let delay_ms = limits::UNREADABLE_RETRY_MS;
+                self.dispatcher.nack(proxy, None, &sequences, delay_ms, now);
+            }
+            Request::Detach { consumer } => {
+                self.detach(consumer, Departure::Returned);
+                self.send(consumer.session, Closed { consumer: consumer.handle, reason: None });
+            }
+        }
+    }
+
+    fn attach(
+        &mut self,
+        facts: &impl Facts,
+        id: ConsumerId,
+        attachment: Attachment,
+        mode: Mode,
+        dead_letters: bool,
+    ) {
+        let key = ConsumerKey(self.next_key);
+        self.next_key += 1;
+        if let Err(rejection) = self.dispatcher.attach(facts, key, attachment, mode) {
+            let reason = Some(rejection);
+            return self.send(id.session, Closed { consumer: id.handle, reason });
+        }
+        self.bound.insert(id, key);
+        self.consumers.insert(key, Bound { id, attachment, dead_letters });
+    }
+
+    fn pull(&mut self, consumer: ConsumerId, request: u32, pull: Pull) {
+        let Some(key) = self.bound.get(&consumer) else {
+            // Closed while the pull was on its way.
+            let done = PullDone { request, consumer: consumer.handle, delivered: 0 };
+            return self.send(consumer.session, done);
+        };
+        if let Err(rejection) = self.dispatcher.pull(*key, pull) {
+            self.send(consumer.session, Failed { request, rejection });
+        }
+    }
+
+    /// Acks and terminations are confirmed with their commit, a settlement without them at once.
+    fn settle(
+        &mut self,
+        facts: &impl Facts,
+        session: SessionId,
+        settle: &wire::Settle,
+        now: Stamp,
+    ) {
+        let proxy = settle.proxy;
+        for from in self.holders(session, proxy) {
+            self.dispatcher.touch(proxy, from, &settle.touches, now);
+            for nack in &settle.nacks {
+                self.dispatcher.nack(proxy, from, &nack.sequences, nack.delay_ms, now);
+            }
+        }
+        let batch = settle.batch;
+        let confirm =
+            |refused| SettleConfirmed { batch, proxy, settled: 0, already: Vec::new(), refused };
+        match self.conclude(facts, settle) {
+            Ok((0, _)) if has_verdict(settle) => self.send(session, confirm(None)),
+            Ok((0, _)) => {}
+            Ok((offered, sequences)) => {
+                let waiter = Waiter { session, batch, sequences, offered };
+                self.confirmations.wait(proxy, waiter);
+            }
+            Err(rejection) => self.send(session, confirm(Some(rejection))),
+        }
+    }
+
+    /// Whose deliveries a session may return or hold: those of its own consumers, so that a late
+    /// nack does not take an event from whoever has it now. Without any (it resumed, or settles
+    /// for somebody else) it may speak for all.
+    fn holders(&self, session: SessionId, proxy: ProxyId) -> Vec<Option<ConsumerKey>> {
+        let attached = |key: &ConsumerKey| {
+            self.consumers.get(key).map(|bound| bound.attachment)
+                == Some(Attachment::Durable(proxy))
+        };
+        let own = self.of_session(session).map(|(_, key)| key).filter(|key| attached(key));
+        let own: Vec<_> = own.map(Some).collect();
+        if own.is_empty() { vec![None] } else { own }
+    }
+
+    fn of_session(&self, session: SessionId) -> impl Iterator<Item = (ConsumerId, ConsumerKey)> {
+        let first = ConsumerId { session, handle: 0 };
+        let last = ConsumerId { session, handle: u32::MAX };
+        self.bound.range(first..=last).map(|(id, key)| (*id, *key))
+    }
+
+    /// Passes acks and terminations on. How many events they name that the proxy was offered, and
+    /// which.
+    fn conclude(
+        &mut self,
+        facts: &impl Facts,
+        settle: &wire::Settle,
+    ) -> Result<(u64, SeqRanges), Rejection> {
+        let mut sequences = settle.acks.clone();
+        let mut offered = self.dispatcher.ack(facts, settle.proxy, &settle.acks)?;
+        for term in &settle.terms {
+            let (which, why) = (&term.sequences, &term.reason);
+            offered += self.dispatcher.term(facts, settle.proxy, which, why)?;
+            which.iter().for_each(|range| sequences.insert_range(range));
+        }
+        Ok((offered, sequences))
+    }
+
+    fn detach(&mut self, consumer: ConsumerId, departure: Departure) {
+        if let Some(key) = self.bound.remove(&consumer) {
+            self.consumers.remove(&key);
+            self.dispatcher.detach(key, departure);
+        }
+    }
+
+    /// A session is gone, with all its consumers. Settlements it passed on go through.
+    pub fn disconnect(&mut self, session: SessionId, departure: Departure) {
+        let gone: Vec<ConsumerId> = self.of_session(session).map(|(id, _)| id).collect();
+        gone.into_iter().for_each(|consumer| self.detach(consumer, departure));
+    }
+
+    /// The facts of these channels changed.
+    pub fn changed(&mut self, channels: &BTreeSet<ChannelId>) {
+        channels.iter().for_each(|channel| self.dispatcher.channel_touched(*channel));
+    }
+
+    /// A proposal with a token ended.
+    pub fn completed(&mut self, token: u64, outcome: Result<Reply, Rejection>) {
+        let Some(flight) = self.confirmations.land(token) else { return };
+        let outcome: Result<Settled, Rejection> = match outcome {
+            Ok(Reply::Settled(settled)) => Ok(settled),
+            Ok(Reply::Rejected(rejection)) | Err(rejection) => Err(rejection),
+            // Not a settlement's reply; the facts tell what is still pending.
+            Ok(_) => Ok(Settled::default()),
+        };
+        match &outcome {
+            Ok(_) => self.dispatcher.settled(flight.proxy, &flight.sequences),
+            Err(_) => self.dispatcher.settle_failed(flight.proxy, &flight.sequences),
+        }
+        for (session, confirmed) in flight.confirm(&outcome) {
+            self.send(session, confirmed);
+        }
+    }
+
+    /// Delivers whatever can go now. Returns everything to be done since the last call.
+    pub fn poll(&mut self, facts: &impl Facts, now: Stamp) -> Vec<Output> {
+        for action in self.dispatcher.poll(facts, now) {
+            self.act(action);
+        }
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// When to poll next although nothing happens; long past: at once.
+    pub fn next_wakeup(&self) -> Option<Stamp> {
+        self.dispatcher.next_wakeup()
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Deliver { consumer, proxy, channel, events } => {
+                let Some(Bound { id, dead_letters, .. }) = self.consumers.get(&consumer) else {
+                    return;
+                };
+                let (tenure, dead_letters) = (self.tenure, *dead_letters);
+                let ConsumerId { session, handle: consumer } = *id;
+                let heads = Heads { consumer, tenure, proxy, channel, dead_letters, events };
+                self.outputs.push(Output::Deliver { session, heads });
+            }
+            Action::Settle { proxy, revision, parts } => {
+                self.propose_settlement(proxy, revision, parts);
+            }
+            Action::CountAttempts { proxy, sequences } => {
+                let command = Command::CountAttempts { proxy, sequences };
+                self.outputs.push(Output::Propose { proxy, command, token: None });
+            }
+            Action::Gap { consumer, missed } => {
+                self.tell(consumer, |consumer| Gap { consumer, missed }.into());
+            }
+            Action::PullDone { consumer, request, delivered } => {
+                // Requests are 32 bits wide where they come from.
+                let request = request as u32;
+                self.tell(consumer, |consumer| PullDone { request, consumer, delivered }.into());
+            }
+            Action::Close { consumer, rejection } => {
+                let reason = Some(rejection);
+                self.tell(consumer, |consumer| Closed { consumer, reason }.into());
+                if let Some(gone) = self.consumers.remove(&consumer) {
+                    self.bound.remove(&gone.id);
+                }
+            }
+        }
+    }
+
+    fn propose_settlement(&mut self, proxy: ProxyId, revision: u64, parts: Vec<Settlement>) {
+        let token = self.next_token;
+        self.next_token += 1;
+        let all = parts.iter().flat_map(|part| part.sequences.iter()).collect();
+        self.confirmations.fly(token, proxy, all);
+        let part =
+            |Settlement { outcome, sequences, reason }| SettlePart { outcome, sequences, reason };
+        let parts = parts.into_iter().map(part).collect();
+        let command = Command::Settle(Settle { proxy, revision, parts });
+        self.outputs.push(Output::Propose { proxy, command, token: Some(token) });
+    }
+
+    fn tell(&mut self, consumer: ConsumerKey, message: impl FnOnce(u32) -> ServerMessage) {
+        if let Some(Bound { id, .. }) = self.consumers.get(&consumer) {
+            let ConsumerId { session, handle } = *id;
+            self.send(session, message(handle));
+        }
+    }
+
+    fn send(&mut self, session: SessionId, message: impl Into<ServerMessage>) {
+        self.outputs.push(Output::Send { session, message: message.into() });
+    }
+
+    /// Unsettled deliveries of a durable proxy.
+    pub fn in_flight(&self, proxy: ProxyId) -> u64 {
+        self.dispatcher.in_flight(proxy)
+    }
+
+    /// Number of volatile consumers, by channel.
+    pub fn subscribers(&self) -> BTreeMap<ChannelId, usize> {
+        let mut subscribers = BTreeMap::new();
+        for bound in self.consumers.values() {
+            if let Attachment::Volatile { channel, .. } = bound.attachment {
+                *subscribers.entry(channel).or_insert(0) += 1;
+            }
+        }
+        subscribers
+    }
+
+    /// Number of consumers attached.
+    pub fn consumers(&self) -> usize {
+        self.consumers.len()
+    }
+}

@@ -1,0 +1,298 @@
+//! A machine without a cluster around it, and time that moves when told to: what sessions and
+//! delivery are tested against.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::cluster::{Changes, Cluster, Done};
+use crate::env::{Publisher, Runtime, Watch, watch};
+use crate::machine::{Batch, Command, Machine, Reply};
+use crate::types::{
+    ChannelId, Code, Event, EventBytes, NodeId, Payload, PayloadKey, Rejection, Stamp, Tenure,
+};
+
+/// Applies every command at once, as an entry of its own.
+#[derive(Clone)]
+pub struct FakeCluster(Arc<Inner>);
+
+struct Inner {
+    world: Mutex<World>,
+    tenure: Publisher<Option<Tenure>>,
+    tenures: Watch<Option<Tenure>>,
+    changed: Notify,
+    pub time: TestTime,
+}
+
+struct World {
+    machine: Machine,
+    index: u64,
+    payloads: BTreeMap<PayloadKey, Payload>,
+    unreadable: BTreeSet<PayloadKey>,
+    on_disk: bool,
+    dirty: BTreeSet<ChannelId>,
+    held: Option<Vec<(Command, Done)>>,
+    refusing: Option<Rejection>,
+    commands: Vec<Command>,
+}
+
+impl FakeCluster {
+    /// A cluster of one node that serves its first tenure.
+    pub fn new() -> FakeCluster {
+        let world = World {
+            machine: Machine::new(),
+            index: 0,
+            payloads: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
+            on_disk: false,
+            dirty: BTreeSet::new(),
+            held: None,
+            refusing: None,
+            commands: Vec::new(),
+        };
+        let (tenure, tenures) = watch(None);
+        let (changed, time) = (Notify::new(), TestTime::default());
+        let world = Mutex::new(world);
+        let cluster = FakeCluster(Arc::new(Inner { world, tenure, tenures, changed, time }));
+        cluster.begin_tenure();
+        cluster
+    }
+
+    pub fn time(&self) -> TestTime {
+        self.0.time.clone()
+    }
+
+    /// Begins and serves another tenure.
+    pub fn begin_tenure(&self) {
+        self.apply(Command::BeginTenure { node: NodeId(1) });
+        let tenure = self.0.world.lock().unwrap().machine.tenure();
+        self.0.tenure.set(Some(tenure));
+    }
+
+    /// Stops serving.
+    pub fn end_tenure(&self) {
+        self.0.tenure.set(None);
+    }
+
+    /// Applies a command now, whatever is held.
+    pub fn apply(&self, command: Command) -> Reply {
+        let mut world = self.0.world.lock().unwrap();
+        world.index += 1;
+        let (index, tenure, stamp) = (world.index, world.machine.tenure(), self.now());
+        world.keep_payloads(&command, stamp);
+        world.commands.push(command.clone());
+        let replies = world.machine.apply(index, &Batch { tenure, stamp, commands: vec![command] });
+        let touched = world.machine.take_touched();
+        world.dirty.extend(touched);
+        drop(world);
+        self.0.changed.notify_one();
+        replies.into_iter().next().unwrap()
+    }
+
+    /// From now on commands wait for [`FakeCluster::release`].
+    pub fn hold(&self) {
+        self.0.world.lock().unwrap().held.get_or_insert_default();
+    }
+
+    /// How many commands wait.
+    pub fn held(&self) -> usize {
+        self.0.world.lock().unwrap().held.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Applies what waited, and goes on without waiting.
+    pub fn release(&self) {
+        let held = self.0.world.lock().unwrap().held.take();
+        for (command, done) in held.into_iter().flatten() {
+            done(Ok(self.apply(command)));
+        }
+    }
+
+    /// Commands are refused with this, or taken again.
+    pub fn refuse(&self, rejection: Option<Rejection>) {
+        self.0.world.lock().unwrap().refusing = rejection;
+    }
+
+    /// No payload is in memory any more.
+    pub fn to_disk(&self) {
+        self.0.world.lock().unwrap().on_disk = true;
+    }
+
+    /// Damages the payload of the event with this sequence in the default channel, or mends it.
+    pub fn damage(&self, seq: u64, damaged: bool) {
+        let mut world = self.0.world.lock().unwrap();
+        let channel = default_channel(&world.machine);
+        let key = world.machine.channel(channel).unwrap().slot(seq).unwrap().key();
+        world.on_disk = true;
+        match damaged {
+            true => world.unreadable.insert(key),
+            false => world.unreadable.remove(&key),
+        };
+    }
+
+    /// Every command applied so far.
+    pub fn commands(&self) -> Vec<Command> {
+        self.0.world.lock().unwrap().commands.clone()
+    }
+}
+
+/// The channel that is always there.
+pub fn default_channel(machine: &Machine) -> ChannelId {
+    machine.channel_by_name(&crate::types::Name::default_channel()).unwrap().id()
+}
+
+impl World {
+    fn keep_payloads(&mut self, command: &Command, accepted: Stamp) {
+        let Command::Publish(publish) = command else { return };
+        for (position, bytes) in crate::machine::events(publish).enumerate() {
+            let key = PayloadKey { index: self.index, position: position as u32 };
+            let event = EventBytes::check(bytes, 1 << 20).unwrap();
+            let sequence = publish.first_sequence + position as u64;
+            self.payloads.insert(key, Payload { lane: publish.lane, sequence, accepted, event });
+        }
+    }
+}
+
+impl Cluster for FakeCluster {
+    type Changes = FakeChanges;
+
+    fn submit(&self, _source: u64, command: Command, done: Done) {
+        let mut world = self.0.world.lock().unwrap();
+        if let Some(rejection) = world.refusing.clone() {
+            drop(world);
+            return done(Err(rejection));
+        }
+        if let Some(held) = &mut world.held {
+            return held.push((command, done));
+        }
+        drop(world);
+        done(Ok(self.apply(command)));
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
+        look(&self.0.world.lock().unwrap().machine)
+    }
+
+    fn now(&self) -> Stamp {
+        self.0.time.now()
+    }
+
+    fn tenure(&self) -> Option<Tenure> {
+        self.0.tenures.peek()
+    }
+
+    fn tenure_after(&self, seen: Option<Tenure>) -> impl Future<Output = Option<Tenure>> + Send {
+        let mut tenures = self.0.tenures.clone();
+        async move { tenures.wait_for(|tenure| *tenure != seen).await.flatten() }
+    }
+
+    fn not_serving(&self) -> Rejection {
+        Rejection::new(Code::NoLeader, "this node does not lead")
+    }
+
+    fn changes(&self) -> FakeChanges {
+        FakeChanges(self.clone())
+    }
+
+    fn cached_payload(&self, key: PayloadKey) -> Option<Payload> {
+        let world = self.0.world.lock().unwrap();
+        (!world.on_disk).then(|| world.payloads.get(&key).cloned()).flatten()
+    }
+
+    async fn payloads(&self, keys: Vec<PayloadKey>) -> Vec<Result<Payload, String>> {
+        let world = self.0.world.lock().unwrap();
+        let read = |key: PayloadKey| match world.payloads.get(&key) {
+            Some(payload) if !world.unreadable.contains(&key) => Ok(payload.clone()),
+            _ => Err(format!("{key} is damaged")),
+        };
+        keys.into_iter().map(read).collect()
+    }
+}
+
+pub struct FakeChanges(FakeCluster);
+
+impl Changes for FakeChanges {
+    async fn next(&mut self) -> Option<BTreeSet<ChannelId>> {
+        loop {
+            let dirty = std::mem::take(&mut self.0.0.world.lock().unwrap().dirty);
+            if !dirty.is_empty() {
+                return Some(dirty);
+            }
+            self.0.0.changed.notified().await;
+        }
+    }
+}
+
+/// Time that stands still until it is advanced, for clocks and sleepers alike.
+#[derive(Clone)]
+pub struct TestTime(Arc<(AtomicU64, Notify)>);
+
+impl Default for TestTime {
+    fn default() -> TestTime {
+        TestTime(Arc::new((AtomicU64::new(1_000_000), Notify::new())))
+    }
+}
+
+impl TestTime {
+    pub fn now(&self) -> Stamp {
+        Stamp(self.0.0.load(Ordering::SeqCst))
+    }
+
+    pub fn advance(&self, millis: u64) {
+        self.0.0.fetch_add(millis * 1000, Ordering::SeqCst);
+        self.0.1.notify_waiters();
+    }
+}
+
+impl Runtime for TestTime {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(task);
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + 'static {
+        let time = self.clone();
+        let due = Stamp(time.now().0 + duration.as_micros() as u64);
+        async move {
+            loop {
+                let mut moved = std::pin::pin!(time.0.1.notified());
+                moved.as_mut().enable();
+                if time.now() >= due {
+                    return;
+                }
+                moved.await;
+            }
+        }
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_micros(self.now().0)
+    }
+
+    fn wall(&self) -> Duration {
+        self.monotonic()
+    }
+
+    fn random(&self) -> u64 {
+        4
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        Some(work())
+    }
+}
+
+/// An events block of these bodies.
+pub fn block(bodies: &[&str]) -> Bytes {
+    let mut builder = crate::wire::EventsBlockBuilder::new();
+    for body in bodies {
+        builder.push(&Event::of_body(Bytes::copy_from_slice(body.as_bytes())).encode().unwrap());
+    }
+    builder.finish().into_bytes()
+}

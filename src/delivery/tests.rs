@@ -1,0 +1,314 @@
+//! The driver against a machine: every request, and every way it can end.
+
+use super::testing::{FakeCluster, block, default_channel};
+use super::{Cluster, ConsumerId, Driver, MachineFacts, Output, Request, SessionId};
+use crate::dispatch::{Attachment, Departure, Mode};
+use crate::machine::{Command, LaneTarget, Publish, Reply};
+use crate::types::{
+    Code, Name, Outcome, ProxyId, ProxySettings, Rejection, Seq, SeqRange, SeqRanges, Start,
+};
+use crate::wire::{Nack, ServerMessage, Settle, SettleConfirmed, Terminate};
+
+const SESSION: SessionId = SessionId(1);
+const PUSH: Mode = Mode::Push { events: 100, bytes: 1 << 20 };
+
+struct Rig {
+    cluster: FakeCluster,
+    driver: Driver,
+    sequence: u64,
+    lane: Option<(crate::types::LaneId, u32)>,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let cluster = FakeCluster::new();
+        let driver = Driver::new(cluster.tenure().unwrap(), 1);
+        Rig { cluster, driver, sequence: 0, lane: None }
+    }
+
+    fn proxy(&mut self, settings: ProxySettings) -> ProxyId {
+        let channel = self.cluster.read(default_channel);
+        let name = Name::new("p").unwrap();
+        let command = Command::CreateProxy { channel, name, settings, start: Start::New };
+        match self.cluster.apply(command) {
+            Reply::ProxyReady { proxy, .. } => proxy,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn publish(&mut self, bodies: &[&str]) {
+        let channel = self.cluster.read(default_channel);
+        if self.lane.is_none() {
+            let open = Command::OpenLane { channel, target: LaneTarget::Fresh };
+            let Reply::LaneOpened { lane, epoch, .. } = self.cluster.apply(open) else { panic!() };
+            self.lane = Some((lane, epoch));
+        }
+        let (lane, epoch) = self.lane.unwrap();
+        let (first_sequence, count) = (self.sequence + 1, bodies.len() as u32);
+        self.sequence += u64::from(count);
+        let events = block(bodies);
+        let publish = Publish { channel, lane, epoch, first_sequence, count, events };
+        self.cluster.apply(Command::Publish(publish));
+        self.driver.changed(&[channel].into());
+    }
+
+    fn ask(&mut self, request: Request) {
+        let (driver, now) = (&mut self.driver, self.cluster.now());
+        self.cluster.read(|machine| driver.request(&MachineFacts(machine), request, now));
+    }
+
+    fn attach(&mut self, session: u64, attachment: Attachment, mode: Mode) {
+        let consumer = ConsumerId { session: SessionId(session), handle: 7 };
+        self.ask(Request::Attach { consumer, attachment, mode, dead_letters: false });
+    }
+
+    fn poll(&mut self) -> Vec<Output> {
+        let (driver, now) = (&mut self.driver, self.cluster.now());
+        self.cluster.read(|machine| driver.poll(&MachineFacts(machine), now))
+    }
+
+    /// Polls and carries out until nothing comes any more: (session, seq, delivery) of deliveries,
+    /// and messages.
+    fn run(&mut self) -> (Vec<(u64, Seq, u32)>, Vec<ServerMessage>) {
+        let (mut delivered, mut messages) = (Vec::new(), Vec::new());
+        loop {
+            let outputs = self.poll();
+            if outputs.is_empty() {
+                return (delivered, messages);
+            }
+            for output in outputs {
+                match output {
+                    Output::Send { message, .. } => messages.push(message),
+                    Output::Deliver { session, heads } => delivered
+                        .extend(heads.events.iter().map(|d| (session.0, d.seq, d.delivery))),
+                    Output::Propose { command, token, .. } => {
+                        let reply = self.cluster.apply(command);
+                        token.into_iter().for_each(|t| self.driver.completed(t, Ok(reply.clone())));
+                    }
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, settle: Settle) {
+        self.ask(Request::Settle { session: SESSION, settle });
+    }
+}
+
+fn seqs(items: &[Seq]) -> SeqRanges {
+    items.iter().copied().collect()
+}
+
+fn settle(batch: u64, proxy: ProxyId, acks: &[Seq]) -> Settle {
+    let (nacks, terms, touches) = (Vec::new(), Vec::new(), SeqRanges::new());
+    Settle { batch, proxy, acks: seqs(acks), nacks, terms, touches }
+}
+
+fn confirmed(batch: u64, proxy: ProxyId, settled: u64) -> SettleConfirmed {
+    SettleConfirmed { batch, proxy, settled, already: Vec::new(), refused: None }
+}
+
+#[test]
+fn acks_of_a_round_share_a_command_and_are_confirmed_with_it() {
+    let mut rig = Rig::new();
+    let proxy = rig.proxy(ProxySettings::default());
+    rig.publish(&["a", "b", "c"]);
+    rig.attach(1, Attachment::Durable(proxy), PUSH);
+    let (delivered, _) = rig.run();
+    assert_eq!(delivered, [(1, 1, 1), (1, 2, 1), (1, 3, 1)]);
+
+    rig.settle(settle(10, proxy, &[1, 2]));
+    rig.settle(settle(11, proxy, &[3]));
+    let outputs = rig.poll();
+    let [Output::Propose { command, token: Some(token), .. }] = outputs.as_slice() else {
+        panic!("one command for both: {outputs:?}")
+    };
+    let (command, token) = (command.clone(), *token);
+    assert_eq!(rig.poll(), [], "nothing is confirmed before the commit");
+    let reply = rig.cluster.apply(command);
+    rig.driver.completed(token, Ok(reply));
+    let (delivered, messages) = rig.run();
+    assert!(delivered.is_empty());
+    assert_eq!(messages, [confirmed(10, proxy, 2).into(), confirmed(11, proxy, 1).into()]);
+
+    rig.settle(settle(12, proxy, &[2, 3]));
+    let (_, messages) = rig.run();
+    let again = SettleConfirmed {
+        already: vec![(SeqRange { first: 2, last: 3 }, Some(Outcome::Acked))],
+        ..confirmed(12, proxy, 0)
+    };
+    let [ServerMessage::SettleConfirmed(found)] = messages.as_slice() else { panic!() };
+    let ranges: Vec<_> = found.already.iter().map(|(range, _)| *range).collect();
+    assert_eq!((found.settled, found.batch), (again.settled, again.batch));
+    assert_eq!(ranges.iter().map(SeqRange::len).sum::<u64>(), 2, "{found:?}");
+}
+
+#[test]
+fn a_failed_settlement_is_refused_and_its_events_go_again() {
+    let mut rig = Rig::new();
+    let proxy = rig.proxy(ProxySettings::default());
+    rig.publish(&["a"]);
+    rig.attach(1, Attachment::Durable(proxy), PUSH);
+    rig.run();
+    rig.settle(settle(1, proxy, &[1]));
+    let outputs = rig.poll();
+    let Some(Output::Propose { token: Some(token), .. }) = outputs.first() else { panic!() };
+    rig.driver.completed(*token, Err(Rejection::new(Code::Overloaded, "full")));
+    let (delivered, messages) = rig.run();
+    assert_eq!(delivered, [(1, 1, 2)], "the event goes again");
+    let [ServerMessage::SettleConfirmed(refused)] = messages.as_slice() else { panic!() };
+    assert_eq!(refused.refused.as_ref().map(|r| r.code), Some(Code::Overloaded));
+    rig.driver.completed(*token, Err(Rejection::new(Code::Overloaded, "twice")));
+    assert_eq!(rig.poll(), [], "a reply of an unknown token means nothing");
+}
+
+#[test]
+fn settlements_without_effect_are_answered_at_once() {
+    let mut rig = Rig::new();
+    let proxy = rig.proxy(ProxySettings::default());
+    rig.publish(&["a"]);
+    let unknown = ProxyId(99);
+    let nack = Settle {
+        nacks: vec![Nack { sequences: seqs(&[1]), delay_ms: 0 }],
+        ..settle(2, proxy, &[])
+    };
+    let touch = Settle { touches: seqs(&[1]), ..settle(3, proxy, &[]) };
+    rig.settle(settle(1, proxy, &[500]));
+    rig.settle(nack);
+    rig.settle(touch);
+    rig.settle(settle(4, unknown, &[1]));
+    let (_, messages) = rig.run();
+    let [
+        ServerMessage::SettleConfirmed(one),
+        ServerMessage::SettleConfirmed(two),
+        ServerMessage::SettleConfirmed(four),
+    ] = messages.as_slice()
+    else {
+        panic!("{messages:?}")
+    };
+    assert_eq!(*one, confirmed(1, proxy, 0), "never offered");
+    assert_eq!(*two, confirmed(2, proxy, 0));
+    assert_eq!(four.refused.as_ref().map(|r| r.code), Some(Code::UnknownProxy));
+}
+
+#[test]
+fn nacks_speak_for_the_sessions_own_deliveries_only() {
+    let mut rig = Rig::new();
+    let proxy = rig.proxy(ProxySettings::default());
+    rig.publish(&["a", "b"]);
+    rig.attach(1, Attachment::Durable(proxy), Mode::Push { events: 1, bytes: 1000 });
+    rig.attach(2, Attachment::Durable(proxy), Mode::Push { events: 2, bytes: 1000 });
+    let (mut delivered, _) = rig.run();
+    delivered.sort();
+    let of_two = delivered.iter().find(|d| d.0 == 2).unwrap().1;
+    let nack = Nack { sequences: seqs(&[of_two]), delay_ms: 0 };
+    rig.settle(Settle { nacks: vec![nack], ..settle(1, proxy, &[]) });
+    assert_eq!(rig.run().0, [], "session 1 does not have it");
+}
+
+#[test]
+fn terminated_events_are_dead_lettered_and_confirmed() {
+    let mut rig = Rig::new();
+    let proxy = rig.proxy(ProxySettings::default());
+    rig.publish(&["a"]);
+    rig.attach(1, Attachment::Durable(proxy), PUSH);
+    rig.run();
+    let term = Terminate { sequences: seqs(&[1]), reason: "poison".into() };
+    rig.settle(Settle { terms: vec![term], ..settle(5, proxy, &[]) });
+    assert_eq!(rig.run().1, [confirmed(5, proxy, 1).into()]);
+    let dead = Name::default_channel().dead_letter();
+    let reason = rig.cluster.read(|m| {
+        m.channel_by_name(&dead).and_then(|c| c.dead_letter(1)).map(|letter| letter.reason.clone())
+    });
+    assert!(reason.unwrap().contains("poison"));
+}
+
+#[test]
+fn a_lost_session_gives_its_deliveries_to_others() {
+    let mut rig = Rig::new();
+    let proxy = rig.proxy(ProxySettings::default());
+    rig.publish(&["a", "b"]);
+    rig.attach(1, Attachment::Durable(proxy), PUSH);
+    assert_eq!(rig.run().0.len(), 2);
+    rig.attach(2, Attachment::Durable(proxy), PUSH);
+    assert_eq!(rig.run().0, []);
+    rig.driver.disconnect(SESSION, Departure::Lost);
+    assert_eq!(rig.run().0, [(2, 1, 2), (2, 2, 2)]);
+    assert_eq!((rig.driver.consumers(), rig.driver.in_flight(proxy)), (1, 2));
+}
+
+#[test]
+fn pulls_end_full_or_at_their_deadline_and_bad_ones_fail() {
+    let mut rig = Rig::new();
+    let proxy = rig.proxy(ProxySettings::default());
+    rig.publish(&["a", "b", "c"]);
+    rig.attach(1, Attachment::Durable(proxy), Mode::Pull);
+    let consumer = ConsumerId { session: SESSION, handle: 7 };
+    let pull = |request, wait_ms| Request::Pull {
+        consumer,
+        request,
+        events_max: 2,
+        bytes_max: 1000,
+        wait_ms,
+    };
+    rig.ask(pull(1, 0));
+    rig.ask(pull(2, 0));
+    rig.ask(pull(3, 50));
+    let (delivered, messages) = rig.run();
+    assert_eq!(delivered.len(), 3);
+    assert_eq!(messages.len(), 2, "{messages:?}");
+    rig.cluster.time().advance(50);
+    let (_, messages) = rig.run();
+    let [ServerMessage::PullDone(done)] = messages.as_slice() else { panic!("{messages:?}") };
+    assert_eq!((done.request, done.delivered), (3, 0));
+
+    rig.ask(Request::Detach { consumer });
+    rig.ask(pull(4, 0));
+    let (_, messages) = rig.run();
+    assert!(matches!(
+        messages.as_slice(),
+        [ServerMessage::Closed(closed), ServerMessage::PullDone(_)] if closed.reason.is_none()
+    ));
+}
+
+#[test]
+fn consumers_of_what_is_gone_are_closed_with_the_reason() {
+    let mut rig = Rig::new();
+    let proxy = rig.proxy(ProxySettings::default());
+    rig.attach(1, Attachment::Durable(proxy), PUSH);
+    rig.attach(2, Attachment::Durable(ProxyId(99)), PUSH);
+    rig.cluster.apply(Command::DeleteProxy { proxy });
+    let channel = rig.cluster.read(default_channel);
+    rig.driver.changed(&[channel].into());
+    let (_, messages) = rig.run();
+    assert_eq!(messages.len(), 2);
+    for message in messages {
+        let ServerMessage::Closed(closed) = message else { panic!() };
+        assert_eq!(closed.reason.unwrap().code, Code::UnknownProxy);
+    }
+    assert_eq!(rig.driver.consumers(), 0);
+}
+
+#[test]
+fn subscribers_are_counted_by_channel() {
+    let mut rig = Rig::new();
+    let channel = rig.cluster.read(default_channel);
+    rig.attach(1, Attachment::Volatile { channel, next_seq: 1 }, PUSH);
+    rig.attach(2, Attachment::Volatile { channel, next_seq: 1 }, PUSH);
+    assert_eq!(rig.driver.subscribers().get(&channel), Some(&2));
+    rig.publish(&["a"]);
+    assert_eq!(rig.run().0, [(1, 1, 1), (2, 1, 1)]);
+    rig.driver.disconnect(SESSION, Departure::Lost);
+    assert_eq!(rig.driver.subscribers().get(&channel), Some(&1));
+}
+
+#[test]
+fn idle_lanes_are_swept_in_bounded_batches() {
+    let mut rig = Rig::new();
+    rig.publish(&["a"]);
+    let later = rig.cluster.now().plus_millis(crate::types::limits::LANE_IDLE_MS + 1);
+    let sweep = |now| rig.cluster.read(|machine| super::sweep::expire_lanes(machine, now));
+    assert_eq!(sweep(rig.cluster.now()), None);
+    let lanes = vec![rig.lane.unwrap().0];
+    assert_eq!(sweep(later), Some(Command::ExpireLanes { lanes }));
+}

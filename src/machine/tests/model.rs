@@ -1,0 +1,474 @@
+//! The machine as one would write it without any thought of cost.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::machine::block::publishes;
+use crate::machine::{
+    Batch, Command, DeadLetter, LaneTarget, Publish, PublishRun, Published, Reply, Settle, Settled,
+    Tally, events,
+};
+use crate::types::{
+    ChannelId, ChannelSettings, Code, LaneId, Name, Outcome, PayloadKey, ProxyId, ProxySettings,
+    Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Tenure, limits,
+};
+
+#[derive(Debug, Default)]
+pub struct Model {
+    pub stamp: Stamp,
+    pub tenure: Tenure,
+    last_id: u64,
+    pub channels: BTreeMap<ChannelId, ChannelModel>,
+    pub proxies: BTreeMap<ProxyId, ProxyModel>,
+    pub lanes: BTreeMap<LaneId, LaneModel>,
+}
+
+#[derive(Debug)]
+pub struct ChannelModel {
+    pub name: Name,
+    settings: ChannelSettings,
+    /// Event `seq` is at `seq - 1`.
+    pub events: Vec<(PayloadKey, u32)>,
+    /// Events that nobody can get any more.
+    gone: BTreeSet<Seq>,
+    pub no_interest: u64,
+    pub letters: BTreeMap<Seq, DeadLetter>,
+}
+
+#[derive(Debug)]
+pub struct ProxyModel {
+    pub channel: ChannelId,
+    name: Name,
+    settings: ProxySettings,
+    pub start: Seq,
+    pub outcomes: BTreeMap<Seq, Outcome>,
+    pub attempts: BTreeMap<Seq, u32>,
+}
+
+#[derive(Debug)]
+pub struct LaneModel {
+    pub channel: ChannelId,
+    name: Option<Name>,
+    pub epoch: u32,
+    last_used: Stamp,
+    pub next: u64,
+    /// Where each sequence went; `None` if skipped.
+    results: BTreeMap<u64, Option<Seq>>,
+}
+
+type Answer = Result<Reply, Rejection>;
+
+fn refuse(code: Code) -> Rejection {
+    Rejection::new(code, "")
+}
+
+fn out_of_sequence(expected: u64) -> Rejection {
+    Rejection { expected: Some(expected), ..refuse(Code::OutOfSequence) }
+}
+
+impl ChannelModel {
+    fn new(name: Name, settings: ChannelSettings) -> ChannelModel {
+        let (gone, letters) = (BTreeSet::new(), BTreeMap::new());
+        ChannelModel { name, settings, events: Vec::new(), gone, no_interest: 0, letters }
+    }
+
+    pub fn next_seq(&self) -> Seq {
+        self.events.len() as u64 + 1
+    }
+
+    pub fn history_start(&self) -> Seq {
+        let mut kept = Tally::default();
+        let mut start = self.next_seq();
+        for (_, size) in self.events.iter().rev() {
+            kept.events += 1;
+            kept.bytes += u64::from(*size);
+            if kept.events > self.settings.history_events
+                || kept.bytes > self.settings.history_bytes
+            {
+                break;
+            }
+            start -= 1;
+        }
+        start
+    }
+
+    pub fn retained(&self) -> BTreeMap<Seq, (PayloadKey, u32)> {
+        let numbered = (1..).zip(self.events.iter().copied());
+        numbered.filter(|(seq, _)| !self.gone.contains(seq)).collect()
+    }
+
+    fn is_dead_letters(&self) -> bool {
+        self.name.as_str().ends_with(".dead")
+    }
+}
+
+impl ProxyModel {
+    pub fn floor(&self) -> Seq {
+        (self.start..).find(|seq| !self.outcomes.contains_key(seq)).unwrap()
+    }
+}
+
+impl Model {
+    pub fn new() -> Model {
+        let mut model = Model::default();
+        model.add_channel(Name::default_channel(), ChannelSettings::default());
+        model
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    fn add_channel(&mut self, name: Name, settings: ChannelSettings) -> ChannelId {
+        let id = ChannelId(self.next_id());
+        self.channels.insert(id, ChannelModel::new(name, settings));
+        id
+    }
+
+    fn channel(&mut self, id: ChannelId) -> Result<&mut ChannelModel, Rejection> {
+        self.channels.get_mut(&id).ok_or(refuse(Code::UnknownChannel))
+    }
+
+    pub fn waiting(&self, channel: ChannelId, seq: Seq) -> usize {
+        let here = self.proxies.values().filter(|proxy| proxy.channel == channel);
+        here.filter(|proxy| proxy.start <= seq && !proxy.outcomes.contains_key(&seq)).count()
+    }
+
+    pub fn pending(&self, id: ChannelId) -> Tally {
+        let mut tally = Tally::default();
+        for (seq, (_, size)) in (1..).zip(&self.channels[&id].events) {
+            if self.waiting(id, seq) > 0 {
+                tally.add(*size);
+            }
+        }
+        tally
+    }
+
+    fn interested(&self, channel: ChannelId) -> bool {
+        self.proxies.values().any(|proxy| proxy.channel == channel)
+    }
+
+    /// What is neither waited for nor history is gone for good.
+    fn forget(&mut self) {
+        let ids: Vec<ChannelId> = self.channels.keys().copied().collect();
+        for id in ids {
+            let start = self.channels[&id].history_start();
+            let gone: Vec<Seq> = (1..start).filter(|seq| self.waiting(id, *seq) == 0).collect();
+            self.channels.get_mut(&id).unwrap().gone.extend(gone);
+        }
+    }
+
+    pub fn apply(&mut self, index: u64, batch: &Batch) -> Vec<Reply> {
+        if matches!(batch.commands.first(), Some(Command::BeginTenure { .. })) {
+            self.tenure = Tenure(index);
+        } else if batch.tenure != self.tenure {
+            let refused = Reply::Rejected(refuse(Code::TenureLost));
+            return batch.commands.iter().map(|_| refused.clone()).collect();
+        }
+        self.stamp = self.stamp.max(batch.stamp);
+        let mut bases = publishes(batch).map(|(base, _)| base);
+        let mut replies = Vec::new();
+        for (i, command) in batch.commands.iter().enumerate() {
+            let base = if let Command::Publish(_) = command { bases.next().unwrap() } else { 0 };
+            let place =
+                (LaneId { index, position: i as u32 }, PayloadKey { index, position: base });
+            replies.push(self.step(place, command).unwrap_or_else(Reply::Rejected));
+            self.forget();
+        }
+        replies
+    }
+
+    fn step(&mut self, place: (LaneId, PayloadKey), command: &Command) -> Answer {
+        match command {
+            Command::BeginTenure { .. } if place.0.position == 0 => {
+                Ok(Reply::TenureBegun { tenure: self.tenure })
+            }
+            Command::BeginTenure { .. } => Err(refuse(Code::BadRequest)),
+            Command::CreateChannel { name, settings } => self.create_channel(name, settings),
+            Command::DeleteChannel { channel } => self.delete_channel(*channel),
+            Command::CreateProxy { channel, name, settings, start } => {
+                self.create_proxy(*channel, name, settings, *start)
+            }
+            Command::DeleteProxy { proxy } => match self.proxies.remove(proxy) {
+                Some(_) => Ok(Reply::Done),
+                None => Err(refuse(Code::UnknownProxy)),
+            },
+            Command::OpenLane { channel, target } => self.open_lane(place.0, *channel, target),
+            Command::ExpireLanes { lanes } => {
+                let idle = limits::LANE_IDLE_MS * 1000;
+                let now = self.stamp.0;
+                self.lanes.retain(|id, lane| !lanes.contains(id) || lane.last_used.0 + idle > now);
+                Ok(Reply::Done)
+            }
+            Command::Publish(publish) => self.publish(place.1, publish),
+            Command::SkipSequences { lane, epoch, through } => self.skip(*lane, *epoch, *through),
+            Command::Settle(settle) => self.settle(settle),
+            Command::CountAttempts { proxy, sequences } => self.count_attempts(*proxy, sequences),
+            Command::Checkpoint => Ok(Reply::Checkpoint { index: place.0.index, hash: 0 }),
+        }
+    }
+
+    fn create_channel(&mut self, name: &Name, settings: &ChannelSettings) -> Answer {
+        if name.as_str().ends_with(".dead") {
+            return Err(refuse(Code::NotAllowed));
+        }
+        if self.channels.values().any(|channel| channel.name == *name) {
+            return Err(refuse(Code::ChannelExists));
+        }
+        Ok(Reply::ChannelCreated { channel: self.add_channel(name.clone(), settings.clone()) })
+    }
+
+    fn delete_channel(&mut self, id: ChannelId) -> Answer {
+        if self.channel(id)?.name == Name::default_channel() {
+            return Err(refuse(Code::NotAllowed));
+        }
+        self.channels.remove(&id);
+        self.proxies.retain(|_, proxy| proxy.channel != id);
+        self.lanes.retain(|_, lane| lane.channel != id);
+        Ok(Reply::Done)
+    }
+
+    fn create_proxy(
+        &mut self,
+        channel: ChannelId,
+        name: &Name,
+        settings: &ProxySettings,
+        start: Start,
+    ) -> Answer {
+        if settings.ack_wait_ms == 0 || !(1..=65_536).contains(&settings.max_in_flight) {
+            return Err(refuse(Code::BadRequest));
+        }
+        let retained: BTreeSet<Seq> = self.channel(channel)?.retained().into_keys().collect();
+        let next = self.channel(channel)?.next_seq();
+        let mut here = self.proxies.iter().filter(|(_, proxy)| proxy.channel == channel);
+        if let Some((id, proxy)) = here.find(|(_, proxy)| proxy.name == *name) {
+            if proxy.settings != *settings {
+                return Err(refuse(Code::ProxyExists));
+            }
+            let (proxy, start_seq) = (*id, proxy.start);
+            return Ok(Reply::ProxyReady { proxy, revision: 1, start_seq, created: false });
+        }
+        let from = match start {
+            Start::New => next,
+            Start::All => 0,
+            Start::Seq(seq) => seq,
+        };
+        let start_seq = retained.range(from..).next().copied().unwrap_or(next);
+        let holes = (start_seq..next).filter(|seq| !retained.contains(seq));
+        let proxy = ProxyModel {
+            channel,
+            name: name.clone(),
+            settings: settings.clone(),
+            start: start_seq,
+            outcomes: holes.map(|seq| (seq, Outcome::Skipped)).collect(),
+            attempts: BTreeMap::new(),
+        };
+        let id = ProxyId(self.next_id());
+        self.proxies.insert(id, proxy);
+        Ok(Reply::ProxyReady { proxy: id, revision: 1, start_seq, created: true })
+    }
+
+    fn open_lane(&mut self, id: LaneId, channel: ChannelId, target: &LaneTarget) -> Answer {
+        if self.channel(channel)?.is_dead_letters() {
+            return Err(refuse(Code::NotAllowed));
+        }
+        let name = match target {
+            LaneTarget::Named(name) => Some(name.clone()),
+            _ => None,
+        };
+        let stamp = self.stamp;
+        let found = self.lanes.iter_mut().find(|(id, lane)| {
+            lane.channel == channel
+                && match target {
+                    LaneTarget::Fresh => false,
+                    LaneTarget::Named(_) => lane.name == name,
+                    LaneTarget::Existing(wanted) => **id == *wanted,
+                }
+        });
+        let (id, lane) = match (found, target) {
+            (Some((id, lane)), _) => {
+                lane.epoch += 1;
+                lane.last_used = stamp;
+                (*id, lane)
+            }
+            (None, LaneTarget::Existing(_)) => return Err(refuse(Code::UnknownLane)),
+            (None, _) => {
+                let results = BTreeMap::new();
+                let lane =
+                    LaneModel { channel, name, epoch: 1, last_used: stamp, next: 1, results };
+                (id, self.lanes.entry(id).or_insert(lane))
+            }
+        };
+        Ok(Reply::LaneOpened { lane: id, epoch: lane.epoch, last_sequence: lane.next - 1 })
+    }
+
+    fn publish(&mut self, key: PayloadKey, publish: &Publish) -> Answer {
+        self.channel(publish.channel)?;
+        let stamp = self.stamp;
+        let lane = self.lanes.get_mut(&publish.lane).filter(|l| l.channel == publish.channel);
+        let lane = lane.ok_or(refuse(Code::UnknownLane))?;
+        if publish.epoch != lane.epoch {
+            return Err(refuse(Code::LaneFenced));
+        }
+        if publish.first_sequence == 0
+            || publish.first_sequence.checked_add(publish.count.into()).is_none()
+        {
+            return Err(refuse(Code::BadRequest));
+        }
+        lane.last_used = stamp;
+        let mut answer = Published::default();
+        for (i, event) in (0..).zip(events(publish)) {
+            let sequence = publish.first_sequence + u64::from(i);
+            let key = PayloadKey { position: key.position + i, ..key };
+            match self.publish_one(publish, sequence, key, event.len() as u32) {
+                Ok((seq, duplicate)) => push_run(&mut answer.runs, sequence, seq, duplicate),
+                Err(refusal) => {
+                    answer.refused = Some(refusal);
+                    break;
+                }
+            }
+        }
+        Ok(Reply::Published(answer))
+    }
+
+    fn publish_one(
+        &mut self,
+        publish: &Publish,
+        sequence: u64,
+        key: PayloadKey,
+        size: u32,
+    ) -> Result<(Seq, bool), Rejection> {
+        let interested = self.interested(publish.channel);
+        let pending = self.pending(publish.channel).bytes;
+        let lane = self.lanes.get_mut(&publish.lane).unwrap();
+        let channel = self.channels.get_mut(&publish.channel).unwrap();
+        if sequence < lane.next {
+            let seq = lane.results.get(&sequence).copied().flatten();
+            return seq.map(|seq| (seq, true)).ok_or(out_of_sequence(lane.next));
+        }
+        if sequence > lane.next {
+            return Err(out_of_sequence(lane.next));
+        }
+        if interested && pending + u64::from(size) > channel.settings.pending_bytes_max {
+            return Err(refuse(Code::ChannelFull));
+        }
+        let seq = channel.next_seq();
+        channel.events.push((key, size));
+        channel.no_interest += u64::from(!interested);
+        lane.next += 1;
+        lane.results.insert(sequence, Some(seq));
+        Ok((seq, false))
+    }
+
+    fn skip(&mut self, lane: LaneId, epoch: u32, through: u64) -> Answer {
+        let stamp = self.stamp;
+        let lane = self.lanes.get_mut(&lane).ok_or(refuse(Code::UnknownLane))?;
+        if epoch != lane.epoch {
+            return Err(refuse(Code::LaneFenced));
+        }
+        if through == u64::MAX {
+            return Err(refuse(Code::BadRequest));
+        }
+        lane.last_used = stamp;
+        lane.next = lane.next.max(through + 1);
+        Ok(Reply::Done)
+    }
+
+    /// Every sequence of `ranges` that was offered to the proxy, in their order.
+    fn offered(&self, proxy: ProxyId, ranges: &SeqRanges) -> Vec<Seq> {
+        let proxy = &self.proxies[&proxy];
+        let next = self.channels[&proxy.channel].next_seq();
+        let clipped = ranges
+            .iter()
+            .map(|range| range.first.max(proxy.start)..range.last.saturating_add(1).min(next));
+        clipped.flatten().collect()
+    }
+
+    fn settle(&mut self, settle: &Settle) -> Answer {
+        let id = settle.proxy;
+        let channel = self.proxies.get(&id).ok_or(refuse(Code::UnknownProxy))?.channel;
+        let mut answer = Settled::default();
+        let mut letters = Vec::new();
+        for part in &settle.parts {
+            let mut outcome = part.outcome;
+            let judged =
+                matches!(outcome, Outcome::Filtered | Outcome::Expired | Outcome::Discarded);
+            if outcome == Outcome::DeadLettered && self.channels[&channel].is_dead_letters() {
+                outcome = Outcome::Discarded;
+            }
+            for seq in self.offered(id, &part.sequences) {
+                let proxy = self.proxies.get_mut(&id).unwrap();
+                let winner = proxy.outcomes.get(&seq).copied();
+                if judged && settle.revision != 1 {
+                    answer.stale += u64::from(winner.is_none());
+                } else if winner.is_some() {
+                    let known = winner.filter(|_| seq > proxy.floor());
+                    answer.already.push((SeqRange::one(seq), known));
+                } else {
+                    answer.settled += 1;
+                    let attempts = proxy.attempts.remove(&seq).unwrap_or(0);
+                    proxy.outcomes.insert(seq, outcome);
+                    if outcome == Outcome::DeadLettered {
+                        let proxy_name = proxy.name.clone();
+                        let reason = part.reason.clone();
+                        let letter =
+                            DeadLetter { channel, proxy: id, proxy_name, seq, attempts, reason };
+                        letters.push(letter);
+                    }
+                }
+            }
+        }
+        answer.dead_letters = self.append_letters(channel, letters);
+        Ok(Reply::Settled(answer))
+    }
+
+    fn append_letters(
+        &mut self,
+        origin: ChannelId,
+        letters: Vec<DeadLetter>,
+    ) -> Option<(ChannelId, SeqRange)> {
+        let events = self.channels[&origin].events.clone();
+        let name = self.channels[&origin].name.dead_letter();
+        letters.first()?;
+        let found = self.channels.iter().find(|(_, channel)| channel.name == name);
+        let id = match found.map(|(id, _)| *id) {
+            Some(id) => id,
+            None => self.add_channel(name, ChannelSettings::default()),
+        };
+        let interested = self.interested(id);
+        let channel = self.channels.get_mut(&id).unwrap();
+        let first = channel.next_seq();
+        for letter in letters {
+            let event = events[letter.seq as usize - 1];
+            channel.letters.insert(channel.next_seq(), letter);
+            channel.events.push(event);
+            channel.no_interest += u64::from(!interested);
+        }
+        Some((id, SeqRange { first, last: channel.next_seq() - 1 }))
+    }
+
+    fn count_attempts(&mut self, id: ProxyId, sequences: &SeqRanges) -> Answer {
+        if sequences.count() > limits::ATTEMPTS_PER_COMMAND_MAX {
+            return Err(refuse(Code::BadRequest));
+        }
+        self.proxies.get(&id).ok_or(refuse(Code::UnknownProxy))?;
+        for seq in self.offered(id, sequences) {
+            let proxy = self.proxies.get_mut(&id).unwrap();
+            if !proxy.outcomes.contains_key(&seq) {
+                *proxy.attempts.entry(seq).or_default() += 1;
+            }
+        }
+        Ok(Reply::Done)
+    }
+}
+
+fn push_run(runs: &mut Vec<PublishRun>, sequence: u64, seq: Seq, duplicate: bool) {
+    match runs.last_mut() {
+        Some(run) if run.duplicate == duplicate && run.first_seq + u64::from(run.count) == seq => {
+            run.count += 1;
+        }
+        _ => {
+            runs.push(PublishRun { first_sequence: sequence, count: 1, first_seq: seq, duplicate })
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Random commands: aimed at what exists, often at its borders, now and then at nothing.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::block;
+use super::model::Model;
+use crate::machine::{Command, LaneTarget, Publish, Settle, SettlePart};
+use crate::types::{
+    ChannelId, ChannelSettings, LaneId, Name, NodeId, Outcome, ProxyId, ProxySettings, SeqRange,
+    SeqRanges, Start,
+};
+
+/// A command before it is known what exists: numbers pick among what does.
+#[derive(Debug, Clone)]
+pub enum Op {
+    BeginTenure,
+    CreateChannel {
+        name: u8,
+        settings: u8,
+    },
+    DeleteChannel {
+        pick: u8,
+    },
+    CreateProxy {
+        pick: u8,
+        name: u8,
+        settings: u8,
+        start: u8,
+    },
+    DeleteProxy {
+        pick: u8,
+    },
+    OpenLane {
+        pick: u8,
+        target: u8,
+    },
+    ExpireLanes,
+    Publish {
+        pick: u8,
+        behind: i8,
+        stale: bool,
+        sizes: Vec<u32>,
+    },
+    Skip {
+        pick: u8,
+        ahead: u8,
+    },
+    Settle {
+        pick: u8,
+        stale: bool,
+        parts: Vec<(Outcome, Vec<(u8, u8)>)>,
+    },
+    CountAttempts {
+        pick: u8,
+        ranges: Vec<(u8, u8)>,
+    },
+    Checkpoint,
+    /// Every number of the command is one of these.
+    Nonsense {
+        kind: u8,
+        a: u64,
+        b: u64,
+    },
+}
+
+fn ranges() -> impl Strategy<Value = Vec<(u8, u8)>> {
+    prop::collection::vec((0u8..24, 0u8..8), 0..4)
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![4 => Just(Outcome::Acked), 3 => select(&Outcome::ALL[..])]
+}
+
+pub fn op() -> impl Strategy<Value = Op> {
+    let extreme = prop_oneof![0u64..12, Just(u64::MAX), Just(u64::MAX - 1), Just(1 << 32)];
+    prop_oneof![
+        1 => Just(Op::BeginTenure),
+        2 => (0u8..4, 0u8..4).prop_map(|(name, settings)| Op::CreateChannel { name, settings }),
+        1 => any::<u8>().prop_map(|pick| Op::DeleteChannel { pick }),
+        5 => (any::<u8>(), 0u8..4, 0u8..3, 0u8..30)
+            .prop_map(|(pick, name, settings, start)| Op::CreateProxy { pick, name, settings, start }),
+        1 => any::<u8>().prop_map(|pick| Op::DeleteProxy { pick }),
+        6 => (any::<u8>(), any::<u8>()).prop_map(|(pick, target)| Op::OpenLane { pick, target }),
+        1 => Just(Op::ExpireLanes),
+        24 => (any::<u8>(), prop_oneof![4 => Just(0i8), 2 => -1i8..8], prop::bool::weighted(0.05),
+               prop::collection::vec(0u32..24, 0..12))
+            .prop_map(|(pick, behind, stale, sizes)| Op::Publish { pick, behind, stale, sizes }),
+        2 => (any::<u8>(), 0u8..5).prop_map(|(pick, ahead)| Op::Skip { pick, ahead }),
+        20 => (any::<u8>(), prop::bool::weighted(0.1),
+               prop::collection::vec((outcome(), ranges()), 0..3))
+            .prop_map(|(pick, stale, parts)| Op::Settle { pick, stale, parts }),
+        4 => (any::<u8>(), ranges()).prop_map(|(pick, ranges)| Op::CountAttempts { pick, ranges }),
+        1 => Just(Op::Checkpoint),
+        2 => (any::<u8>(), extreme.clone(), extreme)
+            .prop_map(|(kind, a, b)| Op::Nonsense { kind, a, b }),
+    ]
+}
+
+fn pick<K: Copy>(keys: impl ExactSizeIterator<Item = K>, pick: u8) -> Option<K> {
+    let len = keys.len();
+    keys.into_iter().nth(usize::from(pick) % len.max(1))
+}
+
+fn name(i: u8) -> Name {
+    let names = ["default", "a", "b", "a.dead"];
+    Name::new(names[usize::from(i) % names.len()]).unwrap()
+}
+
+fn channel_settings(i: u8) -> ChannelSettings {
+    let (events, bytes, pending) =
+        [(0, 0, 1 << 20), (5, 1 << 20, 200), (1000, 60, 1 << 20), (10, 100, 90)][usize::from(i)];
+    ChannelSettings { pending_bytes_max: pending, history_events: events, history_bytes: bytes }
+}
+
+fn proxy_settings(i: u8) -> ProxySettings {
+    ProxySettings { max_in_flight: u32::from(i), ..ProxySettings::default() }
+}
+
+/// Ranges without order, overlapping at will: what only a stranger's bytes can hold.
+pub fn unordered(ranges: &[(u64, u64)]) -> SeqRanges {
+    let ranges: Vec<_> =
+        ranges.iter().map(|(first, last)| SeqRange { first: *first, last: *last }).collect();
+    postcard::from_bytes(&postcard::to_stdvec(&ranges).unwrap()).unwrap()
+}
+
+fn near(floor: u64, ranges: &[(u8, u8)]) -> SeqRanges {
+    let around = |(first, len): &(u8, u8)| {
+        let first = (floor + u64::from(*first)).saturating_sub(6);
+        (first, first + u64::from(*len))
+    };
+    unordered(&ranges.iter().map(around).collect::<Vec<_>>())
+}
+
+impl Op {
+    /// The command, as things stand in `model`.
+    pub fn command(&self, model: &Model) -> Command {
+        let channel = |i| pick(model.channels.keys(), i).copied().unwrap_or(ChannelId(99));
+        let proxy = |i| pick(model.proxies.keys(), i).copied().unwrap_or(ProxyId(99));
+        let lane = |i| pick(model.lanes.keys(), i).copied().unwrap_or_default();
+        let floor = |proxy| model.proxies.get(&proxy).map_or(1, |proxy| proxy.floor());
+        match self {
+            Op::BeginTenure => Command::BeginTenure { node: NodeId(1) },
+            Op::CreateChannel { name: i, settings } => {
+                Command::CreateChannel { name: name(*i), settings: channel_settings(*settings) }
+            }
+            Op::DeleteChannel { pick } => Command::DeleteChannel { channel: channel(*pick) },
+            Op::CreateProxy { pick, name: i, settings, start } => Command::CreateProxy {
+                channel: channel(*pick),
+                name: name(*i),
+                settings: proxy_settings(*settings),
+                start: match start {
+                    0..=4 => Start::New,
+                    5..=14 => Start::All,
+                    seq => Start::Seq(u64::from(*seq) - 15),
+                },
+            },
+            Op::DeleteProxy { pick } => Command::DeleteProxy { proxy: proxy(*pick) },
+            Op::OpenLane { pick, target } => Command::OpenLane {
+                channel: channel(*pick),
+                target: match target % 4 {
+                    0 | 1 => LaneTarget::Fresh,
+                    2 => LaneTarget::Named(name(target / 4)),
+                    _ => LaneTarget::Existing(lane(target / 4)),
+                },
+            },
+            Op::ExpireLanes => {
+                Command::ExpireLanes { lanes: model.lanes.keys().copied().collect() }
+            }
+            Op::Publish { pick, behind, stale, sizes } => {
+                publish(model, lane(*pick), *behind, *stale, sizes)
+            }
+            Op::Skip { pick, ahead } => {
+                let id = lane(*pick);
+                let (epoch, next) = model.lanes.get(&id).map_or((1, 1), |l| (l.epoch, l.next));
+                let through = (next + u64::from(*ahead)).saturating_sub(2);
+                Command::SkipSequences { lane: id, epoch, through }
+            }
+            Op::Settle { pick, stale, parts } => {
+                let id = proxy(*pick);
+                let part = |(outcome, ranges): &(Outcome, Vec<(u8, u8)>)| SettlePart {
+                    outcome: *outcome,
+                    sequences: near(floor(id), ranges),
+                    reason: "why".into(),
+                };
+                let parts = parts.iter().map(part).collect();
+                Command::Settle(Settle { proxy: id, revision: 1 + u64::from(*stale), parts })
+            }
+            Op::CountAttempts { pick, ranges } => {
+                let id = proxy(*pick);
+                Command::CountAttempts { proxy: id, sequences: near(floor(id), ranges) }
+            }
+            Op::Checkpoint => Command::Checkpoint,
+            Op::Nonsense { kind, a, b } => nonsense(model, *kind, *a, *b),
+        }
+    }
+}
+
+fn publish(model: &Model, id: LaneId, behind: i8, stale: bool, sizes: &[u32]) -> Command {
+    let (epoch, next) = model.lanes.get(&id).map_or((1, 1), |lane| (lane.epoch, lane.next));
+    let channel = model.lanes.get(&id).map_or(ChannelId(1), |lane| lane.channel);
+    Command::Publish(Publish {
+        channel,
+        lane: id,
+        epoch: epoch - u32::from(stale),
+        first_sequence: next.saturating_add_signed(-i64::from(behind)),
+        count: sizes.len() as u32,
+        events: block(sizes),
+    })
+}
+
+fn nonsense(model: &Model, kind: u8, a: u64, b: u64) -> Command {
+    let lane = LaneId { index: a, position: b as u32 };
+    let known = pick(model.lanes.iter(), kind / 8);
+    let (known, epoch) = known.map_or((lane, 1), |(id, lane)| (*id, lane.epoch));
+    let sequences = unordered(&[(a, b), (b, a), (0, u64::MAX), (a, a)]);
+    match kind % 8 {
+        0 => Command::DeleteChannel { channel: ChannelId(a) },
+        1 => Command::DeleteProxy { proxy: ProxyId(a) },
+        2 => Command::ExpireLanes { lanes: vec![lane] },
+        3 => Command::Publish(Publish {
+            channel: ChannelId(1),
+            lane: known,
+            epoch,
+            first_sequence: a,
+            count: 2,
+            events: block(&[1, 2]),
+        }),
+        // A skip to the end of time would leave nothing to test on the lane.
+        4 if b == u64::MAX => Command::SkipSequences { lane: known, epoch, through: b },
+        4 => Command::SkipSequences { lane, epoch: b as u32, through: a },
+        5 => Command::CountAttempts { proxy: ProxyId(a), sequences },
+        6 => {
+            let outcome = Outcome::ALL[(b % 6) as usize];
+            let part = SettlePart { outcome, sequences, reason: String::new() };
+            Command::Settle(Settle { proxy: ProxyId(a), revision: 1, parts: vec![part] })
+        }
+        _ => Command::OpenLane { channel: ChannelId(a), target: LaneTarget::Existing(lane) },
+    }
+}

@@ -1,0 +1,370 @@
+//! Histories as text: each file under `tests/machine` is a script and its reviewed trace.
+//!
+//! After an intended change, `UPDATE_GOLDENFILES=1 cargo test machine::tests::scripts` rewrites
+//! the traces; read the diff.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::{batch, block};
+use crate::machine::{
+    Channel, Command, LaneTarget, Machine, Proxy, Publish, Published, Reply, Settle, SettlePart,
+    Settled,
+};
+use crate::types::{
+    ChannelId, ChannelSettings, LaneId, Name, NodeId, Outcome, ProxyId, ProxySettings, SeqRange,
+    SeqRanges, Stamp, Start, Tenure,
+};
+
+type Failure = Box<dyn Error>;
+
+/// What a script can say.
+#[derive(goldenscript::Command)]
+enum Line {
+    /// A leader takes office.
+    Begin,
+    /// Creates a channel.
+    Channel {
+        name: String,
+        #[arg(key)]
+        pending_max: Option<u64>,
+        #[arg(key)]
+        history: Option<u64>,
+    },
+    /// Deletes a channel.
+    RmChannel(String),
+    /// Creates a proxy `CHANNEL/NAME`.
+    Proxy {
+        path: String,
+        #[arg(key)]
+        start: Option<String>,
+        #[arg(key)]
+        max_deliveries: Option<u32>,
+    },
+    /// Deletes a proxy.
+    RmProxy(String),
+    /// Opens a lane in a channel, known to the script as the alias.
+    Open {
+        channel: String,
+        alias: String,
+        #[arg(key)]
+        name: Option<String>,
+    },
+    /// Opens a known lane again.
+    Reopen(String),
+    /// Publishes events of these sizes from a lane sequence on.
+    Publish {
+        alias: String,
+        first: u64,
+        sizes: Vec<u32>,
+        #[arg(key)]
+        epoch: Option<u32>,
+    },
+    /// Steps over refused sequences.
+    Skip { alias: String, through: u64 },
+    /// Forgets idle lanes.
+    Expire(Vec<String>),
+    /// Settles ranges of `CHANNEL/PROXY`.
+    Settle {
+        path: String,
+        outcome: String,
+        ranges: Vec<String>,
+        #[arg(key)]
+        revision: Option<u64>,
+    },
+    /// Counts attempts.
+    Attempt { path: String, ranges: Vec<String> },
+    /// Time passes.
+    Hours(u64),
+    /// The machine goes through its image, as in a restart or a transfer.
+    Restart,
+    /// Asks for the hash.
+    Checkpoint,
+    /// What a channel and its proxies look like.
+    Show(String),
+}
+
+/// A machine and the log it is fed; a follower is fed the same.
+#[derive(Default)]
+struct Runner {
+    machine: Machine,
+    follower: Machine,
+    index: u64,
+    stamp: Stamp,
+    lanes: BTreeMap<String, LaneId>,
+}
+
+impl goldenscript::Runner for Runner {
+    type Command = Line;
+
+    fn run(&mut self, line: &Line, context: &goldenscript::Context) -> Result<String, Failure> {
+        match line {
+            Line::Hours(hours) => self.stamp = self.stamp.plus_millis(hours * 3_600_000),
+            Line::Restart => self.machine = Machine::decode(&self.machine.encode())?,
+            Line::Show(channel) => return self.show(channel),
+            line => {
+                let command = self.command(line)?;
+                let reply = self.apply(command, context.tags.contains("late"));
+                if let (Line::Open { alias, .. }, Reply::LaneOpened { lane, .. }) = (line, &reply) {
+                    self.lanes.insert(alias.clone(), *lane);
+                }
+                return Ok(say(&reply));
+            }
+        }
+        Ok(String::new())
+    }
+
+    /// Holds after every line: the ledger, the kept hash, and what a follower has come to.
+    fn end_command(&mut self, _: &Line, _: &goldenscript::Context) -> Result<String, Failure> {
+        self.machine.check_ledger()?;
+        assert_eq!(self.machine.hash(), self.machine.recompute_hash());
+        assert_eq!(self.machine.hash(), self.follower.hash());
+        Ok(String::new())
+    }
+}
+
+impl Runner {
+    /// Applies one entry. With `late` it was proposed in a tenure before the current one.
+    fn apply(&mut self, command: Command, late: bool) -> Reply {
+        let tenure = if late { Tenure(0) } else { self.machine.tenure() };
+        self.index += 1;
+        let batch = batch(tenure, self.stamp, vec![command]);
+        let replies = self.machine.apply(self.index, &batch);
+        assert_eq!(self.follower.apply(self.index, &batch), replies);
+        replies.into_iter().next().unwrap()
+    }
+
+    fn channel(&self, name: &str) -> Result<&Channel, Failure> {
+        let channel = self.machine.channel_by_name(&Name::new(name)?);
+        channel.ok_or_else(|| format!("no channel {name}").into())
+    }
+
+    fn proxy(&self, path: &str) -> Result<&Proxy, Failure> {
+        let (channel, name) = path.split_once('/').ok_or("not CHANNEL/PROXY")?;
+        let id = self.channel(channel)?.proxy(&Name::new(name)?);
+        id.and_then(|id| self.machine.proxy(id)).ok_or_else(|| format!("no proxy {path}").into())
+    }
+
+    fn lane(&self, alias: &str) -> Result<LaneId, Failure> {
+        self.lanes.get(alias).copied().ok_or_else(|| format!("no lane {alias}").into())
+    }
+
+    fn epoch(&self, lane: LaneId) -> u32 {
+        self.machine.lane(lane).map_or(1, |lane| lane.epoch())
+    }
+
+    fn command(&self, line: &Line) -> Result<Command, Failure> {
+        Ok(match line {
+            Line::Begin => Command::BeginTenure { node: NodeId(1) },
+            Line::Channel { name, pending_max, history } => {
+                let mut settings = ChannelSettings::default();
+                settings.pending_bytes_max = pending_max.unwrap_or(settings.pending_bytes_max);
+                settings.history_events = history.unwrap_or(settings.history_events);
+                Command::CreateChannel { name: Name::new(name)?, settings }
+            }
+            Line::RmChannel(name) => Command::DeleteChannel { channel: self.channel(name)?.id() },
+            Line::Proxy { path, start, max_deliveries } => {
+                let (channel, name) = path.split_once('/').ok_or("not CHANNEL/PROXY")?;
+                let max_deliveries = max_deliveries.unwrap_or(0);
+                let settings = ProxySettings { max_deliveries, ..ProxySettings::default() };
+                let channel = self.channel(channel).map_or(ChannelId(99), Channel::id);
+                let start = parse_start(start.as_deref())?;
+                Command::CreateProxy { channel, name: Name::new(name)?, settings, start }
+            }
+            Line::RmProxy(path) => Command::DeleteProxy { proxy: self.proxy(path)?.id() },
+            Line::Open { channel, name, .. } => {
+                let target = match name {
+                    Some(name) => LaneTarget::Named(Name::new(name)?),
+                    None => LaneTarget::Fresh,
+                };
+                Command::OpenLane { channel: self.channel(channel)?.id(), target }
+            }
+            Line::Reopen(alias) => {
+                let lane = self.lane(alias)?;
+                let channel = self.machine.lane(lane).map_or(ChannelId(1), |l| l.channel());
+                Command::OpenLane { channel, target: LaneTarget::Existing(lane) }
+            }
+            Line::Publish { alias, first, sizes, epoch } => {
+                let lane = self.lane(alias)?;
+                Command::Publish(Publish {
+                    channel: self.machine.lane(lane).map_or(ChannelId(1), |l| l.channel()),
+                    lane,
+                    epoch: epoch.unwrap_or(self.epoch(lane)),
+                    first_sequence: *first,
+                    count: sizes.len() as u32,
+                    events: block(sizes),
+                })
+            }
+            Line::Skip { alias, through } => {
+                let lane = self.lane(alias)?;
+                Command::SkipSequences { lane, epoch: self.epoch(lane), through: *through }
+            }
+            Line::Expire(aliases) => {
+                let lanes =
+                    aliases.iter().map(|alias| self.lane(alias)).collect::<Result<_, _>>()?;
+                Command::ExpireLanes { lanes }
+            }
+            Line::Settle { path, outcome, ranges, revision } => {
+                let outcome = Outcome::ALL.into_iter().find(|o| o.as_str() == outcome);
+                let outcome = outcome.ok_or("no such outcome")?;
+                let reason = format!("gave up as {outcome}");
+                let part = SettlePart { outcome, sequences: parse_ranges(ranges)?, reason };
+                let revision = revision.unwrap_or(1);
+                // A proxy that was deleted since has no id any more.
+                let proxy = self.proxy(path).map_or(ProxyId(99), Proxy::id);
+                Command::Settle(Settle { proxy, revision, parts: vec![part] })
+            }
+            Line::Attempt { path, ranges } => {
+                let proxy = self.proxy(path)?.id();
+                Command::CountAttempts { proxy, sequences: parse_ranges(ranges)? }
+            }
+            Line::Checkpoint => Command::Checkpoint,
+            Line::Hours(_) | Line::Restart | Line::Show(_) => return Err("not a command".into()),
+        })
+    }
+
+    fn show(&self, name: &str) -> Result<String, Failure> {
+        let channel = self.channel(name)?;
+        let (retained, pending) = (channel.retained(), channel.pending());
+        let mut out = String::new();
+        writeln!(
+            out,
+            "{name}: accepted {}, no interest {}, retained {} ({} bytes), pending {} ({} bytes)",
+            channel.accepted(),
+            channel.no_interest(),
+            retained.events,
+            retained.bytes,
+            pending.events,
+            pending.bytes,
+        )?;
+        let slots = (1..channel.next_seq()).filter_map(|seq| Some((seq, channel.slot(seq)?)));
+        let slots: Vec<String> = slots.map(|(seq, slot)| format!("{seq}@{}", slot.key())).collect();
+        writeln!(out, "  retained: {}", slots.join(" "))?;
+        for proxy in self.machine.proxies(channel.id()) {
+            self.show_proxy(&mut out, proxy)?;
+        }
+        for seq in 1..channel.next_seq() {
+            if let Some(letter) = channel.dead_letter(seq) {
+                let (origin, proxy) = (letter.channel, &letter.proxy_name);
+                let (seq_there, attempts) = (letter.seq, letter.attempts);
+                let reason = &letter.reason;
+                writeln!(
+                    out,
+                    "  letter {seq}: channel {origin} {proxy} seq {seq_there}, \
+                     {attempts} attempts: {reason}"
+                )?;
+            }
+        }
+        Ok(out)
+    }
+
+    fn show_proxy(&self, out: &mut String, proxy: &Proxy) -> Result<(), Failure> {
+        let counts = Outcome::ALL.map(|outcome| (outcome, proxy.counts().get(outcome)));
+        let counts = counts.iter().filter(|(_, n)| *n > 0);
+        let counts: Vec<String> = counts.map(|(outcome, n)| format!("{outcome} {n}")).collect();
+        let pending: Vec<String> =
+            std::iter::successors(self.machine.unsettled_from(proxy.id(), 0), |range| {
+                self.machine.unsettled_from(proxy.id(), range.last + 1)
+            })
+            .map(text)
+            .collect();
+        writeln!(
+            out,
+            "  {}: offered {} from {} = {} + pending {} [{}]",
+            proxy.name(),
+            self.machine.offered(proxy),
+            proxy.start_seq(),
+            if counts.is_empty() { "nothing".into() } else { counts.join(", ") },
+            self.machine.pending(proxy),
+            pending.join(" "),
+        )?;
+        Ok(())
+    }
+}
+
+fn parse_start(text: Option<&str>) -> Result<Start, Failure> {
+    Ok(match text {
+        None | Some("new") => Start::New,
+        Some("all") => Start::All,
+        Some(seq) => Start::Seq(seq.parse()?),
+    })
+}
+
+fn parse_ranges(texts: &[String]) -> Result<SeqRanges, Failure> {
+    let parse = |text: &String| {
+        let (first, last) = text.split_once("..").unwrap_or((text, text));
+        Ok(SeqRange { first: first.parse()?, last: last.parse()? })
+    };
+    texts.iter().map(parse).collect()
+}
+
+fn text(range: SeqRange) -> String {
+    if range.len() == 1 {
+        range.first.to_string()
+    } else {
+        format!("{}..{}", range.first, range.last)
+    }
+}
+
+fn say(reply: &Reply) -> String {
+    match reply {
+        Reply::Rejected(rejection) => format!("refused: {rejection}"),
+        Reply::TenureBegun { tenure } => format!("tenure {tenure}"),
+        Reply::ChannelCreated { channel } => format!("channel {channel}"),
+        Reply::ProxyReady { proxy, start_seq, created, .. } => {
+            format!("proxy {proxy} from {start_seq}, created: {created}")
+        }
+        Reply::LaneOpened { lane, epoch, last_sequence } => {
+            format!("lane {lane}, epoch {epoch}, last sequence {last_sequence}")
+        }
+        Reply::Published(published) => say_published(published),
+        Reply::Settled(settled) => say_settled(settled),
+        Reply::Checkpoint { index, hash } => format!("index {index}, hash {hash:016x}"),
+        Reply::Done => "done".into(),
+    }
+}
+
+fn say_published(published: &Published) -> String {
+    let runs = published.runs.iter().map(|run| {
+        let last = run.first_sequence + u64::from(run.count) - 1;
+        let sequences = text(SeqRange { first: run.first_sequence, last });
+        let seqs =
+            SeqRange { first: run.first_seq, last: run.first_seq + u64::from(run.count) - 1 };
+        let mark = if run.duplicate { " (duplicate)" } else { "" };
+        format!("{sequences} -> {}{mark}", text(seqs))
+    });
+    let refused = published.refused.iter().map(|rejection| {
+        let expected = rejection.expected.map(|n| format!(", expected {n}")).unwrap_or_default();
+        format!("refused: {rejection}{expected}")
+    });
+    runs.chain(refused).collect::<Vec<_>>().join("; ")
+}
+
+fn say_settled(settled: &Settled) -> String {
+    let mut said = format!("settled {}", settled.settled);
+    for (range, winner) in &settled.already {
+        let winner = winner.map_or("unknown", Outcome::as_str);
+        said += &format!("; {} already {winner}", text(*range));
+    }
+    if settled.stale > 0 {
+        said += &format!("; {} judged under an old definition", settled.stale);
+    }
+    if let Some((channel, range)) = settled.dead_letters {
+        said += &format!("; dead letters {} of channel {channel}", text(range));
+    }
+    said
+}
+
+#[test]
+fn every_script_has_its_trace() {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machine");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(scripts).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 11, "scripts are missing");
+    for path in paths {
+        goldenscript::run(&mut Runner::default(), &path).unwrap();
+    }
+}

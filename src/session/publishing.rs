@@ -1,0 +1,174 @@
+//! Lanes and publishes.
+
+use super::conversation::{Effect, Pending, Session, unexpected, unknown_channel};
+use super::lane::Lane;
+use super::view::View;
+use crate::machine::{Command, LaneTarget, Publish, Published, Reply};
+use crate::types::{ChannelId, Code, LaneId, Rejection, limits};
+use crate::wire::{self, AckRun, Done, EventsBlock, LaneOpened, PublishAck, WireError};
+
+impl Session {
+    pub(super) fn open_lane(&mut self, open: wire::OpenLane, view: &impl View) {
+        let Some(channel) = view.channel(&open.channel) else {
+            return self.fail(open.request, unknown_channel(&open.channel));
+        };
+        if channel.is_dead_letters {
+            let message = format!("'{}' takes no publishes: it is for dead letters", open.channel);
+            return self.fail(open.request, Rejection::new(Code::NotAllowed, message));
+        }
+        if self.lanes.len() + self.requests >= limits::LANES_PER_SESSION_MAX {
+            let message = format!("{} lanes are open on this connection", self.lanes.len());
+            let rejection = Rejection::new(Code::TooManyLanes, message)
+                .hint("publish on a lane that is open, or open another connection");
+            return self.fail(open.request, rejection);
+        }
+        let target = match open.target {
+            wire::LaneTarget::Fresh => LaneTarget::Fresh,
+            wire::LaneTarget::Named(name) => LaneTarget::Named(name),
+            wire::LaneTarget::Existing(lane) => LaneTarget::Existing(lane),
+        };
+        let pending = Pending::OpenLane { request: open.request, channel: channel.id };
+        self.propose(Command::OpenLane { channel: channel.id, target }, pending);
+    }
+
+    pub(super) fn lane_opened(
+        &mut self,
+        request: u32,
+        channel: ChannelId,
+        reply: Result<Reply, Rejection>,
+        view: &impl View,
+    ) {
+        match reply {
+            Ok(Reply::LaneOpened { lane, epoch, last_sequence }) => {
+                // Answers to an older epoch on this connection have nobody to go to.
+                self.lanes.insert(lane, Lane::new(lane, channel, epoch));
+                let channel_interest = view.has_interest(channel);
+                self.send(LaneOpened { request, lane, epoch, last_sequence, channel_interest });
+            }
+            Ok(other) => self.fail(request, unexpected(&other)),
+            Err(rejection) => self.fail(request, rejection),
+        }
+    }
+
+    pub(super) fn publish(&mut self, publish: wire::Publish) {
+        let id = publish.lane;
+        let event_bytes_max = self.event_bytes_max;
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            return self.send(refusal(id, lane_not_open(id)));
+        };
+        let bytes = publish.events.len();
+        match check(&publish, lane, event_bytes_max) {
+            Ok(publish) => {
+                let ticket = lane.admit(publish.count as usize);
+                let pending = Pending::Publish { lane: id, epoch: publish.epoch, ticket, bytes };
+                self.propose(Command::Publish(publish), pending);
+            }
+            Err(Fault::Refused(rejection)) => {
+                lane.refuse(rejection);
+                self.answered.insert(id);
+            }
+            Err(Fault::Violation(rejection)) => self.close(rejection),
+        }
+    }
+
+    pub(super) fn published(
+        &mut self,
+        id: LaneId,
+        epoch: u32,
+        ticket: u64,
+        reply: Result<Reply, Rejection>,
+    ) {
+        let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.epoch == epoch) else { return };
+        let answer = match reply {
+            Ok(Reply::Published(published)) => published,
+            Ok(other) => Published { runs: Vec::new(), refused: Some(unexpected(&other)) },
+            Err(rejection) => Published { runs: Vec::new(), refused: Some(rejection) },
+        };
+        lane.answer(ticket, answer);
+        self.answered.insert(id);
+    }
+
+    pub(super) fn skip(&mut self, skip: wire::Skip) {
+        let wire::Skip { request, lane, epoch, through } = skip;
+        if !self.lanes.contains_key(&lane) {
+            return self.fail(request, lane_not_open(lane));
+        }
+        self.propose(Command::SkipSequences { lane, epoch, through }, Pending::Skip { request });
+    }
+
+    pub(super) fn skipped(&mut self, request: u32, reply: Result<Reply, Rejection>) {
+        match reply {
+            Ok(_) => self.send(Done { request }),
+            Err(rejection) => self.fail(request, rejection),
+        }
+    }
+
+    /// Turns the answers that may leave into messages.
+    pub(super) fn collect_answers(&mut self) {
+        while let Some(id) = self.answered.pop_first() {
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            let answers: Vec<_> = std::iter::from_fn(|| lane.take_answer()).collect();
+            for answer in answers {
+                self.effect(Effect::Send(ack(id, answer).into()));
+            }
+        }
+    }
+}
+
+/// Why a publish is not proposed.
+enum Fault {
+    /// The lane goes on.
+    Refused(Rejection),
+    /// The client does not keep to the protocol.
+    Violation(Rejection),
+}
+
+fn check(publish: &wire::Publish, lane: &Lane, event_bytes_max: usize) -> Result<Publish, Fault> {
+    let wire::Publish { epoch, first_sequence, count, .. } = *publish;
+    let block = EventsBlock::check(publish.events.clone(), count, event_bytes_max);
+    let block = block.map_err(|error| match error {
+        WireError::Event { .. } => Fault::Refused(error.into()),
+        _ => Fault::Violation(error.into()),
+    })?;
+    if first_sequence == 0 || first_sequence.checked_add(u64::from(count)).is_none() {
+        let message = format!("a publish cannot begin at lane sequence {first_sequence}");
+        let hint = "lane sequences count from 1";
+        return Err(Fault::Violation(Rejection::new(Code::BadRequest, message).hint(hint)));
+    }
+    if epoch != lane.epoch {
+        let message = format!("lane {} is at epoch {}, not {epoch}", lane.id, lane.epoch);
+        let hint = "open the lane again, and publish with the epoch of the answer";
+        return Err(Fault::Refused(Rejection::new(Code::LaneFenced, message).hint(hint)));
+    }
+    if !lane.has_room(count as usize) {
+        let max = limits::LANE_IN_FLIGHT_MAX;
+        let message = format!("lane {} has {max} events in flight, as many as it may", lane.id);
+        let rejection = Rejection::new(Code::Overloaded, message);
+        let rejection = rejection.hint("wait for answers, then resend");
+        return Err(match lane.is_flooded() {
+            true => Fault::Violation(rejection),
+            false => Fault::Refused(rejection),
+        });
+    }
+    let (lane, channel) = (lane.id, lane.channel);
+    Ok(Publish { channel, lane, epoch, first_sequence, count, events: block.into_bytes() })
+}
+
+fn lane_not_open(lane: LaneId) -> Rejection {
+    Rejection::new(Code::UnknownLane, format!("lane {lane} is not open on this connection"))
+        .hint("open it first")
+}
+
+fn refusal(lane: LaneId, rejection: Rejection) -> PublishAck {
+    PublishAck { lane, runs: Vec::new(), refused: Some(rejection) }
+}
+
+fn ack(lane: LaneId, answer: Published) -> PublishAck {
+    let run = |r: crate::machine::PublishRun| AckRun {
+        first_sequence: r.first_sequence,
+        count: r.count,
+        first_seq: r.first_seq,
+        duplicate: r.duplicate,
+    };
+    PublishAck { lane, runs: answer.runs.into_iter().map(run).collect(), refused: answer.refused }
+}
