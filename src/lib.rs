@@ -19,5 +19,11 @@ pub mod wire;
 
 pub mod consensus;
 
+<<<<<<< HEAD
 pub mod cli;
+=======
+pub mod admin;
+pub mod relay;
+
+>>>>>>> main
 pub mod node;

@@ -47,6 +47,8 @@ mod rpc;
 mod serve;
 mod snapshot;
 mod state_machine;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 pub use changes::Changes;

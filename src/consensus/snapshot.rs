@@ -11,7 +11,7 @@ use openraft::storage::RaftSnapshotBuilder;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
-use crate::storage::{EventStore, Pinned, SnapshotInfo, SnapshotWriter, Staging};
+use crate::storage::{EventStore, Pinned, SnapshotInfo, SnapshotWriter, Staging, StorageError};
 use crate::types::PayloadKey;
 
 use super::config::{
@@ -23,12 +23,16 @@ use super::member::Member;
 
 /// Keys whose payloads are read together while relocating.
 const RELOCATE_KEYS: usize = 1024;
+/// Bytes copied together while adopting a snapshot.
+const ADOPT_BYTES: usize = 1 << 20;
 
 /// A snapshot as openraft passes it around.
 pub(super) type RaftSnapshot = openraft::Snapshot<RaftLeaderId, u64, Member, SnapshotData>;
 
 /// A snapshot's content: held on this disk, or received and not yet installed.
 pub(super) enum SnapshotData {
+    /// That of a machine which has applied nothing.
+    Empty,
     Held(Arc<Pinned>),
     Received(Staging),
 }
@@ -69,13 +73,31 @@ impl SnapshotData {
     /// Makes the snapshot current if it is not yet, and decodes it. Blocks.
     pub fn load(self, store: &EventStore) -> io::Result<(Image, Machine)> {
         let info = match self {
-            SnapshotData::Held(pinned) => pinned.snapshot.clone(),
+            SnapshotData::Empty => return Ok((Image::default(), Machine::new())),
+            SnapshotData::Held(pinned) => adopt(&pinned, store).map_err(io::Error::other)?,
             SnapshotData::Received(staging) => staging.install().map_err(io::Error::other)?,
         };
         let machine = store.read_machine(&info).map_err(io::Error::other)?;
         let machine = Machine::decode(&machine).map_err(io::Error::other)?;
         Ok((Image::decode(&info.meta)?, machine))
     }
+}
+
+/// Makes a pinned snapshot current in `store`, copying it if it is held by another one.
+fn adopt(pinned: &Pinned, store: &EventStore) -> Result<SnapshotInfo, StorageError> {
+    if store.current().is_some_and(|current| current == pinned.snapshot) {
+        return Ok(pinned.snapshot.clone());
+    }
+    let mut staging = store.stage(pinned.files.clone())?;
+    for file in staging.missing() {
+        let mut offset = 0;
+        while offset < file.len {
+            let piece = pinned.read_chunk(&file.name, offset, ADOPT_BYTES)?;
+            staging.write_chunk(&file.name, offset, &piece)?;
+            offset += piece.len() as u64;
+        }
+    }
+    staging.install()
 }
 
 /// The newest snapshot on this disk, pinned: its files stay while it is sent.
@@ -124,7 +146,9 @@ impl<E: RaftRuntime> RaftSnapshotBuilder<Types<E>> for Builder<E> {
 /// installed meanwhile, that one.
 fn build(machine: &Machine, image: &Image, facts: &Facts) -> io::Result<RaftSnapshot> {
     let store = &facts.payloads.store;
-    let last = image.last.ok_or_else(|| io::Error::other("nothing was applied yet"))?;
+    let Some(last) = image.last else {
+        return Ok(RaftSnapshot { meta: image.meta(), snapshot: SnapshotData::Empty });
+    };
     let mut writer = store.writer();
     let live: Vec<PayloadKey> = machine.live_keys().map(|live| live.key).collect();
     let homeless: Vec<PayloadKey> = live.iter().copied().filter(|key| !store.holds(*key)).collect();

@@ -102,8 +102,7 @@ impl<N: Net> Relay<N> {
             Some(splice((reader, writer), upstream).await)
         };
         let mut leadership = leadership.clone();
-        let moved =
-            leadership.wait_for(|now| now.leader.as_ref().map(|l| l.id) != Some(leader.id));
+        let moved = leadership.wait_for(|now| now.leader.as_ref().map(|l| l.id) != Some(leader.id));
         tokio::select! { biased;
             _ = moved => debug!(%leader, client = hello.name, "the leader changed under a relay"),
             end = carried => debug!(?end, %leader, client = hello.name, "a relay ended"),
