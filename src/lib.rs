@@ -4,26 +4,26 @@
 //! downwards, and `tests/layers.rs` holds it.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
-pub mod client;
-pub mod delivery;
-pub mod dispatch;
 pub mod env;
+pub mod schedule;
+pub mod types;
+
+pub mod dispatch;
 pub mod intake;
 pub mod machine;
-pub mod schedule;
-pub mod session;
 pub mod storage;
 pub mod transport;
-pub mod types;
 pub mod wire;
 
+pub mod client;
 pub mod consensus;
 
-<<<<<<< HEAD
-pub mod cli;
-=======
+pub mod delivery;
+pub mod session;
+
 pub mod admin;
 pub mod relay;
 
->>>>>>> main
 pub mod node;
+
+pub mod cli;

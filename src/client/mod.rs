@@ -42,11 +42,7 @@
 //! Left out: transactions over several events, and any way to reach behind the protocol: bridges
 //! and tools use this client like everybody.
 
-<<<<<<< HEAD
-mod admin;
-=======
 pub mod admin;
->>>>>>> main
 #[allow(clippy::module_inception)]
 mod client;
 pub mod conversation;
