@@ -74,6 +74,21 @@ impl<E: RaftRuntime> Replica<E> {
         }
     }
 
+    /// Records where a member is now. Idempotent. Its id, which the peer handshake checks, says
+    /// that it is the same node.
+    pub async fn relocate(&self, member: Member) -> Result<(), MembershipError> {
+        let _one_at_a_time = self.membership_lock().await;
+        self.lead()?;
+        match self.membership().get_node(&member.id.0) {
+            Some(known) if *known == member => Ok(()),
+            Some(_) => {
+                let nodes = BTreeMap::from([(member.id.0, member)]);
+                self.change(ChangeMembers::SetNodes(nodes)).await
+            }
+            None => Err(MembershipError::Unknown(member.id)),
+        }
+    }
+
     async fn add_nodes(&self, member: Member) -> Result<(), MembershipError> {
         let nodes = BTreeMap::from([(member.id.0, member)]);
         self.change(ChangeMembers::AddNodes(nodes)).await

@@ -17,45 +17,8 @@ use crate::transport::{ByteStream, Net, Reader, Writer, exchange, splice};
 use crate::types::{ClusterId, Code, NodeId, Rejection, limits};
 use crate::wire::{Greeting, Hello, Service};
 
-/// How long a client waits at the door while nobody leads.
-const LEADER_WAIT: Duration = Duration::from_secs(2);
 /// Longest time to reach the leader and shake hands.
 const DIAL_MAX: Duration = Duration::from_secs(1);
-
-/// Where a client is served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Route {
-    /// By this node: it leads, in a tenure.
-    Here,
-    /// By this other member.
-    Elsewhere(Member),
-}
-
-/// Finds out who serves clients now, waiting a moment for an election to end.
-///
-/// # Errors
-/// `no_leader`, retryable, after two seconds; `shutting_down` if the replica stops.
-pub async fn route<E: Runtime>(
-    env: &E,
-    leadership: &Watch<Leadership>,
-) -> Result<Route, Rejection> {
-    let mut leadership = leadership.clone();
-    let known = leadership.wait_for(|now| serving(now).is_some());
-    tokio::select! { biased;
-        known = known => known.as_ref().and_then(serving).ok_or_else(|| {
-            Rejection::new(Code::ShuttingDown, "this node is stopping").hint("use another node")
-        }),
-        () = env.sleep(LEADER_WAIT) => Err(no_leader("no leader is known here")),
-    }
-}
-
-fn serving(now: &Leadership) -> Option<Route> {
-    match (&now.tenure, &now.leader) {
-        (Some(_), _) => Some(Route::Here),
-        (None, Some(leader)) if leader.id != now.me => Some(Route::Elsewhere(leader.clone())),
-        _ => None,
-    }
-}
 
 fn no_leader(why: impl Into<String>) -> Rejection {
     Rejection::new(Code::NoLeader, why).hint("try again in a moment, or through another node")

@@ -67,6 +67,8 @@ pub const SESSION_PUBLISH_BYTES_MAX: usize = 16 << 20;
 pub const SESSION_STALL_MS: u64 = 60_000;
 /// How long the last words to a client may take, in milliseconds.
 pub const SESSION_FAREWELL_MS: u64 = 1_000;
+/// Requests of one admin connection that are worked on at a time; more wait.
+pub const ADMIN_REQUESTS_MAX: usize = 32;
 /// Consumers attached through one session.
 pub const CONSUMERS_PER_SESSION_MAX: usize = 1024;
 /// Frames waiting to be written to one client. A client that does not read gets no more

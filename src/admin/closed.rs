@@ -1,0 +1,101 @@
+//! The desk of a node that takes no part: it describes itself and refuses everything else.
+
+use tarpc::context::Context;
+
+use crate::types::{ChannelSettings, Name, NodeId, Rejection};
+use crate::wire::admin::{
+    AdminService, Answer, Audit, ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined,
+    Member, Members, NodeAudit, NodeReport, Transferred,
+};
+
+/// What a node says while it takes no part.
+#[derive(Debug, Clone)]
+pub struct Closed {
+    pub report: NodeReport,
+    /// The answer to everything but "who are you".
+    pub reason: Rejection,
+}
+
+impl AdminService for Closed {
+    async fn node_status(self, _: Context) -> Result<NodeReport, Rejection> {
+        Ok(self.report)
+    }
+
+    async fn status(self, _: Context, _: bool) -> Result<Answer<ClusterStatus>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn audit(self, _: Context) -> Result<Answer<Audit>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn checkpoint(self, _: Context) -> Result<u64, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn node_audit(self, _: Context, _: u64) -> Result<NodeAudit, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn cluster(self, _: Context) -> Result<Answer<Members>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn cluster_info(self, _: Context) -> Result<ClusterInfo, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn join(self, _: Context, _: Member) -> Result<Joined, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn promote(self, _: Context, _: NodeId) -> Result<Answer<Members>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn remove(self, _: Context, _: NodeId) -> Result<Answer<Members>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn leave(self, _: Context) -> Result<Answer<Members>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn transfer(
+        self,
+        _: Context,
+        _: Option<NodeId>,
+    ) -> Result<Answer<Transferred>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn channels(self, _: Context) -> Result<Answer<ChannelList>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn channel(self, _: Context, _: Name) -> Result<Answer<ChannelReport>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn create_channel(
+        self,
+        _: Context,
+        _: Name,
+        _: ChannelSettings,
+    ) -> Result<Answer<ChannelReport>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn remove_channel(self, _: Context, _: Name) -> Result<Answer<ChannelReport>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn remove_proxy(
+        self,
+        _: Context,
+        _: Name,
+        _: Name,
+    ) -> Result<Answer<ChannelReport>, Rejection> {
+        Err(self.reason)
+    }
+}

@@ -1,0 +1,222 @@
+//! Where one administrator is answered: who asks, and who has to answer.
+
+use std::future::Future;
+
+use tarpc::client::RpcError;
+use tarpc::context::Context;
+
+use super::audit::unfit;
+use super::office::Office;
+use super::report;
+use crate::consensus::Route;
+use crate::machine::{Command, Reply};
+use crate::transport::Net;
+use crate::types::{ChannelSettings, Code, Name, NodeId, Rejection};
+use crate::wire::admin::{
+    AdminService, AdminServiceClient, Answer, Audit, ChannelList, ChannelReport, ClusterInfo,
+    ClusterStatus, Joined, Member, Members, NodeAudit, NodeReport, Transferred,
+};
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// An administrator with the client token.
+    Client,
+    /// A node with the cluster token, which wants to join.
+    Node,
+    /// A member that passes a question on; it must be answered here or refused.
+    Member,
+}
+
+/// One connection's answers.
+pub struct Desk<N> {
+    office: Office<N>,
+    caller: Caller,
+}
+
+impl<N> Clone for Desk<N> {
+    fn clone(&self) -> Self {
+        Desk { office: self.office.clone(), caller: self.caller }
+    }
+}
+
+type Answered<T> = Result<Answer<T>, Rejection>;
+
+impl<N: Net> Desk<N> {
+    /// A desk for one caller.
+    pub fn new(office: Office<N>, caller: Caller) -> Desk<N> {
+        Desk { office, caller }
+    }
+
+    /// Answers here if this node leads, else asks the leader.
+    async fn at_leader<T, Asked>(
+        &self,
+        context: Context,
+        here: impl Future<Output = Result<T, Rejection>>,
+        ask: impl FnOnce(AdminServiceClient, Context) -> Asked,
+    ) -> Result<T, Rejection>
+    where
+        Asked: Future<Output = Result<Result<T, Rejection>, RpcError>>,
+    {
+        match self.office.route().await? {
+            Route::Here => here.await,
+            Route::Elsewhere(leader) if self.caller == Caller::Member => Err(Rejection::new(
+                Code::NoLeader,
+                format!("this node does not lead, {leader} does"),
+            )
+            .hint("try again")),
+            Route::Elsewhere(leader) => self.office.ask(&leader, context.deadline, ask).await,
+        }
+    }
+
+    /// A linearizable read of this node, which leads.
+    async fn read<T>(&self, look: impl Future<Output = Result<T, Rejection>>) -> Answered<T> {
+        let reached = self.office.linearize().await?;
+        Ok(self.office.answer(Some(reached), look.await?))
+    }
+
+    /// A change made by this node, which leads: as fresh as can be.
+    async fn change<T>(&self, made: impl Future<Output = Result<T, Rejection>>) -> Answered<T> {
+        let value = made.await?;
+        let applied = self.office.replica().status().applied;
+        Ok(self.office.answer(Some(applied), value))
+    }
+
+    fn needs_cluster_token(&self) -> Result<(), Rejection> {
+        match self.caller {
+            Caller::Node | Caller::Member => Ok(()),
+            Caller::Client => Err(Rejection::new(Code::Unauthorized, "only nodes may do this")
+                .hint("use the peer port, with the cluster token")),
+        }
+    }
+
+    async fn create(
+        &self,
+        name: Name,
+        settings: ChannelSettings,
+    ) -> Result<ChannelReport, Rejection> {
+        let command = Command::CreateChannel { name: name.clone(), settings };
+        match self.office.propose(command).await? {
+            Reply::ChannelCreated { .. } => self.office.channel(&name).await,
+            other => Err(unfit(&other)),
+        }
+    }
+
+    async fn delete(&self, name: Name) -> Result<ChannelReport, Rejection> {
+        let report = self.office.channel(&name).await?;
+        self.office.propose(Command::DeleteChannel { channel: report.id }).await?;
+        Ok(report)
+    }
+
+    async fn delete_proxy(&self, channel: Name, proxy: Name) -> Result<ChannelReport, Rejection> {
+        let report = self.office.channel(&channel).await?;
+        let Some(found) = report.proxies.iter().find(|known| known.name == proxy) else {
+            let message = format!("channel '{channel}' has no durable consumer '{proxy}'");
+            return Err(Rejection::new(Code::UnknownProxy, message)
+                .hint(format!("list them with `aqueduct channel show {channel}`")));
+        };
+        self.office.propose(Command::DeleteProxy { proxy: found.id }).await?;
+        self.office.channel(&channel).await
+    }
+}
+
+impl<N: Net> AdminService for Desk<N> {
+    async fn status(self, c: Context, stale: bool) -> Answered<ClusterStatus> {
+        let office = &self.office;
+        let look = async { Ok(office.cluster_status().await) };
+        if stale {
+            return Ok(office.answer(None, look.await?));
+        }
+        self.at_leader(c, self.read(look), |s, c| async move { s.status(c, false).await }).await
+    }
+
+    async fn node_status(self, _: Context) -> Result<NodeReport, Rejection> {
+        Ok(self.office.node_report())
+    }
+
+    async fn audit(self, c: Context) -> Answered<Audit> {
+        let here = self.change(self.office.audit());
+        self.at_leader(c, here, |s, c| async move { s.audit(c).await }).await
+    }
+
+    async fn checkpoint(self, c: Context) -> Result<u64, Rejection> {
+        let here = self.office.checkpoint();
+        self.at_leader(c, here, |s, c| async move { s.checkpoint(c).await }).await
+    }
+
+    async fn node_audit(self, _: Context, index: u64) -> Result<NodeAudit, Rejection> {
+        self.office.node_audit(index).await
+    }
+
+    async fn cluster(self, c: Context) -> Answered<Members> {
+        let here = self.read(async { Ok(self.office.members()) });
+        self.at_leader(c, here, |s, c| async move { s.cluster(c).await }).await
+    }
+
+    async fn cluster_info(self, _: Context) -> Result<ClusterInfo, Rejection> {
+        Ok(self.office.cluster_info())
+    }
+
+    async fn join(self, c: Context, member: Member) -> Result<Joined, Rejection> {
+        self.needs_cluster_token()?;
+        let here = self.office.join(member.clone());
+        self.at_leader(c, here, |s, c| async move { s.join(c, member).await }).await
+    }
+
+    async fn promote(self, c: Context, node: NodeId) -> Answered<Members> {
+        self.needs_cluster_token()?;
+        let here = self.change(self.office.promote(node));
+        self.at_leader(c, here, |s, c| async move { s.promote(c, node).await }).await
+    }
+
+    async fn remove(self, c: Context, node: NodeId) -> Answered<Members> {
+        let here = self.change(self.office.remove(node));
+        self.at_leader(c, here, |s, c| async move { s.remove(c, node).await }).await
+    }
+
+    async fn leave(self, c: Context) -> Answered<Members> {
+        let me = self.office.me();
+        let here = self.change(self.office.remove(me));
+        self.at_leader(c, here, |s, c| async move { s.remove(c, me).await }).await
+    }
+
+    async fn transfer(self, c: Context, to: Option<NodeId>) -> Answered<Transferred> {
+        let here = self.change(self.office.transfer(to));
+        self.at_leader(c, here, |s, c| async move { s.transfer(c, to).await }).await
+    }
+
+    async fn channels(self, c: Context) -> Answered<ChannelList> {
+        let look =
+            async { Ok(ChannelList { channels: self.office.replica().read(report::entries) }) };
+        self.at_leader(c, self.read(look), |s, c| async move { s.channels(c).await }).await
+    }
+
+    async fn channel(self, c: Context, name: Name) -> Answered<ChannelReport> {
+        let here = self.read(self.office.channel(&name));
+        let asked = name.clone();
+        self.at_leader(c, here, |s, c| async move { s.channel(c, asked).await }).await
+    }
+
+    async fn create_channel(
+        self,
+        c: Context,
+        name: Name,
+        settings: ChannelSettings,
+    ) -> Answered<ChannelReport> {
+        let here = self.change(self.create(name.clone(), settings.clone()));
+        let ask =
+            |s: AdminServiceClient, c| async move { s.create_channel(c, name, settings).await };
+        self.at_leader(c, here, ask).await
+    }
+
+    async fn remove_channel(self, c: Context, name: Name) -> Answered<ChannelReport> {
+        let here = self.change(self.delete(name.clone()));
+        self.at_leader(c, here, |s, c| async move { s.remove_channel(c, name).await }).await
+    }
+
+    async fn remove_proxy(self, c: Context, channel: Name, proxy: Name) -> Answered<ChannelReport> {
+        let here = self.change(self.delete_proxy(channel.clone(), proxy.clone()));
+        let ask = |s: AdminServiceClient, c| async move { s.remove_proxy(c, channel, proxy).await };
+        self.at_leader(c, here, ask).await
+    }
+}

@@ -1,0 +1,120 @@
+//! The machine's facts in the words of the admin service.
+
+use std::collections::BTreeMap;
+
+use crate::consensus;
+use crate::machine::{Channel, Machine, Proxy};
+use crate::types::{Outcome, ProxyId};
+use crate::wire::admin::{ChannelEntry, ChannelReport, Member, MemberEntry, ProxyReport, Role};
+
+/// All channels, by name.
+pub fn channels(machine: &Machine) -> Vec<ChannelReport> {
+    let mut reports: Vec<_> = machine.channels().map(|c| channel(machine, c)).collect();
+    reports.sort_by(|a, b| a.name.cmp(&b.name));
+    reports
+}
+
+/// One channel with its proxies; nothing in flight.
+pub fn channel(machine: &Machine, channel: &Channel) -> ChannelReport {
+    ChannelReport {
+        id: channel.id(),
+        name: channel.name().clone(),
+        accepted: channel.accepted(),
+        retained: channel.retained().events,
+        retained_bytes: channel.retained().bytes,
+        pending_bytes: channel.pending().bytes,
+        no_interest: channel.no_interest(),
+        last_seq: channel.next_seq().saturating_sub(1),
+        first_retained: channel.first_retained(),
+        settings: channel.settings().clone(),
+        proxies: machine.proxies(channel.id()).map(|p| proxy(machine, p)).collect(),
+    }
+}
+
+fn proxy(machine: &Machine, proxy: &Proxy) -> ProxyReport {
+    let ended = |outcome| proxy.counts().get(outcome);
+    ProxyReport {
+        id: proxy.id(),
+        name: proxy.name().clone(),
+        offered: machine.offered(proxy),
+        acked: ended(Outcome::Acked),
+        filtered: ended(Outcome::Filtered),
+        expired: ended(Outcome::Expired),
+        discarded: ended(Outcome::Discarded),
+        dead_lettered: ended(Outcome::DeadLettered),
+        skipped: ended(Outcome::Skipped),
+        pending: machine.pending(proxy),
+        in_flight: 0,
+        clients: 0,
+        settings: proxy.settings().clone(),
+    }
+}
+
+/// Adds the leader's soft state.
+pub fn add_in_flight(channels: &mut [ChannelReport], in_flight: &BTreeMap<ProxyId, u64>) {
+    for proxy in channels.iter_mut().flat_map(|channel| &mut channel.proxies) {
+        proxy.in_flight = in_flight.get(&proxy.id).copied().unwrap_or(0);
+    }
+}
+
+/// One line for each channel, by name.
+pub fn entries(machine: &Machine) -> Vec<ChannelEntry> {
+    let entry = |channel: &Channel| ChannelEntry {
+        id: channel.id(),
+        name: channel.name().clone(),
+        last_seq: channel.next_seq().saturating_sub(1),
+        retained: channel.retained().events,
+        proxies: channel.proxies().count() as u64,
+    };
+    let mut entries: Vec<_> = machine.channels().map(entry).collect();
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    entries
+}
+
+/// The role of this node.
+pub fn role(role: consensus::Role) -> Role {
+    match role {
+        consensus::Role::Leader => Role::Leader,
+        consensus::Role::Follower => Role::Follower,
+        consensus::Role::Candidate => Role::Candidate,
+        consensus::Role::Learner => Role::Learner,
+        consensus::Role::Stopped => Role::Down,
+    }
+}
+
+/// A member as the configuration has it; whether it is up nobody asked.
+pub fn member_entry(
+    info: &consensus::MemberInfo,
+    leader: Option<&consensus::Member>,
+) -> MemberEntry {
+    let member = &info.member;
+    let role = match info.voter {
+        _ if leader.is_some_and(|leader| leader.id == member.id) => Role::Leader,
+        true => Role::Follower,
+        false => Role::Learner,
+    };
+    MemberEntry {
+        id: member.id,
+        addr: member.client_addr.clone(),
+        peer_addr: member.peer_addr.clone(),
+        admin_addr: member.admin_addr.clone(),
+        role,
+        matched: info.matched,
+    }
+}
+
+/// The same member in the words of the wire.
+pub fn member(member: &consensus::Member) -> Member {
+    Member {
+        id: member.id,
+        peer_addr: member.peer_addr.clone(),
+        client_addr: member.client_addr.clone(),
+        admin_addr: member.admin_addr.clone(),
+    }
+}
+
+/// The same member in the words of consensus.
+pub fn to_consensus(member: Member) -> consensus::Member {
+    let Member { id, peer_addr, client_addr, admin_addr } = member;
+    consensus::Member { id, peer_addr, client_addr, admin_addr }
+}
