@@ -38,7 +38,6 @@ struct World {
     dirty: BTreeSet<ChannelId>,
     held: Option<Vec<(Command, Done)>>,
     refusing: Option<Rejection>,
-    commands: Vec<Command>,
 }
 
 impl FakeCluster {
@@ -53,7 +52,6 @@ impl FakeCluster {
             dirty: BTreeSet::new(),
             held: None,
             refusing: None,
-            commands: Vec::new(),
         };
         let (tenure, tenures) = watch(None);
         let (changed, time) = (Notify::new(), TestTime::default());
@@ -85,7 +83,6 @@ impl FakeCluster {
         world.index += 1;
         let (index, tenure, stamp) = (world.index, world.machine.tenure(), self.now());
         world.keep_payloads(&command, stamp);
-        world.commands.push(command.clone());
         let replies = world.machine.apply(index, &Batch { tenure, stamp, commands: vec![command] });
         let touched = world.machine.take_touched();
         world.dirty.extend(touched);
@@ -117,11 +114,6 @@ impl FakeCluster {
         self.0.world.lock().unwrap().refusing = rejection;
     }
 
-    /// No payload is in memory any more.
-    pub fn to_disk(&self) {
-        self.0.world.lock().unwrap().on_disk = true;
-    }
-
     /// Damages the payload of the event with this sequence in the default channel, or mends it.
     pub fn damage(&self, seq: u64, damaged: bool) {
         let mut world = self.0.world.lock().unwrap();
@@ -132,11 +124,6 @@ impl FakeCluster {
             true => world.unreadable.insert(key),
             false => world.unreadable.remove(&key),
         };
-    }
-
-    /// Every command applied so far.
-    pub fn commands(&self) -> Vec<Command> {
-        self.0.world.lock().unwrap().commands.clone()
     }
 }
 

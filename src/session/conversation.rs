@@ -121,8 +121,8 @@ impl Session {
     /// Ends the session after what was said so far.
     pub fn close(&mut self, reason: Rejection) {
         if !self.closed {
-            self.closed = true;
             self.collect_answers();
+            self.closed = true;
             self.effects.push(Effect::Close(reason));
         }
     }

@@ -29,6 +29,9 @@ mod serve;
 mod view;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use conversation::{Effect, Pending, Session};
 pub use serve::{End, Options, serve};
 pub use view::{ChannelView, ProxyView, View};

@@ -1,0 +1,4 @@
+mod client;
+mod conversation;
+mod replicated;
+mod serving;
