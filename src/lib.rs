@@ -2,7 +2,6 @@
 //!
 //! Start with `docs/ARCHITECTURE.md`. Modules are listed bottom first; imports point only
 //! downwards, and `tests/layers.rs` holds it.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod env;
 pub mod schedule;

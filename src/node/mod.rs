@@ -12,3 +12,4 @@ pub mod telemetry;
 pub mod token;
 
 pub use config::{ByteSize, Config, ConfigError, Finding, Level, Loaded};
+pub async fn run(_c: Config) -> anyhow::Result<()> { Ok(()) }
