@@ -33,12 +33,24 @@ impl<N: Net> Office<N> {
         let node_id = match member.id {
             NodeId(0) => self.replica().admit(member).await?,
             id => {
+                self.know(id).await?;
                 self.replica().relocate(member).await?;
                 id
             }
         };
         let ClusterInfo { cluster_id, members, .. } = self.cluster_info();
         Ok(Joined { cluster_id, node_id, members })
+    }
+
+    /// Refuses a node that was removed, for good: it must not take our word if we are deposed.
+    async fn know(&self, id: NodeId) -> Result<(), Rejection> {
+        self.linearize().await?;
+        if self.replica().members().iter().any(|info| info.member.id == id) {
+            return Ok(());
+        }
+        let message = format!("node {id} is no member of cluster {}", self.cluster());
+        Err(Rejection::new(Code::NotAllowed, message)
+            .hint("it was removed; join anew with an empty data directory"))
     }
 
     /// Makes a learner a voter.

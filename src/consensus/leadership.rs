@@ -17,6 +17,7 @@ use crate::env::Publisher;
 use crate::machine::{Batch, Command, Reply};
 use crate::types::{NodeId, Tenure};
 
+use super::addresses::Addresses;
 use super::clock::SoftClock;
 use super::config::{RaftRuntime, RaftVote, Timing};
 use super::member::{Leadership, Member};
@@ -44,6 +45,7 @@ pub(super) struct Office<E: RaftRuntime> {
     pub proposer: Proposer,
     pub clock: SoftClock<E>,
     pub publisher: Publisher<Leadership>,
+    pub addresses: Addresses,
     pub timing: Timing,
     pub env: E,
 }
@@ -111,6 +113,7 @@ impl<E: RaftRuntime> Office<E> {
             && server.vote.leader_id.node_id == self.me.0;
         let leading = (leads && self.has_majority()).then_some(server.vote);
         let nodes = server.membership_config.membership();
+        self.addresses.learn(nodes.nodes().map(|(_, member)| member));
         let known = server.current_leader.filter(|id| *id != self.me.0 || leading.is_some());
         let committed = server.committed_membership_config.membership();
         let here = committed.get_node(&self.me.0).is_some();

@@ -17,6 +17,7 @@ use crate::transport::{FrameError, FrameOut, Net, Reader, Writer, exchange};
 use crate::types::{ClusterId, NodeId, limits};
 use crate::wire::{Greeting, Hello, Service};
 
+use super::addresses::Addresses;
 use super::member::Member;
 use super::rpc::{self, Request, Response};
 
@@ -115,10 +116,24 @@ impl Drop for Forget<'_> {
 
 impl<E: Runtime> Link<E> {
     /// A link to `target`; nothing is dialled before the first request.
-    pub fn new<N: Net>(target: Member, identity: PeerIdentity, net: N, env: E) -> Link<E> {
+    pub fn new<N: Net>(
+        target: Member,
+        addresses: Addresses,
+        identity: PeerIdentity,
+        net: N,
+        env: E,
+    ) -> Link<E> {
         let (calls, queue) = mpsc::channel(QUEUE_MAX);
         let shared = Arc::new(Shared::default());
-        let task = Task { target, identity, net, env: env.clone(), shared: shared.clone(), queue };
+        let task = Task {
+            target,
+            addresses,
+            identity,
+            net,
+            env: env.clone(),
+            shared: shared.clone(),
+            queue,
+        };
         env.spawn(task.run());
         Link { calls, shared, env }
     }
@@ -170,6 +185,7 @@ impl<E: Clone> Clone for Link<E> {
 
 struct Task<N, E> {
     target: Member,
+    addresses: Addresses,
     identity: PeerIdentity,
     net: N,
     env: E,
@@ -192,16 +208,19 @@ impl<N: Net, E: Runtime> Task<N, E> {
 
     /// Dials and shakes hands, or says why not.
     async fn connect(&self) -> Result<(Reader<N::Stream>, Writer<N::Stream>), String> {
-        let Member { id, peer_addr, .. } = &self.target;
+        let (id, addr) = (self.target.id, self.addresses.of(&self.target));
         let late = self.env.sleep(CONNECT_MAX);
         tokio::select! { biased;
-            done = self.handshake() => done,
-            () = late => Err(format!("node {id} at {peer_addr} does not answer")),
+            done = self.handshake(&addr) => done,
+            () = late => Err(format!("node {id} at {addr} does not answer")),
         }
     }
 
-    async fn handshake(&self) -> Result<(Reader<N::Stream>, Writer<N::Stream>), String> {
-        let stream = self.net.dial(&self.target.peer_addr).await.map_err(|e| e.to_string())?;
+    async fn handshake(
+        &self,
+        addr: &str,
+    ) -> Result<(Reader<N::Stream>, Writer<N::Stream>), String> {
+        let stream = self.net.dial(addr).await.map_err(|e| e.to_string())?;
         let hello = Hello {
             cluster: Some(self.identity.cluster),
             node: Some(self.identity.node),
@@ -218,11 +237,7 @@ impl<N: Net, E: Runtime> Task<N, E> {
         if welcome.node != self.target.id || welcome.cluster != self.identity.cluster {
             return Err(format!(
                 "{} is node {} of cluster {}, not node {} of cluster {}",
-                self.target.peer_addr,
-                welcome.node,
-                welcome.cluster,
-                self.target.id,
-                self.identity.cluster
+                addr, welcome.node, welcome.cluster, self.target.id, self.identity.cluster
             ));
         }
         Ok((reader, writer))

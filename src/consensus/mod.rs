@@ -25,6 +25,7 @@
 //! Left out: reads from a leader's lease (never trusted; [`Replica::linearize`] asks a majority),
 //! elections by evidence instead of timeouts, resumable snapshot transfer.
 
+mod addresses;
 mod changes;
 mod clock;
 mod compaction;

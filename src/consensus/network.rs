@@ -20,6 +20,7 @@ use openraft::{OptionalSend, RaftNetworkV2};
 
 use crate::transport::Net;
 
+use super::addresses::Addresses;
 use super::config::{RaftRuntime, RaftVote, Types};
 use super::entry::pack;
 use super::link::{CallError, Link, PeerIdentity};
@@ -46,12 +47,13 @@ pub(super) struct Peers<N, E> {
     identity: PeerIdentity,
     net: N,
     env: E,
+    addresses: Addresses,
     links: BTreeMap<(u64, Lane), (Member, Link<E>)>,
 }
 
 impl<N: Net, E: RaftRuntime> Peers<N, E> {
-    pub fn new(identity: PeerIdentity, net: N, env: E) -> Peers<N, E> {
-        Peers { identity, net, env, links: BTreeMap::new() }
+    pub fn new(identity: PeerIdentity, net: N, env: E, addresses: Addresses) -> Peers<N, E> {
+        Peers { identity, net, env, addresses, links: BTreeMap::new() }
     }
 
     fn peer(&mut self, target: u64, member: &Member, lane: Lane) -> Peer<E> {
@@ -59,7 +61,8 @@ impl<N: Net, E: RaftRuntime> Peers<N, E> {
             Some((known, link)) if known == member => link.clone(),
             _ => {
                 let (identity, net) = (self.identity.clone(), self.net.clone());
-                let link = Link::new(member.clone(), identity, net, self.env.clone());
+                let addresses = self.addresses.clone();
+                let link = Link::new(member.clone(), addresses, identity, net, self.env.clone());
                 self.links.insert((target, lane), (member.clone(), link.clone()));
                 link
             }

@@ -14,6 +14,7 @@ use crate::storage::{Identity, Storage};
 use crate::transport::Net;
 use crate::types::{NodeId, Payload, PayloadKey, Stamp};
 
+use super::addresses::Addresses;
 use super::changes::Changes;
 use super::clock::SoftClock;
 use super::compaction;
@@ -104,10 +105,11 @@ pub async fn start<N: Net, E: RaftRuntime>(
     let facts = Arc::new(Facts::new(payloads, options.snapshot_log_bytes));
     let clock = SoftClock::new(env.clone());
     let identity = PeerIdentity { node, cluster, token, incarnation };
+    let addresses = Addresses::default();
     let raft = Raft::new(
         member.id.0,
         config,
-        Peers::new(identity, net, env.clone()),
+        Peers::new(identity, net, env.clone(), addresses.clone()),
         RaftLog::new(log, env.clone()),
         StateMachine::new(facts.clone(), clock.clone(), env.clone()),
     );
@@ -130,7 +132,8 @@ pub async fn start<N: Net, E: RaftRuntime>(
         env: env.clone(),
     }));
     let me = replica.me();
-    let office = Office { me, raft: raft.clone(), proposer, clock, publisher, timing, env };
+    let office =
+        Office { me, raft: raft.clone(), proposer, clock, publisher, addresses, timing, env };
     replica.run_until_stopped(compaction::run(raft, facts));
     let ending = replica.clone();
     replica.env().spawn(async move {

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use super::token::Token;
+use crate::env::Watch;
 use crate::transport::{ByteStream, FrameError, Listener, Reader, Writer, split};
 use crate::types::{ClusterId, Code, Rejection, limits};
 use crate::wire::{Greeting, Hello, Service};
@@ -25,10 +26,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Callers beyond the limit that are told so at a time; others are just closed.
 const REFUSALS_AT_ONCE: usize = 64;
 
+/// Names of doors.
+pub const CLIENT: &str = "client";
+pub const ADMIN: &str = "admin";
+pub const PEER: &str = "peer";
+
 /// What a listener asks of its callers.
 #[derive(Debug)]
 pub struct Rules {
-    /// Its name in logs and refusals: `client`, `admin` or `peer`.
+    /// Its name in logs and refusals: [`CLIENT`], [`ADMIN`] or [`PEER`].
     pub door: &'static str,
     pub services: &'static [Service],
     pub token: Token,
@@ -45,6 +51,8 @@ pub struct Visitor<S> {
     pub writer: Writer<S>,
     /// The caller's address.
     pub from: String,
+    /// The name of the door it came in by.
+    pub door: &'static str,
 }
 
 impl<S: ByteStream> Visitor<S> {
@@ -63,18 +71,25 @@ pub trait Reception<S>: Clone + Send + Sync + 'static {
     fn receive(&self, visitor: Visitor<S>) -> impl Future<Output = ()> + Send;
 }
 
-/// Lets callers in until dropped; dropping ends their service as well.
+/// Lets callers in until `closing` turns true; then lets nobody in and ends when the last caller
+/// has left. Dropping it ends their service at once.
 pub async fn open<L: Listener>(
     mut listener: L,
-    rules: Arc<Rules>,
+    rules: Rules,
     reception: impl Reception<L::Stream>,
+    mut closing: Watch<bool>,
 ) {
+    let rules = Arc::new(rules);
     let slots = Arc::new(Semaphore::new(rules.connections_max));
     let refusals = Arc::new(Semaphore::new(REFUSALS_AT_ONCE));
     let mut callers = tokio::task::JoinSet::new();
     loop {
         while callers.try_join_next().is_some() {}
-        let (stream, from) = match listener.accept().await {
+        let accepted = tokio::select! { biased;
+            _ = closing.wait_for(|closing| *closing) => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 warn!(door = rules.door, %error, "cannot accept a connection");
@@ -95,6 +110,8 @@ pub async fn open<L: Listener>(
             });
         }
     }
+    drop(listener);
+    while callers.join_next().await.is_some() {}
 }
 
 async fn answer<S: ByteStream>(
@@ -116,7 +133,9 @@ async fn answer<S: ByteStream>(
         )),
     };
     match hello.and_then(|hello| admit(hello, rules, reception.cluster())) {
-        Ok(hello) => reception.receive(Visitor { hello, reader, writer, from }).await,
+        Ok(hello) => {
+            reception.receive(Visitor { hello, reader, writer, from, door: rules.door }).await
+        }
         Err(rejection) => {
             debug!(door = rules.door, from, %rejection, "a caller was refused");
             refuse(&mut writer, rejection).await;
@@ -176,6 +195,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::env::watch;
     use crate::transport::{FrameOut, FrameReader, Net, TcpNet, exchange};
     use crate::types::NodeId;
     use crate::wire::Welcome;
@@ -212,7 +232,7 @@ mod tests {
         let file = dir.path().join("token");
         std::fs::write(&file, "the secret of this cluster").unwrap();
         let rules = Rules {
-            door: "peer",
+            door: PEER,
             services: &[Service::Peer, Service::Admin],
             token: Token::of(Some(&file)).unwrap(),
             token_setting: "cluster_token_file",
@@ -220,7 +240,10 @@ mod tests {
         };
         let listener = TcpNet.listen("127.0.0.1:0").await.unwrap();
         let addr = Listener::local_addr(&listener);
-        (addr, tokio::spawn(open(listener, Arc::new(rules), Host)))
+        let (publisher, closing) = watch(false);
+        // Never closed: the test drops the door.
+        std::mem::forget(publisher);
+        (addr, tokio::spawn(open(listener, rules, Host, closing)))
     }
 
     fn hello(change: impl FnOnce(&mut Hello)) -> FrameOut {

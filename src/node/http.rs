@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
@@ -26,7 +27,7 @@ pub trait Vitals: Send + Sync + 'static {
     /// Whether clients should be sent here now; if not, why.
     fn ready(&self) -> Result<(), String>;
     /// All metrics in OpenMetrics text.
-    fn metrics(&self) -> String;
+    fn metrics(&self) -> BoxFuture<'_, String>;
 }
 
 /// Serves until dropped. At most [`limits::HTTP_CONNECTIONS_MAX`] connections; more wait.
@@ -47,8 +48,8 @@ pub async fn serve(listener: TcpListener, vitals: Arc<dyn Vitals>) {
         connections.spawn(async move {
             let _slot = slot;
             let answer = service_fn(|request| {
-                let answer = answer(&request, vitals.as_ref());
-                async move { Ok::<_, Infallible>(answer) }
+                let vitals = vitals.clone();
+                async move { Ok::<_, Infallible>(answer(&request, vitals.as_ref()).await) }
             });
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -62,7 +63,7 @@ pub async fn serve(listener: TcpListener, vitals: Arc<dyn Vitals>) {
     }
 }
 
-fn answer<B>(request: &Request<B>, vitals: &dyn Vitals) -> Response<Full<Bytes>> {
+async fn answer<B>(request: &Request<B>, vitals: &dyn Vitals) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
         refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -74,7 +75,7 @@ fn answer<B>(request: &Request<B>, vitals: &dyn Vitals) -> Response<Full<Bytes>>
             Ok(()) => plain(StatusCode::OK, "ok\n".into()),
             Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         },
-        "/metrics" => with_type(StatusCode::OK, vitals.metrics(), METRICS_TYPE),
+        "/metrics" => with_type(StatusCode::OK, vitals.metrics().await, METRICS_TYPE),
         _ => plain(StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics\n".into()),
     }
 }
@@ -104,8 +105,8 @@ mod tests {
             self.0.clone()
         }
 
-        fn metrics(&self) -> String {
-            "aqueduct_up 1\n".into()
+        fn metrics(&self) -> BoxFuture<'_, String> {
+            Box::pin(async { "aqueduct_up 1\n".into() })
         }
     }
 

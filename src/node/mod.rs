@@ -4,12 +4,27 @@
 //! needs of another it gets from here.
 
 pub mod config;
-pub mod door;
-pub mod http;
-pub mod metrics;
-pub mod process;
+mod door;
+mod entry;
+mod error;
+mod http;
+mod listeners;
+mod metrics;
+mod process;
+mod ready;
+mod reception;
+mod run;
+mod serving;
+mod signals;
+mod space;
 pub mod telemetry;
-pub mod token;
+mod token;
+mod vitals;
 
 pub use config::{ByteSize, Config, ConfigError, Finding, Level, Loaded};
-pub async fn run(_c: Config) -> anyhow::Result<()> { Ok(()) }
+pub use error::NodeError;
+pub use ready::Announcement;
+pub use run::{run, run_until};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! Why a node does not run, or no longer runs.
+
+use thiserror::Error;
+
+use super::config::Finding;
+use super::token::TokenError;
+use crate::client::AdminError;
+use crate::consensus::StartError;
+use crate::storage::StorageError;
+use crate::types::NodeId;
+
+/// Each says what to do.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    #[error("the configuration is not usable:{}", lines(.0))]
+    Config(Vec<Finding>),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("{0}; choose another address with the setting '{1}'")]
+    Listen(std::io::Error, &'static str),
+    #[error(
+        "{dir} holds no node yet: found a new cluster with --bootstrap, or join one with \
+         --join HOST:PEER_PORT"
+    )]
+    Nowhere { dir: String },
+    #[error("cannot join through {through}: {error}")]
+    Join { through: String, error: AdminError },
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(
+        "the data directory is damaged: {0}; keep it, and see 'Quarantine' in docs/OPERATING.md"
+    )]
+    Quarantined(String),
+    #[error(
+        "node {0} was removed from its cluster and stops; to bring this machine back, move its \
+         data directory away and join under a new id"
+    )]
+    Removed(NodeId),
+    #[error("the node cannot go on: {0}")]
+    Failed(String),
+}
+
+fn lines(findings: &[Finding]) -> String {
+    findings.iter().map(|finding| format!("\n  {finding}")).collect()
+}

@@ -1,0 +1,244 @@
+//! From settings to a node that takes part, and to its end.
+//!
+//! ```text
+//! check settings ─► lock and open the directory ─► bind ─► found or join ─► serve ─► stop
+//! ```
+
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use super::config::{Config, Level, check};
+use super::door::{self, Rules};
+use super::entry::{Entered, enter};
+use super::error::NodeError;
+use super::http;
+use super::listeners::Listeners;
+use super::ready::Announcement;
+use super::reception::ClosedDesk;
+use super::serving::Serving;
+use super::space::Space;
+use super::token::Token;
+use super::vitals::Health;
+use crate::admin::Closed;
+use crate::consensus::Member;
+use crate::env::{Runtime, TokioRuntime, Watch, watch};
+use crate::storage::{self, Identity, Opened, Owner, StorageError};
+use crate::transport::{Listener, TcpNet};
+use crate::types::{Code, NodeId, Rejection, limits};
+use crate::wire::Service;
+use crate::wire::admin::{NodeReport, Role};
+
+/// Runs a node until SIGTERM or SIGINT, announcing itself on standard output. A second signal ends
+/// the process at once.
+pub async fn run(config: Config) -> Result<(), NodeError> {
+    let (stop, stopping) = watch(false);
+    let signals = tokio::spawn(super::signals::relay(stop));
+    let ended = run_until(config, stopping, |announcement| announcement.print()).await;
+    signals.abort();
+    ended
+}
+
+/// Runs a node until `stopping` turns true. Ends well too if the cluster removes the node.
+pub async fn run_until(
+    config: Config,
+    stopping: Watch<bool>,
+    announce: impl Fn(Announcement),
+) -> Result<(), NodeError> {
+    judge(&config)?;
+    let frame = Frame {
+        cluster_token: Token::of(config.cluster_token_file.as_deref())?,
+        client_token: Token::of(config.client_token_file.as_deref())?,
+        space: Space::default(),
+        env: TokioRuntime::new(),
+        config,
+        stopping,
+    };
+    frame.run(announce).await
+}
+
+/// Refuses settings that cannot work.
+fn judge(config: &Config) -> Result<(), NodeError> {
+    let (errors, others): (Vec<_>, Vec<_>) =
+        check(config).into_iter().partition(|finding| finding.level == Level::Error);
+    for warning in others.iter().filter(|finding| finding.level == Level::Warn) {
+        warn!("{warning}");
+    }
+    if errors.is_empty() { Ok(()) } else { Err(NodeError::Config(errors)) }
+}
+
+/// What is there before and whatever becomes of the node.
+pub struct Frame {
+    pub config: Config,
+    pub cluster_token: Token,
+    pub client_token: Token,
+    pub space: Space,
+    pub env: TokioRuntime,
+    pub stopping: Watch<bool>,
+}
+
+/// The bound listeners of the framed protocol.
+pub struct Entrances {
+    pub client: tokio::net::TcpListener,
+    pub peer: tokio::net::TcpListener,
+    pub admin: tokio::net::TcpListener,
+}
+
+impl Frame {
+    async fn run(mut self, announce: impl Fn(Announcement)) -> Result<(), NodeError> {
+        let found = self.reopen().await?;
+        let listeners = Listeners::bind(&self.config).await?;
+        let nobody = listeners.member(&self.config, NodeId(0));
+        let http_addr = Listener::local_addr(&listeners.http);
+        let Listeners { client, peer, admin, http } = listeners;
+        let entrances = Entrances { client, peer, admin };
+        let health = Health::starting(self.space.clone());
+        // Ends with this call, whichever way.
+        let mut background = JoinSet::new();
+        background.spawn(http::serve(http, std::sync::Arc::new(health.clone())));
+
+        let (opened, helpers) = match found {
+            Some(opened) => (opened, Vec::new()),
+            None => {
+                health.closed("joining");
+                match self.settle(&nobody).await? {
+                    Some(settled) => settled,
+                    None => return Ok(()),
+                }
+            }
+        };
+        let storage = match opened {
+            Opened::Healthy(storage) => storage,
+            Opened::Quarantined { reason, identity, lock } => {
+                health.closed(format!("quarantined: {reason}"));
+                let ended = self.quarantine(&reason, identity, entrances, &http_addr, announce);
+                let ended = ended.await;
+                drop(lock);
+                return ended;
+            }
+        };
+        let floor = self.config.free_space_floor.0;
+        let looking = self.space.clone().watch(storage.disk.clone(), floor, self.env.clone());
+        background.spawn(looking);
+        let member = Member { id: storage.identity.node, ..nobody };
+        let serving = Serving::start(&self, storage, member, helpers, health).await?;
+        serving.run(&self, entrances, http_addr, announce).await
+    }
+
+    /// Opens a directory that belongs to a node already.
+    async fn reopen(&self) -> Result<Option<Opened>, NodeError> {
+        let dir = self.config.data_dir.clone();
+        let looked = self.env.blocking(move || storage::peek(&dir)).await;
+        match looked.unwrap_or(Err(StorageError::Closed)) {
+            Ok(None) => Ok(None),
+            Ok(Some(identity)) => {
+                let Identity { cluster, node, .. } = identity;
+                info!(%cluster, %node, "this directory belongs to a node already");
+                self.open(None).await.map(Some)
+            }
+            // Opening says what to make of damage.
+            Err(error) if error.is_corruption() => self.open(None).await.map(Some),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes an empty directory that of a new node. `None`: told to stop before anybody answered.
+    async fn settle(
+        &mut self,
+        nobody: &Member,
+    ) -> Result<Option<(Opened, Vec<String>)>, NodeError> {
+        let entering = enter(&self.config, &self.cluster_token, nobody, &self.env);
+        let entered = tokio::select! { biased;
+            _ = self.stopping.wait_for(|stop| *stop) => return Ok(None),
+            entered = entering => entered?,
+        };
+        let Entered { owner, helpers } = entered;
+        Ok(Some((self.open(Some(owner)).await?, helpers)))
+    }
+
+    async fn open(&self, owner: Option<Owner>) -> Result<Opened, NodeError> {
+        let dir = self.config.data_dir.clone();
+        let options = storage::Options {
+            tail_bytes: self.config.log_tail_bytes.0 as usize,
+            ..storage::Options::default()
+        };
+        let opened = self.env.blocking(move || storage::open(&dir, owner, options)).await;
+        Ok(opened.unwrap_or(Err(StorageError::Closed))?)
+    }
+
+    /// What the client and admin ports ask for.
+    pub fn public(&self, door: &'static str) -> Rules {
+        Rules {
+            door,
+            services: &[Service::Data, Service::Admin],
+            token: self.client_token.clone(),
+            token_setting: "client_token_file",
+            connections_max: limits::SESSIONS_MAX,
+        }
+    }
+
+    /// What the peer port asks for.
+    pub fn private(&self) -> Rules {
+        Rules {
+            door: door::PEER,
+            services: &[Service::Peer, Service::Admin, Service::RelayData, Service::RelayAdmin],
+            token: self.cluster_token.clone(),
+            token_setting: "cluster_token_file",
+            connections_max: limits::SESSIONS_MAX,
+        }
+    }
+
+    /// Stays up to say what is wrong, on the admin and peer ports, until told to stop.
+    async fn quarantine(
+        &mut self,
+        reason: &str,
+        identity: Option<Identity>,
+        entrances: Entrances,
+        http_addr: &str,
+        announce: impl Fn(Announcement),
+    ) -> Result<(), NodeError> {
+        if self.config.exit_if_quarantined {
+            return Err(NodeError::Quarantined(reason.to_string()));
+        }
+        error!(reason, "quarantined: this node takes no part in its cluster");
+        announce(Announcement::Quarantined {
+            reason: reason.to_string(),
+            admin_addr: Listener::local_addr(&entrances.admin),
+            http_addr: http_addr.to_string(),
+            pid: std::process::id(),
+        });
+        let reception = closed_desk(reason, identity, Listener::local_addr(&entrances.client));
+        let admin = door::open(
+            entrances.admin,
+            self.public(door::ADMIN),
+            reception.clone(),
+            self.stopping.clone(),
+        );
+        let peer = door::open(entrances.peer, self.private(), reception, self.stopping.clone());
+        tokio::select! { biased;
+            _ = self.stopping.wait_for(|stop| *stop) => Ok(()),
+            _ = async { tokio::join!(admin, peer) } => Ok(()),
+        }
+    }
+}
+
+fn closed_desk(reason: &str, identity: Option<Identity>, addr: String) -> ClosedDesk {
+    let state = format!("quarantined: {reason}");
+    let report = NodeReport {
+        id: identity.map_or(NodeId(0), |identity| identity.node),
+        addr,
+        role: Role::Down,
+        state: state.clone(),
+        applied: 0,
+        committed: 0,
+        snapshot_index: 0,
+        log_bytes: 0,
+        store_bytes: 0,
+        rss_bytes: super::process::usage().rss_bytes,
+    };
+    let reason = Rejection::new(Code::Quarantined, state)
+        .hint("use another node; see 'Quarantine' in docs/OPERATING.md");
+    ClosedDesk { identity, desk: Closed { report, reason } }
+}
+
+/// The network of the product.
+pub const NET: TcpNet = TcpNet;

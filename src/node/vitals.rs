@@ -1,0 +1,264 @@
+//! How a node is: for `/readyz`, `/metrics` and its own part of `status`.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::BoxFuture;
+
+use super::http::Vitals;
+use super::metrics::Sample;
+use super::process;
+use super::reception::Services;
+use super::space::Space;
+use crate::admin::Local;
+use crate::consensus::ReplicaStatus;
+use crate::machine::{Channel, Machine};
+use crate::transport::Net;
+use crate::types::Outcome;
+
+/// A node this many log entries behind is no good front door.
+const BEHIND_MAX: u64 = 10_000;
+
+/// What the node process knows of itself, in whichever phase of life. Cheap to clone.
+pub struct Health<N>(Arc<Inner<N>>);
+
+struct Inner<N> {
+    phase: Mutex<Phase<N>>,
+    stopping: AtomicBool,
+    space: Space,
+}
+
+enum Phase<N> {
+    /// Not serving; the text says why.
+    Closed(String),
+    Serving(Arc<Services<N>>),
+}
+
+impl<N> Clone for Health<N> {
+    fn clone(&self) -> Self {
+        Health(self.0.clone())
+    }
+}
+
+impl<N> Health<N> {
+    /// A node that has just begun.
+    pub fn starting(space: Space) -> Health<N> {
+        let phase = Mutex::new(Phase::Closed("starting".into()));
+        Health(Arc::new(Inner { phase, stopping: AtomicBool::new(false), space }))
+    }
+
+    /// It does not serve, and why.
+    pub fn closed(&self, why: impl Into<String>) {
+        self.set(Phase::Closed(why.into()));
+    }
+
+    /// It takes part.
+    pub fn serving(&self, services: Arc<Services<N>>) {
+        self.set(Phase::Serving(services));
+    }
+
+    /// It was told to stop.
+    pub fn stopping(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn set(&self, phase: Phase<N>) {
+        *self.0.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
+
+    fn services(&self) -> Result<Arc<Services<N>>, String> {
+        match &*self.0.phase.lock().unwrap_or_else(PoisonError::into_inner) {
+            Phase::Closed(why) => Err(why.clone()),
+            Phase::Serving(services) => Ok(services.clone()),
+        }
+    }
+}
+
+impl<N: Net> Local for Health<N> {
+    fn state(&self) -> String {
+        match () {
+            () if self.0.stopping.load(Ordering::Relaxed) => "stopping".into(),
+            () if self.0.space.is_short() => "disk full".into(),
+            () => "healthy".into(),
+        }
+    }
+
+    fn rss_bytes(&self) -> u64 {
+        process::usage().rss_bytes
+    }
+}
+
+impl<N: Net> Vitals for Health<N> {
+    fn ready(&self) -> Result<(), String> {
+        if self.0.stopping.load(Ordering::Relaxed) {
+            return Err("stopping".into());
+        }
+        let services = self.services()?;
+        let leader = services.replica.leadership().peek().leader;
+        judge(&services.replica.status(), leader.is_some())
+    }
+
+    fn metrics(&self) -> BoxFuture<'_, String> {
+        Box::pin(async move {
+            let mut sample = Sample::default();
+            process_metrics(&mut sample);
+            sample.gauge("up", "Whether the node takes part.", self.services().is_ok().into());
+            sample.gauge(
+                "disk_short",
+                "Whether publishes are refused for want of disk space.",
+                self.0.space.is_short().into(),
+            );
+            if let Ok(services) = self.services() {
+                services.gather(&mut sample).await;
+            }
+            sample.to_text()
+        })
+    }
+}
+
+/// Whether a node in this state should get clients.
+fn judge(status: &ReplicaStatus, leader_known: bool) -> Result<(), String> {
+    if let Some(failure) = &status.failure {
+        return Err(format!("failed: {failure}"));
+    }
+    if !leader_known {
+        return Err("no leader is known".into());
+    }
+    let behind = status.committed.saturating_sub(status.applied);
+    if behind > BEHIND_MAX {
+        return Err(format!("{behind} log entries behind"));
+    }
+    Ok(())
+}
+
+fn process_metrics(sample: &mut Sample) {
+    let usage = process::usage();
+    sample.gauge("process_resident_bytes", "Resident memory.", usage.rss_bytes as f64);
+    sample.counter("process_cpu_seconds", "Processor time used.", usage.cpu_s);
+    sample.gauge("process_open_fds", "Open file descriptors.", usage.open_fds as f64);
+    sample.gauge("process_threads", "Threads.", usage.threads as f64);
+}
+
+impl<N: Net> Services<N> {
+    async fn gather(&self, sample: &mut Sample) {
+        self.replica_metrics(sample);
+        self.visit_metrics(sample);
+        self.replica.read(|machine| channel_metrics(machine, sample));
+        let stats = self.sessions.delivery.stats(Vec::new()).await;
+        sample.gauge("consumers", "Consumers attached here.", stats.consumers as f64);
+    }
+
+    fn replica_metrics(&self, sample: &mut Sample) {
+        let status = self.replica.status();
+        sample.gauge(
+            "leader",
+            "Whether this node serves as leader.",
+            status.tenure.is_some().into(),
+        );
+        for (name, help, value) in [
+            ("term", "Raft term.", status.term),
+            ("applied_index", "Last log index applied.", status.applied),
+            ("committed_index", "Last log index known to be committed.", status.committed),
+            ("snapshot_index", "Last log index in the newest snapshot.", status.snapshot_index),
+            ("log_bytes", "Bytes of log on disk.", status.log_bytes),
+            ("store_bytes", "Bytes of snapshots and segments on disk.", status.store_bytes),
+        ] {
+            sample.gauge(name, help, value as f64);
+        }
+    }
+
+    fn visit_metrics(&self, sample: &mut Sample) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        let visits = &self.visits;
+        for (kind, counter) in [
+            ("session", &visits.sessions),
+            ("relayed", &visits.relayed),
+            ("admin", &visits.admins),
+            ("peer", &visits.peers),
+        ] {
+            sample.gauge_of("connections", "Connections now.", &[("kind", kind)], count(counter));
+        }
+    }
+}
+
+fn channel_metrics(machine: &Machine, sample: &mut Sample) {
+    let lanes = machine.lanes().count() as f64;
+    sample.gauge("lanes", "Lanes remembered.", lanes);
+    for channel in machine.channels() {
+        channel_counters(channel, sample);
+        for proxy in machine.proxies(channel.id()) {
+            let (name, of) = (proxy.name().as_str(), channel.name().as_str());
+            let labels = [("channel", of), ("consumer", name)];
+            let offered = machine.offered(proxy) as f64;
+            sample.counter_of("offered", "Events offered to a durable consumer.", &labels, offered);
+            let pending = machine.pending(proxy) as f64;
+            sample.gauge_of(
+                "pending",
+                "Events a durable consumer has not settled.",
+                &labels,
+                pending,
+            );
+            for outcome in Outcome::ALL {
+                let labels = [labels[0], labels[1], ("outcome", outcome.as_str())];
+                let ended = proxy.counts().get(outcome) as f64;
+                sample.counter_of("settled", "Events settled, by outcome.", &labels, ended);
+            }
+        }
+    }
+}
+
+fn channel_counters(channel: &Channel, sample: &mut Sample) {
+    let labels = [("channel", channel.name().as_str())];
+    let accepted = channel.accepted() as f64;
+    sample.counter_of("accepted", "Events accepted.", &labels, accepted);
+    let no_interest = channel.no_interest() as f64;
+    let help = "Events accepted while no durable consumer existed.";
+    sample.counter_of("no_interest", help, &labels, no_interest);
+    let retained = channel.retained().bytes as f64;
+    sample.gauge_of("retained_bytes", "Bytes of events retained.", &labels, retained);
+    let pending = channel.pending().bytes as f64;
+    let help = "Bytes of events that some durable consumer has not settled.";
+    sample.gauge_of("pending_bytes", help, &labels, pending);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::Role;
+
+    #[test]
+    fn only_a_useful_node_is_ready() {
+        let status = |committed, failure: Option<&str>| ReplicaStatus {
+            role: Role::Follower,
+            term: 1,
+            leader: None,
+            tenure: None,
+            applied: 5,
+            committed,
+            last_log: 5,
+            purged: 0,
+            snapshot_index: 0,
+            log_bytes: 0,
+            store_bytes: 0,
+            failure: failure.map(str::to_string),
+        };
+        for (status, leader, wanted) in [
+            (status(6, None), true, Ok(())),
+            (status(6, None), false, Err("no leader is known")),
+            (status(6 + BEHIND_MAX, None), true, Err("10001 log entries behind")),
+            (status(6, Some("disk gone")), true, Err("failed: disk gone")),
+        ] {
+            assert_eq!(judge(&status, leader), wanted.map_err(str::to_string));
+        }
+    }
+
+    #[test]
+    fn channels_and_their_ledgers_are_counted() {
+        let mut sample = Sample::default();
+        channel_metrics(&Machine::new(), &mut sample);
+        let text = sample.to_text();
+        for line in ["aqueduct_accepted_total{channel=\"default\"} 0.0", "aqueduct_lanes 0.0"] {
+            assert!(text.contains(line), "{line} is missing in:\n{text}");
+        }
+    }
+}
