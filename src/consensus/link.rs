@@ -93,6 +93,11 @@ impl Shared {
         }
     }
 
+    /// Whether requests wait and nothing was heard for too long.
+    fn is_silent(&self, now: Duration) -> bool {
+        self.lock().asked_at.is_some_and(|at| now >= at + SILENCE_MAX)
+    }
+
     fn fail_all(&self, error: &CallError) {
         let waiting = {
             let mut inside = self.lock();
@@ -169,9 +174,7 @@ impl<E: Runtime> Link<E> {
     }
 
     fn suspect(&self) {
-        let asked_at = self.shared.lock().asked_at;
-        let silent = asked_at.is_some_and(|at| self.env.monotonic() >= at + SILENCE_MAX);
-        if silent {
+        if self.shared.is_silent(self.env.monotonic()) {
             self.shared.silent.notify_one();
         }
     }
@@ -251,11 +254,23 @@ impl<N: Net, E: Runtime> Task<N, E> {
         mut writer: Writer<N::Stream>,
     ) -> String {
         let shared = &self.shared;
+        // The time it took to connect does not count.
+        shared.lock().asked_at = Some(self.env.monotonic());
         let writing = write_calls(first, &mut self.queue, shared, &mut writer);
         tokio::select! { biased;
             end = read_answers(shared, &self.env, &mut reader) => end,
             end = writing => end,
-            () = shared.silent.notified() => "nothing is heard from it any more".to_string(),
+            () = silence(shared, &self.env) => "nothing is heard from it any more".to_string(),
+        }
+    }
+}
+
+/// Completes when the connection is silent for too long, and somebody noticed.
+async fn silence(shared: &Shared, env: &impl Runtime) {
+    loop {
+        shared.silent.notified().await;
+        if shared.is_silent(env.monotonic()) {
+            return;
         }
     }
 }
@@ -306,3 +321,6 @@ async fn read_answers<S: crate::transport::ByteStream>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -202,10 +202,16 @@ impl<E: RaftRuntime> Replica<E> {
     }
 
     async fn change(&self, change: ChangeMembers<u64, Member>) -> Result<(), MembershipError> {
-        match self.raft().change_membership(change, false).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(explain(error)),
+        let changed = self.raft().change_membership(change, false).await.map_err(explain)?;
+        // Whoever looks at the members next sees the change.
+        let mut metrics = self.raft().metrics();
+        let at = Some(changed.log_id);
+        while *metrics.borrow_and_update().membership_config.log_id() < at {
+            if metrics.changed().await.is_err() {
+                break;
+            }
         }
+        Ok(())
     }
 }
 

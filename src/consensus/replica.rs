@@ -261,7 +261,7 @@ impl<E: RaftRuntime> Replica<E> {
             term: metrics.current_term,
             leader: metrics.current_leader.map(NodeId),
             tenure: self.0.leadership.peek().tenure,
-            applied: metrics.last_applied.index().unwrap_or(0),
+            applied: self.0.facts.read().applied(),
             committed: metrics.local_committed.index().unwrap_or(0),
             last_log: metrics.last_log_index.unwrap_or(0),
             purged: metrics.purged.index().unwrap_or(0),

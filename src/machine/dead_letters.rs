@@ -19,7 +19,7 @@ pub struct DeadLetter {
     pub seq: Seq,
     /// Deliveries counted as facts.
     pub attempts: u32,
-    /// In words, at most [`limits::DEAD_LETTER_REASON_BYTES_MAX`] bytes.
+    /// In words, at most [`DEAD_LETTER_REASON_BYTES_MAX`](crate::types::limits::DEAD_LETTER_REASON_BYTES_MAX) bytes.
     pub reason: String,
 }
 

@@ -293,7 +293,7 @@ impl Slots {
         }
     }
 
-    /// The events at or after `from` that are no longer retained, although later ones are.
+    /// The events accepted at or after `from` that are no longer retained.
     pub fn holes(&self, from: Seq) -> Vec<SeqRange> {
         let mut holes = Vec::new();
         let mut expected = from;
@@ -302,6 +302,9 @@ impl Slots {
                 holes.push(SeqRange { first: expected, last: seq - 1 });
             }
             expected = seq + 1;
+        }
+        if expected < self.next_seq {
+            holes.push(SeqRange { first: expected, last: self.next_seq - 1 });
         }
         holes
     }

@@ -148,10 +148,10 @@ fn run(entries: &[Entry]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 2000, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 2000, ..Default::default() })]
 
     #[test]
-    fn behaves_like_the_naive_model(entries in prop::collection::vec(entry(), 1..30)) {
+    fn behaves_like_the_naive_model(entries in prop::collection::vec(entry(), 1..80)) {
         run(&entries);
     }
 }
