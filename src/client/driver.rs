@@ -193,8 +193,11 @@ impl<N: Net, E: Runtime> Driver<N, E> {
 /// A timer that is kept while its time stays the same or moves later: most never ring.
 struct Alarm<E> {
     env: E,
-    set: Option<(Duration, Pin<Box<dyn Future<Output = ()> + Send>>)>,
+    /// When it rings, and the sleep until then.
+    set: Option<(Duration, Sleep)>,
 }
+
+type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<E: Runtime> Alarm<E> {
     fn new(env: E) -> Alarm<E> {

@@ -47,6 +47,8 @@ pub mod admin;
 mod client;
 pub mod conversation;
 mod driver;
+#[cfg(test)]
+mod fake;
 pub mod handshake;
 mod options;
 mod outcome;
@@ -54,6 +56,8 @@ mod publisher;
 mod puller;
 mod shared;
 mod subscriber;
+#[cfg(test)]
+mod tests;
 mod token;
 
 pub use admin::{AdminClient, AdminError, AdminOptions};

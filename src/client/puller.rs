@@ -64,9 +64,9 @@ impl Puller {
             }
             match consumer.fetched() {
                 Some(Err(rejection)) => Some(Err(rejection)),
-                Some(Ok(())) => Some(Ok(consumer.take())),
+                Some(Ok(())) => Some(Ok(consumer.take(max as usize))),
                 None if consumer.is_fetching() => None,
-                None => Some(Ok(consumer.take())),
+                None => Some(Ok(consumer.take(max as usize))),
             }
         });
         fetched.await.map(Vec::from)

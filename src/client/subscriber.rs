@@ -24,6 +24,9 @@ pub struct Settler {
     pub(super) attachment: Arc<Attachment>,
 }
 
+/// Events settled before the limit of unconfirmed ones is looked at again.
+const SETTLE_AT_ONCE: usize = 1024;
+
 impl Subscriber {
     pub(super) async fn open(
         alive: Arc<Alive>,
@@ -72,7 +75,7 @@ impl Subscriber {
         let attachment = &self.settler.attachment;
         let taken = attachment.wait(|consumer| {
             if consumer.has_received() {
-                return Some(Ok(consumer.take()));
+                return Some(Ok(consumer.take(usize::MAX)));
             }
             consumer.failed().map(|rejection| Err(rejection.clone()))
         });
@@ -140,9 +143,13 @@ impl Settler {
     /// # Errors
     /// The consumer has ended.
     pub async fn settle(&self, seqs: &[Seq], verdict: Verdict) -> Result<(), Rejection> {
-        if seqs.is_empty() {
-            return Ok(());
+        for chunk in seqs.chunks(SETTLE_AT_ONCE) {
+            self.settle_some(chunk, &verdict).await?;
         }
+        Ok(())
+    }
+
+    async fn settle_some(&self, seqs: &[Seq], verdict: &Verdict) -> Result<(), Rejection> {
         let attachment = &self.attachment;
         let (shared, key) = (&attachment.alive.shared, attachment.key);
         let queued = shared.wait(&attachment.news, |state| {

@@ -142,6 +142,9 @@ impl Queue {
             let behind = SeqRange { last: part.last.min(self.cursor.saturating_sub(1)), ..part };
             self.returned.insert_range(behind);
         }
+        // A newer verdict waits to be proposed: that one counts.
+        let newer: Vec<SeqRange> = self.verdicts.overlap(range).collect();
+        newer.into_iter().for_each(|part| self.start_settling(part));
     }
 
     /// Takes a range out of the window; how many events of it were there.

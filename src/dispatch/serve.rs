@@ -69,28 +69,33 @@ impl Queue {
     /// Takes the next event in order: the lowest that waits to go again, else the next new one.
     fn next(&mut self, facts: &impl Facts) -> Option<Next> {
         let ready = self.ready.first().copied();
-        let returned = self.returned.first().filter(|_| self.may_grow());
-        match ready {
-            Some(seq) if returned.is_none_or(|r| seq < r) => {
-                self.ready.remove(&seq);
-                let slot = self.window.get_mut(seq)?;
-                Some(Next { seq, delivered: slot.delivery, failed: slot.failed })
+        match self.first_returned(facts) {
+            Some(seq) if ready.is_none_or(|ready| seq < ready) => {
+                self.returned.remove_range(SeqRange::one(seq));
+                Some(Next { seq, delivered: 1, failed: 0 })
             }
-            _ => self.next_returned(facts).or_else(|| self.next_new(facts)),
+            _ => match ready {
+                Some(seq) => {
+                    self.ready.remove(&seq);
+                    let slot = self.window.get_mut(seq)?;
+                    Some(Next { seq, delivered: slot.delivery, failed: slot.failed })
+                }
+                None => self.next_new(facts),
+            },
         }
     }
 
-    /// The lowest event whose settlement failed. Those settled all the same are skipped in runs.
-    fn next_returned(&mut self, facts: &impl Facts) -> Option<Next> {
+    /// The lowest event whose settlement failed, if the window has room for it. Those settled all
+    /// the same are dropped in runs.
+    fn first_returned(&mut self, facts: &impl Facts) -> Option<Seq> {
         while let Some(first) = self.returned.first()
             && self.may_grow()
         {
             let seq = facts.next_unsettled(self.id, first).unwrap_or(Seq::MAX);
-            let waits = self.returned.contains(seq);
-            self.returned.remove_range(SeqRange { first, last: seq });
-            if waits {
-                return Some(Next { seq, delivered: 1, failed: 0 });
+            if seq == first {
+                return Some(seq);
             }
+            self.returned.remove_range(SeqRange { first, last: seq - 1 });
         }
         None
     }

@@ -33,6 +33,12 @@ impl Verdicts {
         self.attempts.insert(seq);
     }
 
+    /// What of `range` waits to be settled.
+    pub fn overlap(&self, range: SeqRange) -> impl Iterator<Item = SeqRange> + '_ {
+        let dead = self.dead.values().flat_map(move |set| set.overlap(range));
+        self.acked.overlap(range).chain(dead)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.acked.is_empty() && self.dead.is_empty() && self.attempts.is_empty()
     }

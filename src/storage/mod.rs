@@ -29,6 +29,8 @@ mod identity;
 pub mod log;
 mod open;
 pub mod register;
+#[cfg(test)]
+mod tests;
 
 pub use error::StorageError;
 pub use events::{EventStore, FileInfo, Pinned, SnapshotInfo, SnapshotWriter, Staging};

@@ -36,15 +36,14 @@ impl Default for Options {
     }
 }
 
-/// Everything a healthy node has on its disk.
+/// Everything a healthy node has on its disk. The directory stays locked until the last handle to
+/// the log is gone.
 pub struct Storage {
     pub identity: Identity,
     pub log: LogStore,
     pub events: EventStore,
     /// For whoever watches free space.
     pub disk: Arc<dyn Disk>,
-    /// Held while the storage is in use.
-    _lock: Option<File>,
 }
 
 /// What was found in a directory.
@@ -154,8 +153,8 @@ impl Opening {
                 let identity = Identity { incarnation: identity.incarnation + 1, ..identity };
                 register.write(identity)?;
                 events.settle()?;
-                let storage = Storage { identity, log, events, disk: self.disk, _lock: self.lock };
-                Ok(Opened::Healthy(storage))
+                log.hold(self.lock);
+                Ok(Opened::Healthy(Storage { identity, log, events, disk: self.disk }))
             }
             Err(StorageError::Corrupt { what, detail }) => {
                 Ok(self.quarantine(Some(identity), format!("{what}: {detail}")))

@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let golden = b"AQRG\x01\0\0\0\x05\0\0\0\0\0\0\0\x02\0\0\0\xd3\xb8\xcb\x32hi";
+        let golden = b"AQRG\x01\0\0\0\x05\0\0\0\0\0\0\0\x02\0\0\0lq%\xf2hi";
         assert_eq!(encode(5, b"hi"), golden);
     }
 

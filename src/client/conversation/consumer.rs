@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::fetch::Fetch;
 use super::settling::Settling;
 use crate::client::SubscribeOptions;
 use crate::types::{Code, Name, ProxyId, Rejection, Seq, SeqRange, Start, limits};
@@ -26,22 +27,6 @@ enum Standing {
     Attached,
     /// The user is done with it; the server is to be told.
     Leaving,
-}
-
-/// A request for events, from the user's call until it is answered in full.
-#[derive(Debug, Clone, Copy)]
-struct Fetch {
-    events_max: u32,
-    bytes_max: u64,
-    /// When a first event is not waited for any longer.
-    until: Duration,
-    /// A refused pull is not asked again before this time.
-    not_before: Duration,
-    got: u32,
-    sent: bool,
-    done: bool,
-    /// Given up without an answer.
-    late: bool,
 }
 
 /// The consumer's side of an attachment. See the module.
@@ -177,7 +162,7 @@ impl Consumer {
         if rejection.code.retryable() {
             self.standing = Standing::Absent(now + pause(self.attempts));
             self.attempts = self.attempts.saturating_add(1);
-            self.unsend_fetch();
+            self.fetch.iter_mut().for_each(Fetch::disconnected);
         } else {
             self.fail(rejection);
         }
@@ -201,15 +186,7 @@ impl Consumer {
             self.suspicious = !self.settling.is_idle();
         }
         self.settling.disconnected();
-        self.unsend_fetch();
-    }
-
-    /// A fetch that got something is done; one that got nothing is asked again.
-    fn unsend_fetch(&mut self) {
-        if let Some(fetch) = &mut self.fetch {
-            fetch.sent = false;
-            fetch.done |= fetch.got > 0;
-        }
+        self.fetch.iter_mut().for_each(Fetch::disconnected);
     }
 
     /// Events arrived. `Err`: far more than there was credit for; the connection should go.
@@ -220,26 +197,28 @@ impl Consumer {
         if self.received.len() + events.len() > RECEIVED_MAX {
             return Err("more was delivered than asked for");
         }
-        if let Some(fetch) = &mut self.fetch {
-            fetch.got += events.len() as u32;
-        }
+        let held = self.received.len();
         if self.options.name.is_none() {
             self.seen = events.last().map(|delivery| delivery.seq).or(self.seen);
         }
         self.suspicious = self.suspicious && !self.settling.is_idle();
         if self.stale.is_empty() && !self.suspicious {
             self.received.extend(events);
-            return Ok(());
+        } else {
+            events.into_iter().for_each(|delivery| self.receive_unless_copy(delivery));
         }
-        for delivery in events {
-            if self.stale.contains(&delivery.seq) || self.settling.is_settling(delivery.seq) {
-                // A copy of what the user has or has settled: its credit goes back.
-                self.give_back(&delivery);
-            } else {
-                self.received.push_back(delivery);
-            }
-        }
+        let kept = self.received.len() - held;
+        self.fetch.iter_mut().for_each(|fetch| fetch.got(kept));
         Ok(())
+    }
+
+    /// A copy of what the user has or has settled is dropped, and its credit goes back.
+    fn receive_unless_copy(&mut self, delivery: Delivery) {
+        if self.stale.contains(&delivery.seq) || self.settling.is_settling(delivery.seq) {
+            self.give_back(&delivery);
+        } else {
+            self.received.push_back(delivery);
+        }
     }
 
     fn give_back(&mut self, delivery: &Delivery) {
@@ -262,12 +241,14 @@ impl Consumer {
         std::mem::take(&mut self.missed)
     }
 
-    /// Hands all deliveries received to the user. Their credit goes back.
-    pub fn take(&mut self) -> VecDeque<Delivery> {
-        let taken = std::mem::take(&mut self.received);
-        self.taken_events += taken.len() as u32;
-        self.taken_bytes += taken.iter().map(|delivery| delivery.event.len() as u64).sum::<u64>();
-        self.stale.clear();
+    /// Hands up to `max` of the deliveries received to the user. Their credit goes back.
+    pub fn take(&mut self, max: usize) -> VecDeque<Delivery> {
+        let left = self.received.split_off(max.min(self.received.len()));
+        let taken = std::mem::replace(&mut self.received, left);
+        taken.iter().for_each(|delivery| self.give_back(delivery));
+        if self.received.is_empty() {
+            self.stale.clear();
+        }
         taken
     }
 
@@ -297,24 +278,13 @@ impl Consumer {
 
     /// The user asks for up to `events_max` events, waiting until then for a first.
     pub fn fetch(&mut self, events_max: u32, bytes_max: u64, until: Duration) {
-        let events_max = events_max.clamp(1, limits::CREDIT_EVENTS_MAX);
-        let bytes_max = bytes_max.min(limits::CREDIT_BYTES_MAX);
-        self.fetch = Some(Fetch {
-            events_max,
-            bytes_max,
-            until,
-            not_before: Duration::ZERO,
-            got: 0,
-            sent: false,
-            done: false,
-            late: false,
-        });
+        self.fetch = Some(Fetch::new(events_max, bytes_max, until, self.options.deadline));
     }
 
     /// Whether the user's fetch is answered in full, or given up; then it is over.
     pub fn fetched(&mut self) -> Option<Result<(), Rejection>> {
-        let fetch = self.fetch.take_if(|fetch| fetch.done)?;
-        if !fetch.late {
+        let fetch = self.fetch.take_if(|fetch| fetch.is_over())?;
+        if !fetch.is_late() {
             return Some(Ok(()));
         }
         let message = "no server answered the request for events in time";
@@ -323,19 +293,12 @@ impl Consumer {
 
     /// Gives up a fetch that no server answers. Returns whether there is news.
     pub fn tick(&mut self, now: Duration) -> bool {
-        if self.patience_ends().is_none_or(|ends| ends > now) {
-            return false;
-        }
-        if let Some(fetch) = &mut self.fetch {
-            (fetch.done, fetch.late) = (true, fetch.got == 0);
-        }
-        true
+        self.fetch.as_mut().is_some_and(|fetch| fetch.tick(now))
     }
 
     /// When a fetch is given up.
     pub fn patience_ends(&self) -> Option<Duration> {
-        let fetch = self.fetch.as_ref().filter(|fetch| !fetch.done)?;
-        Some(fetch.until + self.options.deadline)
+        self.fetch.as_ref().and_then(Fetch::give_up_at)
     }
 
     /// Whether a fetch is going on.
@@ -345,26 +308,14 @@ impl Consumer {
 
     /// The pull to send now.
     pub fn pull(&mut self, request: u32, consumer: u32, now: Duration) -> Option<Pull> {
-        if self.standing != Standing::Attached {
-            return None;
-        }
-        let fetch = self
-            .fetch
-            .as_mut()
-            .filter(|fetch| !fetch.sent && !fetch.done && fetch.not_before <= now)?;
-        fetch.sent = true;
-        let wait = fetch.until.saturating_sub(now).as_millis() as u64;
-        let wait_ms = wait.min(limits::PULL_WAIT_MS_MAX);
-        let Fetch { events_max, bytes_max, .. } = *fetch;
-        Some(Pull { request, consumer, events_max, bytes_max, wait_ms })
+        let fetch = self.fetch.as_mut().filter(|_| self.standing == Standing::Attached)?;
+        fetch.ask(request, consumer, now)
     }
 
     /// The server answered the pull in full.
     pub fn pull_done(&mut self, now: Duration) {
         if let Some(fetch) = &mut self.fetch {
-            // The server waits only so long at a time.
-            fetch.done = fetch.got > 0 || fetch.until <= now + Duration::from_millis(1);
-            fetch.sent = fetch.done;
+            fetch.answered(now);
         }
     }
 
@@ -378,11 +329,10 @@ impl Consumer {
         if !rejection.code.retryable() {
             return self.fail(rejection);
         }
-        let attempt = self.attempts;
+        let again_at = now + pause(self.attempts);
         self.attempts = self.attempts.saturating_add(1);
-        self.unsend_fetch();
         if let Some(fetch) = &mut self.fetch {
-            fetch.not_before = now + pause(attempt);
+            fetch.refused(again_at);
         }
     }
 
@@ -411,9 +361,8 @@ impl Consumer {
             Standing::Absent(at) if self.failed.is_none() => Some(at),
             _ => None,
         };
-        let waiting =
-            |fetch: &&Fetch| !fetch.sent && !fetch.done && self.standing == Standing::Attached;
-        let pull = self.fetch.as_ref().filter(waiting).map(|fetch| fetch.not_before);
+        let attached = self.standing == Standing::Attached;
+        let pull = self.fetch.as_ref().filter(|_| attached).and_then(Fetch::ask_at);
         attach.into_iter().chain(pull).chain(self.settling.wake_at()).min()
     }
 }

@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::lane_flow::Flow;
+use super::lane_flow::{Flow, Sent};
 use crate::client::{AckRange, Fate, LaneChoice, PublishOptions};
 use crate::types::{Code, EventBytes, LaneId, Name, Rejection, limits};
 use crate::wire::{AckRun, EventsBlock, EventsBlockBuilder, LaneTarget};
@@ -254,6 +254,9 @@ impl Lane {
                 break;
             }
             block.push(&pending.event);
+            if self.flow.is_suspect(first) {
+                break;
+            }
         }
         block.finish()
     }
@@ -272,8 +275,8 @@ impl Lane {
             self.accepted(run);
         }
         if let Some(rejection) = refused {
-            let sequence = self.flow.refused_at()?;
-            self.refused(sequence, rejection, now, pause);
+            let rest = self.flow.refused_rest()?;
+            self.refused(rest, rejection, now, pause);
         }
         self.settle_refusal();
         Ok(())
@@ -306,16 +309,16 @@ impl Lane {
         self.reports.push_back(report);
     }
 
-    /// A publish was refused from `sequence` on.
+    /// What is left of a publish was refused.
     fn refused(
         &mut self,
-        sequence: u64,
+        rest: Sent,
         rejection: Rejection,
         now: Duration,
         mut pause: impl FnMut(u32) -> Duration,
     ) {
         if rejection.code == Code::OutOfSequence {
-            let expected = rejection.expected.unwrap_or(sequence);
+            let expected = rejection.expected.unwrap_or(rest.first_sequence);
             if expected <= self.accepted_high {
                 let message = format!(
                     "the server expects lane sequence {expected} although {} was acknowledged",
@@ -327,11 +330,9 @@ impl Lane {
         }
         match rejection.code {
             code if code.retryable() => {
-                self.flow.refused(sequence, rejection, now, &mut pause);
+                self.flow.refused(rest.first_sequence, rejection, now, &mut pause);
             }
-            Code::EventTooLarge | Code::BadRequest => {
-                self.flow.refused_for_good(sequence, rejection)
-            }
+            Code::EventTooLarge | Code::BadRequest => self.flow.refused_for_good(rest, rejection),
             _ => self.flow.fatal(rejection),
         }
     }
@@ -387,8 +388,8 @@ impl Lane {
 
     /// When [`Self::tick`] or [`Self::say`] may have something to do again.
     pub fn wake_at(&self) -> Option<Duration> {
-        let deadline = self.queue.front().map(|pending| pending.deadline);
-        deadline.into_iter().chain(self.flow.resume_at()).min()
+        let deadline = self.queue.front()?.deadline;
+        Some(self.flow.resume_at().map_or(deadline, |at| at.min(deadline)))
     }
 
     /// Whether the server owes an answer.

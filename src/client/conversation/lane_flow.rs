@@ -41,6 +41,8 @@ pub struct Flow {
     draining: Option<Drained>,
     /// Pauses after a refusal until then.
     paused_until: Option<Duration>,
+    /// Events up to this sequence are sent alone: one of them was refused for good.
+    one_by_one_through: u64,
     /// Refusals in a row without an accepted event between them.
     refusals: u32,
     last_refusal: Option<Rejection>,
@@ -115,10 +117,9 @@ impl Flow {
         Ok(())
     }
 
-    /// The rest of the oldest publish was refused: its first refused sequence.
-    pub fn refused_at(&mut self) -> Result<u64, &'static str> {
-        let sent = self.in_flight.pop_front().ok_or("a publish was refused that was never sent")?;
-        Ok(sent.first_sequence)
+    /// The rest of the oldest publish was refused: what that is.
+    pub fn refused_rest(&mut self) -> Result<Sent, &'static str> {
+        self.in_flight.pop_front().ok_or("a publish was refused that was never sent")
     }
 
     /// The server expects another sequence than the one sent.
@@ -160,13 +161,24 @@ impl Flow {
         self.refusals = self.refusals.saturating_add(1);
     }
 
-    /// A refusal of one event that will not pass.
-    pub fn refused_for_good(&mut self, sequence: u64, rejection: Rejection) {
-        if self.draining.is_none() {
-            self.cursor = sequence;
-            let refused_event = Some((sequence, rejection));
-            self.draining = Some(Drained { certain: true, refused_event, fatal: None });
+    /// A refusal of an event that will not pass. If it was one of several, they are sent again
+    /// one by one, to find out which.
+    pub fn refused_for_good(&mut self, rest: Sent, rejection: Rejection) {
+        if self.draining.is_some() {
+            return;
         }
+        self.cursor = rest.first_sequence;
+        let alone = rest.count == 1;
+        if !alone {
+            self.one_by_one_through = rest.first_sequence + u64::from(rest.count) - 1;
+        }
+        let refused_event = alone.then_some((rest.first_sequence, rejection));
+        self.draining = Some(Drained { certain: true, refused_event, fatal: None });
+    }
+
+    /// Whether the event of this sequence must travel alone.
+    pub fn is_suspect(&self, sequence: u64) -> bool {
+        sequence <= self.one_by_one_through
     }
 
     /// A refusal that ends the lane.

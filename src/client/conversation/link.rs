@@ -96,12 +96,9 @@ impl Link {
         Some(pause)
     }
 
-    /// A server refused this client as such. Some reasons hold for every server.
-    pub fn refused(&mut self, rejection: &Rejection) {
-        if matches!(rejection.code, Code::Unauthorized | Code::WrongCluster | Code::VersionMismatch)
-        {
-            self.end(rejection.clone());
-        }
+    /// Whether a refusal of this client holds for every server.
+    pub fn is_final(rejection: &Rejection) -> bool {
+        matches!(rejection.code, Code::Unauthorized | Code::WrongCluster | Code::VersionMismatch)
     }
 
     /// No connection any more.

@@ -25,11 +25,14 @@
 //! Left out: sockets, encoding, waiting (the shell in [`crate::client`] has them), and filters.
 
 mod consumer;
+mod fetch;
 mod lane;
 mod lane_flow;
 mod link;
 mod settling;
 mod talk;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -234,12 +237,10 @@ impl Conversation {
 
     /// The handshake was refused.
     pub fn refused(&mut self, rejection: Rejection, now: Duration) {
-        self.link.refused(&rejection);
-        let reason = rejection.to_string();
-        if self.link.ended().is_some() {
+        self.disconnected(rejection.to_string(), now);
+        if Link::is_final(&rejection) {
             self.end(rejection);
         }
-        self.disconnected(reason, now);
     }
 
     /// The connection is gone, or could not be made.
@@ -252,14 +253,10 @@ impl Conversation {
         self.consumers.values_mut().for_each(Consumer::disconnected);
         self.tokens.values_mut().for_each(Settling::disconnected);
         self.news.extend(self.lanes.keys().chain(self.consumers.keys()));
-        let event = match self.link.lost(now) {
-            Some(retry_in) => {
-                self.last_loss.clone_from(&reason);
-                ConnectionEvent::Reconnecting { reason, retry_in }
-            }
-            None => ConnectionEvent::Closed { reason },
-        };
-        self.event(event);
+        if let Some(retry_in) = self.link.lost(now) {
+            self.last_loss.clone_from(&reason);
+            self.event(ConnectionEvent::Reconnecting { reason, retry_in });
+        }
         self.sweep();
     }
 
@@ -272,6 +269,7 @@ impl Conversation {
             consumer.fail(rejection.clone());
         }
         self.news.extend(self.lanes.keys().chain(self.consumers.keys()).chain(self.tokens.keys()));
+        self.event(ConnectionEvent::Closed { reason: rejection.to_string() });
         self.link.end(rejection);
     }
 

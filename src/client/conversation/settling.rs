@@ -69,6 +69,9 @@ pub struct Settling {
     touches: SeqRanges,
     /// Ranges gathered at most, so that a batch fits its message.
     gathered: usize,
+    /// Events gathered, touched ones included.
+    events: u64,
+    /// Events gathered whose settlement is to be confirmed.
     verdicts: u64,
     /// Cut and unconfirmed.
     batches: BTreeMap<u64, Batch>,
@@ -108,7 +111,11 @@ impl Settling {
                     self.cut(batch);
                 }
             }
+            if self.events + chunk.len() as u64 > limits::SETTLE_EVENTS_MAX {
+                self.cut(batch);
+            }
             self.gathered += chunk.len();
+            self.events += chunk.len() as u64;
             if verdict != Verdict::Touch {
                 self.verdicts += chunk.len() as u64;
                 self.totals.given += chunk.len() as u64;
@@ -163,7 +170,7 @@ impl Settling {
                 .collect(),
             touches: std::mem::take(&mut self.touches),
         };
-        self.gathered = 0;
+        (self.gathered, self.events) = (0, 0);
         let verdicts = std::mem::take(&mut self.verdicts);
         let not_before = Duration::ZERO;
         let cut = Batch { message, verdicts, sent: false, not_before, refusals: 0 };

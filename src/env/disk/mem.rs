@@ -31,6 +31,8 @@ struct Tree {
     fail_sync: bool,
     full: bool,
     syncs: u64,
+    /// Changes that still succeed before the power goes.
+    changes_left: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -78,6 +80,12 @@ impl MemDisk {
         self.tree().full = full;
     }
 
+    /// Lets the next `changes` changes and syncs succeed; all after them fail. For crashes in the
+    /// middle of an operation.
+    pub fn cut_power_after(&self, changes: u64) {
+        self.tree().changes_left = Some(changes);
+    }
+
     /// Flips one bit of a file, durably. Returns false if the file is shorter.
     pub fn flip_bit(&self, path: &str, bit: usize) -> bool {
         let mut tree = self.tree();
@@ -111,6 +119,7 @@ impl Tree {
     }
 
     fn content_or_new(&mut self, path: &str) -> io::Result<&mut Content> {
+        self.check_power()?;
         if self.full {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -123,7 +132,19 @@ impl Tree {
         self.content(path)
     }
 
-    fn check_sync(&self) -> io::Result<()> {
+    fn check_power(&mut self) -> io::Result<()> {
+        match &mut self.changes_left {
+            Some(0) => Err(io::Error::other("the power is off")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_sync(&mut self) -> io::Result<()> {
+        self.check_power()?;
         if self.fail_sync { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
     }
 
@@ -141,7 +162,7 @@ impl Tree {
         let named: Vec<u64> = self.names.values().copied().collect();
         self.files.retain(|id, _| named.contains(id));
         self.files.values_mut().for_each(|content| content.crash(keep, chance));
-        (self.fail_sync, self.full) = (false, false);
+        (self.fail_sync, self.full, self.changes_left) = (false, false, None);
     }
 }
 
@@ -269,6 +290,7 @@ impl Disk for MemDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut tree = self.tree();
+        tree.check_power()?;
         let id = tree.names.remove(from).ok_or_else(|| missing(from))?;
         tree.names.insert(to.to_owned(), id);
         tree.unsynced_names.push(Naming::Move(from.to_owned(), to.to_owned()));
@@ -277,6 +299,7 @@ impl Disk for MemDisk {
 
     fn remove(&self, path: &str) -> io::Result<()> {
         let mut tree = self.tree();
+        tree.check_power()?;
         if tree.names.remove(path).is_some() {
             tree.unsynced_names.push(Naming::Drop(path.to_owned()));
         }

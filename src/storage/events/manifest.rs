@@ -109,10 +109,9 @@ mod tests {
         let segments = vec![SegmentInfo { file: file("s"), events: 2 }];
         let manifest = Manifest { next: 5, current: Some(file("c")), previous: None, segments };
         let bytes = manifest.encode().unwrap();
-        assert_eq!(
-            bytes,
-            b"AQMF\x01\0\0\0\x10\0\0\0\0\0\0\0\x05\x01\x01c\xac\x02\x07\0\x01\x01s\xac\x02\x07\x02"
-        );
+        let golden = b"AQMF\x01\0\0\0\x0f\0\0\0*i\xdd\x16\
+            \x05\x01\x01c\xac\x02\x07\0\x01\x01s\xac\x02\x07\x02";
+        assert_eq!(bytes, golden);
         assert_eq!(decode(&bytes).unwrap(), manifest);
         for bit in 0..bytes.len() * 8 {
             let mut bad = bytes.clone();

@@ -23,6 +23,8 @@ mod segment;
 mod snapshot;
 mod staging;
 mod store;
+#[cfg(test)]
+mod tests;
 
 mod writer;
 

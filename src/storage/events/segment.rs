@@ -275,7 +275,11 @@ mod tests {
         let disk = MemDisk::new();
         write(&disk, 1, 2);
         let bytes = disk.read_all("events/seg-1-1").unwrap();
-        let golden = b"AQSG\x01\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0";
+        let golden = b"AQSG\x01\0\0\0\
+            \x14L\xc9\xda\x04\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\0\0\0\0M\0\0\0\0\0\0\0\x0e\0\0\0\
+            \x01\0\x03\0\x09\0\0\0\0\0\0\0\0\0\
+            \x01\x04\0\x08>\x01\x04\0\x01\x01\x01\x02\x01\0\x01M\x01\x06\x01\x09\x01\x0eF\
+            \0\0\0\0\0\0\0\x16\0\0\0\x96i0\x15(p6FAQSE";
         assert_eq!(&bytes[..], golden);
     }
 

@@ -144,7 +144,10 @@ mod tests {
         let last = EntryId { term: 2, node: NodeId(1), index: 9 };
         let head = Head { last, meta: Bytes::from_static(b"m"), held };
         let bytes = encode(&head, b"state").unwrap();
-        assert_eq!(bytes, b"AQSN\x01\0\0\0");
+        let golden = b"AQSN\x01\0\0\0\
+            \x09\0\0\0\xd7\xc1\xd5\xef\x05\0\0\0\0\0\0\0\xfb\xd2\x93\xa3\xeb*\xc8\xc8\
+            \x02\x01\x09\x01m\x01\x03\x01\x01state";
+        assert_eq!(bytes, golden);
         for bit in 0..bytes.len() * 8 {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);

@@ -88,9 +88,9 @@ impl Staging {
     /// store has a snapshot as new by now, that one is returned.
     pub fn install(self) -> Result<SnapshotInfo, StorageError> {
         let _commit = self.store.lock_commit();
-        for file in self.missing() {
-            self.verify(&file)?;
-        }
+        // All of them, so that everything bad is asked for again.
+        let verified: Vec<_> = self.missing().iter().map(|file| self.verify(file)).collect();
+        verified.into_iter().collect::<Result<(), StorageError>>()?;
         let state = self.open()?;
         let incoming = state.current.as_ref().map(|snapshot| snapshot.info.clone());
         let incoming = incoming.ok_or_else(|| StorageError::corrupt("a snapshot", "no file"))?;

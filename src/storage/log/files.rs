@@ -233,9 +233,7 @@ impl Medium for FileMedium {
 impl MediumReader for Files {
     fn read(&self, from: u64, visit: &mut Visit<'_>) -> Result<(), StorageError> {
         let list = self.list();
-        let after = |file: &LogFile| file.records.last().is_none_or(|place| place.last < from);
-        let start = list.partition_point(after);
-        for file in &list[start..] {
+        for file in list.iter() {
             let skip = file.records.partition_point(|place| place.last < from);
             for place in &file.records[skip..] {
                 let failed = StorageError::io(format!("reading {}", file.path()));

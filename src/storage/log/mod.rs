@@ -30,7 +30,8 @@ mod recovery;
 mod sled;
 mod store;
 mod tail;
-
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use store::{Drive, LogStore};
@@ -39,7 +40,6 @@ pub(super) use files::FileMedium;
 pub(super) use medium::Medium;
 pub(super) use recovery::{Recovered, recover};
 pub(super) use sled::{SledMedium, SledOptions};
-
 pub(super) use writer::Registers;
 
 /// One entry of the log.

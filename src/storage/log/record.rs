@@ -247,7 +247,7 @@ mod tests {
     fn golden_bytes() {
         let records = Packer { chain: 0x01020304 }.pack(&entries(&[2]));
         let golden =
-            b"\x01\0\x01\0\x1a\x66\xe0\x4b\x07\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x04\x03\x02\x01\
+            b"\x01\0\x01\0\xf0a\xc8\x9e\x07\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x04\x03\x02\x01\
             \x03\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x01\x02\0\0\0\x07\x07";
         assert_eq!(records.len(), 1);
         assert_eq!(&records[0].bytes[..], golden);

@@ -1,6 +1,7 @@
 //! The handle that everybody holds.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -104,6 +105,8 @@ pub struct LogStore(Arc<Handle>);
 struct Handle {
     shared: Arc<Shared>,
     runner: Runner,
+    /// Let go when everything is closed.
+    lock: Mutex<Option<File>>,
 }
 
 impl Shared {
@@ -157,7 +160,12 @@ impl LogStore {
                 )))
             }
         };
-        Ok(LogStore(Arc::new(Handle { shared, runner })))
+        Ok(LogStore(Arc::new(Handle { shared, runner, lock: Mutex::default() })))
+    }
+
+    /// Keeps the lock of the directory until the last handle is gone.
+    pub(in crate::storage) fn hold(&self, lock: Option<File>) {
+        *self.0.lock.lock().unwrap_or_else(PoisonError::into_inner) = lock;
     }
 
     /// Appends entries. They can be read when this returns; they are durable when `done` is told
@@ -243,7 +251,7 @@ impl LogStore {
         if range.is_empty() {
             return Ok(Vec::new());
         }
-        let (first, last) = {
+        let (first, last, disk_end) = {
             let inside = self.0.shared.lock();
             let (first, last) = (inside.tail.first(), inside.tail.last_index());
             if range.start < first || last.is_none_or(|last| range.start > last) {
@@ -259,11 +267,12 @@ impl LogStore {
             if !entries.list.is_empty() {
                 return Ok(entries.list);
             }
-            (first, last.unwrap_or(first))
+            // What the tail holds may not be on disk yet, and something older in its place.
+            let end = inside.tail.memory_start().or(last.map(|last| last.saturating_add(1)));
+            (first, last, end.unwrap_or(range.end))
         };
-        let end = range.end.min(last.saturating_add(1));
-        match self.read_disk(range.start..end, max_bytes) {
-            Ok(entries) if entries.is_empty() => Err(absent(&range, first, Some(last))),
+        match self.read_disk(range.start..range.end.min(disk_end), max_bytes) {
+            Ok(entries) if entries.is_empty() => Err(absent(&range, first, last)),
             other => other,
         }
     }

@@ -78,6 +78,11 @@ impl Tail {
         self.epoch
     }
 
+    /// Index of the first entry in memory; all after it are there too.
+    pub fn memory_start(&self) -> Option<u64> {
+        self.entries.front().map(|entry| entry.id.index)
+    }
+
     /// The entry at `index`, if it is in memory.
     pub fn get(&self, index: u64) -> Option<&Entry> {
         let first = self.entries.front()?.id.index;

@@ -1,0 +1,134 @@
+//! What a lane does, case by case.
+
+use super::*;
+
+#[test]
+fn a_refusal_is_waited_out_and_order_is_kept() {
+    for code in [Code::ChannelFull, Code::Overloaded, Code::TenureLost, Code::StorageFailed] {
+        let mut world = World::new(1);
+        let key = world.lane(PublishOptions::default());
+        world.run_for(MS);
+        (0..5).for_each(|_| world.cluster.refusals.push_back((1, code)));
+        for i in 0..20 {
+            world.publish(key, i);
+            world.round(world.now);
+        }
+        world.run_for(Duration::from_secs(5));
+        let lane = world.conversation.lane(key).unwrap().identity().unwrap().lane;
+        world.check_lane(key, lane, 1, 20);
+        assert!(world.all_accepted(key), "{code}");
+    }
+}
+
+/// What a user hears who gives up, by what was known at that moment.
+#[test]
+fn giving_up_says_what_is_known() {
+    let deadline = Duration::from_secs(1);
+    let patient = || PublishOptions { deadline, ..PublishOptions::default() };
+    let end = |mut world: World, key| {
+        world.run_for(Duration::from_secs(2));
+        world.reports.remove(&key).unwrap().last().unwrap().fate.clone()
+    };
+
+    // Never sent: refused.
+    let mut world = World::new(1);
+    let key = world.lane(patient());
+    world.run_for(MS);
+    world.inject(Fault::LoseRequests);
+    world.down_until = Duration::from_secs(60);
+    world.publish(key, 1);
+    assert!(matches!(end(world, key), Fate::Refused(r) if r.code == Code::NoLeader));
+
+    // Sent, and then no word: unknown.
+    let mut world = World::new(1);
+    let key = world.lane(patient());
+    world.run_for(MS);
+    world.publish(key, 1);
+    world.inject(Fault::LoseAnswers);
+    world.down_until = Duration::from_secs(60);
+    assert!(matches!(end(world, key), Fate::Unknown(_)));
+
+    // Refused as long as it was tried: refused, with the server's reason.
+    let mut world = World::new(1);
+    let key = world.lane(patient());
+    world.run_for(MS);
+    world.cluster.refusals = (0..1000).map(|_| (0, Code::ChannelFull)).collect();
+    world.publish(key, 1);
+    assert!(matches!(end(world, key), Fate::Refused(r) if r.code == Code::ChannelFull));
+}
+
+#[test]
+fn a_refused_event_is_stepped_over() {
+    let mut world = World::new(1);
+    let key = world.lane(PublishOptions::default());
+    world.run_for(MS);
+    for text in ["0", SPOILT, "2", SPOILT, SPOILT, "5", "6"] {
+        world.publish(key, text);
+    }
+    world.run_for(Duration::from_secs(1));
+    let accepted = |report: &AckRange| matches!(report.fate, Fate::Accepted { .. });
+    let each = |report: &AckRange| vec![accepted(report); report.count as usize];
+    let fates: Vec<bool> = world.reports[&key].iter().flat_map(each).collect();
+    assert_eq!(fates, [true, false, true, false, false, true, true]);
+    let lane = world.conversation.lane(key).unwrap().identity().unwrap().lane;
+    world.check_lane(key, lane, 1, 7);
+}
+
+#[test]
+fn a_lane_opened_elsewhere_is_lost_and_says_so() {
+    let options = || PublishOptions::from(LaneChoice::Named(name("shared")));
+    let mut world = World::new(1);
+    let key = world.lane(options());
+    world.run_for(MS);
+    world.publish(key, "ours");
+    world.run_for(MS);
+    let lane = *world.cluster.lanes.keys().next().unwrap();
+
+    // While connected: the server fences us.
+    world.cluster.lanes.get_mut(&lane).unwrap().epoch += 1;
+    world.publish(key, "fenced");
+    world.run_for(MS);
+    let last = world.reports[&key].last().unwrap();
+    assert!(matches!(&last.fate, Fate::Refused(r) if r.code == Code::LaneFenced), "{last:?}");
+    assert_eq!(world.conversation.lane(key).unwrap().failed().unwrap().code, Code::LaneFenced);
+
+    // While away: the epoch says so, and what was sent stays unknown.
+    let mut world = World::new(1);
+    let key = world.lane(options());
+    world.run_for(MS);
+    world.publish(key, "ours");
+    world.inject(Fault::LoseAnswers);
+    world.cluster.lanes.get_mut(&lane).unwrap().epoch += 1;
+    world.run_for(Duration::from_secs(1));
+    let last = world.reports[&key].last().unwrap();
+    assert!(matches!(&last.fate, Fate::Unknown(r) if r.code == Code::LaneFenced), "{last:?}");
+}
+
+#[test]
+fn a_lane_goes_on_where_another_run_stopped() {
+    let mut world = World::new(1);
+    let named = || PublishOptions::from(LaneChoice::Named(name("mine")));
+    let key = world.lane(named());
+    world.run_for(MS);
+    (0..3).for_each(|i| world.publish(key, i));
+    world.run_for(MS);
+    world.conversation.leave_lane(key);
+    assert!(world.conversation.lane(key).is_none());
+
+    // Continues, or repeats what it is told to; a start beyond the end is refused.
+    for (first_sequence, expected, duplicate) in [(None, 4, false), (Some(2), 2, true)] {
+        let again = world.lane(PublishOptions { first_sequence, ..named() });
+        world.run_for(MS);
+        assert_eq!(world.conversation.lane(again).unwrap().next_sequence(), expected);
+        world.publish(again, "again");
+        world.run_for(MS);
+        let fate = &world.reports[&again][0].fate;
+        let seq = expected;
+        assert_eq!(*fate, Fate::Accepted { first_seq: seq, duplicate });
+        world.conversation.leave_lane(again);
+    }
+    let beyond = world.lane(PublishOptions { first_sequence: Some(9), ..named() });
+    world.run_for(MS);
+    let failed = world.conversation.lane(beyond).unwrap().failed().unwrap();
+    assert_eq!((failed.code, failed.expected), (Code::OutOfSequence, Some(5)));
+}

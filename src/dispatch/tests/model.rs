@@ -1,0 +1,273 @@
+//! The rules of dispatch, told naively: every event of a proxy has a state, every consumer a
+//! demand, and all is found by searching. It does not predict deliveries; it judges them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::fake::FakeFacts;
+use crate::dispatch::*;
+use crate::types::{Outcome, ProxyId, Seq, SeqRanges, Stamp};
+
+/// Where an unsettled event of a proxy is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Place {
+    InFlight { consumer: ConsumerKey, due: Stamp },
+    Waiting { not_before: Stamp },
+    Settling,
+    Returned,
+}
+
+/// An event that something happened to; all others are new.
+#[derive(Debug, Clone, Copy)]
+pub struct Event {
+    pub place: Place,
+    delivery: u32,
+    failed: u32,
+}
+
+#[derive(Debug, Default)]
+pub struct ProxyModel {
+    pub events: BTreeMap<Seq, Event>,
+    /// Settled by an input whose settlement was not yet proposed.
+    judged: BTreeSet<Seq>,
+    /// Highest first delivery.
+    newest: Seq,
+}
+
+#[derive(Debug)]
+pub struct ConsumerModel {
+    /// `None`: volatile, with the next sequence it is owed.
+    pub proxy: Option<ProxyId>,
+    pub next: Seq,
+    pub events: i64,
+    pub bytes: i64,
+    /// Of a pull consumer.
+    pub pulls: Option<Vec<Pull>>,
+    /// Given to a pull consumer and not yet accounted for by the end of a pull.
+    unaccounted: u32,
+}
+
+impl ConsumerModel {
+    pub fn new(proxy: Option<ProxyId>, next: Seq, mode: Mode) -> ConsumerModel {
+        let (events, bytes, pulls) = match mode {
+            Mode::Push { events, bytes } => (i64::from(events), bytes as i64, None),
+            Mode::Pull => (0, 0, Some(Vec::new())),
+        };
+        ConsumerModel { proxy, next, events, bytes, pulls, unaccounted: 0 }
+    }
+
+    fn wants(&self) -> bool {
+        match &self.pulls {
+            Some(pulls) => !pulls.is_empty(),
+            None => self.events > 0 && self.bytes > 0,
+        }
+    }
+
+    fn spend(&mut self, size: u32) {
+        assert!(self.wants(), "given more than wanted: {self:?}");
+        if self.pulls.is_some() {
+            self.unaccounted += 1;
+        } else {
+            self.events -= 1;
+            self.bytes -= i64::from(size);
+        }
+    }
+
+    fn pull_done(&mut self, request: u64, delivered: u32, now: Stamp) {
+        let pulls = self.pulls.as_mut().expect("only pull consumers have pulls");
+        let at = pulls.iter().position(|p| p.request == request).expect("ends once");
+        let pull = pulls.remove(at);
+        assert!(delivered <= pull.events_max);
+        assert!(delivered > 0 || pull.deadline <= now, "ended empty before its deadline");
+        self.unaccounted = self.unaccounted.checked_sub(delivered).expect("counts deliveries");
+    }
+}
+
+impl ProxyModel {
+    pub fn window(&self) -> usize {
+        let inside = |e: &&Event| matches!(e.place, Place::InFlight { .. } | Place::Waiting { .. });
+        self.events.values().filter(inside).count()
+    }
+
+    pub fn settling(&mut self, seqs: impl Iterator<Item = Seq>) {
+        for seq in seqs {
+            self.judged.insert(seq);
+            let event = self.events.entry(seq).or_insert(Event {
+                place: Place::Settling,
+                delivery: 0,
+                failed: 0,
+            });
+            event.place = Place::Settling;
+        }
+    }
+
+    pub fn settled(&mut self, ranges: &SeqRanges) {
+        self.events.retain(|seq, _| !ranges.contains(*seq));
+    }
+
+    pub fn settle_failed(&mut self, ranges: &SeqRanges) {
+        for (seq, event) in &mut self.events {
+            let fails = ranges.contains(*seq) && !self.judged.contains(seq);
+            if fails && event.place == Place::Settling {
+                *event = Event { place: Place::Returned, delivery: 0, failed: 0 };
+            }
+        }
+    }
+
+    /// An attempt failed.
+    pub fn fail(&mut self, seq: Seq, not_before: Stamp, max: u32) {
+        let event = self.events.get_mut(&seq).unwrap();
+        event.failed += 1;
+        event.place = Place::Waiting { not_before };
+        if max > 0 && event.failed >= max {
+            event.place = Place::Settling;
+            self.judged.insert(seq);
+        }
+    }
+
+    pub fn expire(&mut self, now: Stamp, max: u32) {
+        let over = |e: &Event| matches!(e.place, Place::InFlight { due, .. } if due <= now);
+        let expired: Vec<Seq> =
+            self.events.iter().filter(|(_, e)| over(e)).map(|(s, _)| *s).collect();
+        expired.into_iter().for_each(|seq| self.fail(seq, Stamp(0), max));
+    }
+
+    fn deliver(
+        &mut self,
+        facts: &FakeFacts,
+        id: ProxyId,
+        to: ConsumerKey,
+        d: &Delivery,
+        now: Stamp,
+    ) {
+        let proxy = &facts.proxies[&id];
+        let settings = &proxy.facts.settings;
+        assert!(facts.pending(id).contains(&d.seq), "{} is settled", d.seq);
+        let recorded = proxy.attempts.get(&d.seq).copied().unwrap_or(0);
+        let old = self.events.get(&d.seq).copied();
+        match old.map(|e| e.place) {
+            None => {
+                assert!(d.seq > self.newest, "{} after {}", d.seq, self.newest);
+                self.newest = d.seq;
+            }
+            Some(Place::Waiting { not_before }) => assert!(not_before <= now, "{} early", d.seq),
+            Some(Place::Returned) => {}
+            Some(other) => panic!("{} goes although {other:?}", d.seq),
+        }
+        let (before, failed) = old.map_or((0, 0), |e| (e.delivery, e.failed));
+        let failed = failed.max(recorded);
+        assert!(d.delivery > before && d.delivery > failed);
+        assert!(settings.max_deliveries == 0 || failed < settings.max_deliveries);
+        assert!(d.maybe_redelivered || d.delivery == 1);
+        let due = now.plus_millis(settings.ack_wait_ms);
+        let place = Place::InFlight { consumer: to, due };
+        self.events.insert(d.seq, Event { place, delivery: d.delivery, failed });
+    }
+
+    /// An event that could go now, were there a consumer for it.
+    fn deliverable(&self, facts: &FakeFacts, id: ProxyId, now: Stamp) -> Option<Seq> {
+        let max = facts.proxies[&id].facts.settings.max_in_flight as usize;
+        let room = self.window() < max;
+        facts.pending(id).into_iter().find(|seq| match self.events.get(seq).map(|e| e.place) {
+            None | Some(Place::Returned) => room,
+            Some(Place::Waiting { not_before }) => not_before <= now,
+            _ => false,
+        })
+    }
+}
+
+/// The whole model.
+#[derive(Debug, Default)]
+pub struct Model {
+    pub proxies: BTreeMap<ProxyId, ProxyModel>,
+    pub consumers: BTreeMap<ConsumerKey, ConsumerModel>,
+}
+
+impl Model {
+    /// Time passes, then these actions are judged.
+    pub fn poll(&mut self, facts: &FakeFacts, actions: &[Action], now: Stamp) {
+        for (id, proxy) in &mut self.proxies {
+            proxy.expire(now, facts.proxies[id].facts.settings.max_deliveries);
+        }
+        self.judge_deliveries(facts, actions, now);
+        for action in actions {
+            match action {
+                Action::Settle { proxy, parts, .. } => {
+                    let dead = parts.iter().filter(|p| p.outcome == Outcome::DeadLettered);
+                    let seqs = dead.flat_map(|p| p.sequences.iter()).flat_map(|r| r.first..=r.last);
+                    let pending = facts.pending(*proxy);
+                    let seqs = seqs.filter(|seq| pending.contains(seq));
+                    self.proxies.get_mut(proxy).unwrap().settling(seqs);
+                }
+                Action::PullDone { consumer, request, delivered } => {
+                    let consumer = self.consumers.get_mut(consumer).unwrap();
+                    consumer.pull_done(*request, *delivered, now);
+                }
+                Action::Close { .. } => panic!("nothing was removed"),
+                _ => {}
+            }
+        }
+        self.proxies.values_mut().for_each(|proxy| proxy.judged.clear());
+        self.nothing_is_stuck(facts, now);
+    }
+
+    fn judge_deliveries(&mut self, facts: &FakeFacts, actions: &[Action], now: Stamp) {
+        let mut durable = Vec::new();
+        for action in actions {
+            match action {
+                Action::Deliver { consumer, proxy, events, .. } => {
+                    assert!(events.windows(2).all(|pair| pair[0].seq < pair[1].seq), "{action:?}");
+                    let model = self.consumers.get_mut(consumer).unwrap();
+                    assert_eq!(model.proxy, *proxy);
+                    for event in events {
+                        model.spend(event.size);
+                        if let Some(proxy) = proxy {
+                            durable.push((event.seq, *proxy, *consumer, *event));
+                        } else {
+                            assert_eq!(event.seq, model.next);
+                            model.next += 1;
+                        }
+                    }
+                }
+                Action::Gap { consumer, missed } => {
+                    let model = self.consumers.get_mut(consumer).unwrap();
+                    assert_eq!(missed.first, model.next);
+                    assert!(missed.last < facts.first_retained);
+                    model.next = missed.last + 1;
+                }
+                _ => {}
+            }
+        }
+        // Batches of competing consumers interleave: together they follow the order.
+        durable.sort_by_key(|(seq, proxy, ..)| (*proxy, *seq));
+        for (_, proxy, consumer, event) in &durable {
+            let model = self.proxies.entry(*proxy).or_default();
+            model.deliver(facts, *proxy, *consumer, event, now);
+        }
+    }
+
+    fn nothing_is_stuck(&self, facts: &FakeFacts, now: Stamp) {
+        for (key, consumer) in &self.consumers {
+            assert_eq!(consumer.unaccounted, 0, "{key:?} waits for the end of a pull");
+            let mut open = consumer.pulls.iter().flatten();
+            assert!(open.all(|pull| pull.deadline > now), "{key:?} has an overdue pull");
+            if !consumer.wants() {
+                continue;
+            }
+            match consumer.proxy {
+                None => assert_eq!(consumer.next, facts.end(), "{key:?} waits for nothing"),
+                Some(id) => {
+                    let waits = self.proxies[&id].deliverable(facts, id, now);
+                    assert_eq!(waits, None, "{key:?} wants it: {:?}", self.proxies[&id]);
+                }
+            }
+        }
+        for (id, proxy) in &self.proxies {
+            assert!(proxy.window() <= facts.proxies[id].facts.settings.max_in_flight as usize);
+            let skipped = facts
+                .pending(*id)
+                .into_iter()
+                .find(|seq| *seq < proxy.newest && !proxy.events.contains_key(seq));
+            assert_eq!(skipped, None, "passed over");
+        }
+    }
+}

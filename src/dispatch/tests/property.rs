@@ -1,0 +1,299 @@
+//! Random inputs; the model judges what comes out.
+
+use proptest::prelude::*;
+
+use super::fake::{CHANNEL, FakeFacts};
+use super::model::{ConsumerModel, Model, Place};
+use crate::dispatch::*;
+use crate::types::{ProxyId, ProxySettings, Seq, SeqRange, SeqRanges, Stamp, Tenure};
+
+const PROXIES: [ProxyId; 2] = [ProxyId(1), ProxyId(2)];
+
+struct World {
+    facts: FakeFacts,
+    tenure: Tenure,
+    dispatcher: Dispatcher,
+    model: Model,
+    now: Stamp,
+    proposed: Vec<Action>,
+    next_consumer: u64,
+    next_request: u64,
+}
+
+/// One random input, and numbers it may use.
+#[derive(Debug, Clone, Copy)]
+struct Op {
+    kind: u8,
+    proxy: ProxyId,
+    a: u64,
+    b: u64,
+    poll: bool,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = (0u8..32, 0usize..2, any::<u64>(), any::<u64>(), 0u8..4).prop_map(
+        |(kind, proxy, a, b, poll)| Op { kind, proxy: PROXIES[proxy], a, b, poll: poll > 0 },
+    );
+    prop::collection::vec(op, 1..200)
+}
+
+impl World {
+    fn new(max_deliveries: u32) -> World {
+        let mut facts = FakeFacts::default();
+        let settings = ProxySettings { ack_wait_ms: 50, max_deliveries, max_in_flight: 7 };
+        facts.add_proxy(PROXIES[0], settings);
+        let many = ProxySettings { ack_wait_ms: 30, max_deliveries: 0, max_in_flight: 1000 };
+        facts.add_proxy(PROXIES[1], many);
+        let tenure = Tenure(1);
+        let mut world = World {
+            facts,
+            tenure,
+            dispatcher: Dispatcher::new(tenure),
+            model: Model::default(),
+            now: Stamp(0),
+            proposed: Vec::new(),
+            next_consumer: 0,
+            next_request: 0,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        self.tenure = Tenure(self.tenure.0 + 10);
+        self.dispatcher.begin(self.tenure);
+        self.model = Model::default();
+        self.model.proxies = PROXIES.map(|id| (id, Default::default())).into();
+        self.proposed.clear();
+    }
+
+    fn max(&self, proxy: ProxyId) -> u32 {
+        self.facts.proxies[&proxy].facts.settings.max_deliveries
+    }
+
+    fn step(&mut self, op: Op) {
+        let Op { kind, proxy, a, b, .. } = op;
+        match kind {
+            0..=4 => self.publish(a % 6, b as u32 % 300),
+            5..=7 => self.attach(op),
+            8 => self.detach(a, if b % 2 == 0 { Departure::Lost } else { Departure::Returned }),
+            9..=13 => self.demand(a, b),
+            14..=17 => self.conclude_events(proxy, pick(a, b, self.facts.end()), kind == 17),
+            18..=20 => self.nack(proxy, pick(a, b, self.facts.end()), a % 3 * 20, b),
+            21 => self.touch(proxy, pick(a, b, self.facts.end()), b),
+            22..=25 => self.now = self.now.plus_millis(a % 40),
+            26..=29 => self.decide(a as usize, b % 4 > 0),
+            30 => {
+                let last = self.facts.end();
+                self.facts.first_retained = self.facts.first_retained.max(a % (last + 1)).max(1);
+            }
+            _ if a % 4 == 0 => self.begin(),
+            _ => {}
+        }
+        if op.poll {
+            self.poll();
+        }
+    }
+
+    fn poll(&mut self) {
+        let actions = self.dispatcher.poll(&self.facts, self.now);
+        self.model.poll(&self.facts, &actions, self.now);
+        for (id, proxy) in &self.model.proxies {
+            assert_eq!(self.dispatcher.in_flight(*id), proxy.window() as u64);
+        }
+        let wakeup = self.dispatcher.next_wakeup();
+        assert!(wakeup.is_none_or(|due| due > self.now), "no work is left");
+        let to_log = |a: &Action| matches!(a, Action::Settle { .. } | Action::CountAttempts { .. });
+        self.proposed.extend(actions.into_iter().filter(to_log));
+    }
+
+    fn publish(&mut self, count: u64, size: u32) {
+        let index = self.tenure.0 + 1;
+        self.facts.events.extend((0..count).map(|_| (index, size)));
+        self.dispatcher.channel_touched(CHANNEL);
+    }
+
+    fn attach(&mut self, op: Op) {
+        self.next_consumer += 1;
+        let key = ConsumerKey(self.next_consumer);
+        let mode = match op.a % 3 {
+            0 => Mode::Pull,
+            _ => Mode::Push { events: (op.b % 9) as u32, bytes: op.b % 2000 },
+        };
+        let next_seq = op.b % (self.facts.end() + 2);
+        let (to, proxy) = match op.a % 5 {
+            0 => (Attachment::Volatile { channel: CHANNEL, next_seq }, None),
+            _ => (Attachment::Durable(op.proxy), Some(op.proxy)),
+        };
+        self.dispatcher.attach(&self.facts, key, to, mode).unwrap();
+        let next = next_seq.clamp(1, self.facts.end());
+        self.model.consumers.insert(key, ConsumerModel::new(proxy, next, mode));
+    }
+
+    fn some_consumer(&self, n: u64) -> Option<ConsumerKey> {
+        let count = self.model.consumers.len().max(1);
+        self.model.consumers.keys().nth(n as usize % count).copied()
+    }
+
+    fn detach(&mut self, n: u64, how: Departure) {
+        let Some(key) = self.some_consumer(n) else { return };
+        self.dispatcher.detach(key, how);
+        let Some(id) = self.model.consumers.remove(&key).and_then(|c| c.proxy) else { return };
+        let max = self.max(id);
+        let proxy = self.model.proxies.get_mut(&id).unwrap();
+        for seq in held(proxy, |c| c == key) {
+            match how {
+                Departure::Lost => proxy.fail(seq, Stamp(0), max),
+                Departure::Returned => {
+                    let event = proxy.events.get_mut(&seq).unwrap();
+                    event.place = Place::Waiting { not_before: Stamp(0) };
+                }
+            }
+        }
+    }
+
+    fn demand(&mut self, n: u64, amount: u64) {
+        let Some(key) = self.some_consumer(n) else { return };
+        self.next_request += 1;
+        let consumer = self.model.consumers.get_mut(&key).unwrap();
+        let Some(pulls) = &mut consumer.pulls else {
+            let (events, bytes) = (amount % 10, amount % 3000);
+            self.dispatcher.credit(key, events as u32, bytes).unwrap();
+            consumer.events += events as i64;
+            consumer.bytes += bytes as i64;
+            return;
+        };
+        let pull = Pull {
+            request: self.next_request,
+            events_max: 1 + (amount % 6) as u32,
+            bytes_max: amount % 1000,
+            deadline: self.now.plus_millis(amount % 50),
+        };
+        if self.dispatcher.pull(key, pull).is_ok() {
+            pulls.push(pull);
+        }
+    }
+
+    /// Acks or terminates.
+    fn conclude_events(&mut self, id: ProxyId, range: SeqRange, term: bool) {
+        let ranges = SeqRanges::from_iter([range]);
+        let taken = match term {
+            false => self.dispatcher.ack(&self.facts, id, &ranges),
+            true => self.dispatcher.term(&self.facts, id, &ranges, "no"),
+        };
+        assert_eq!(taken.unwrap(), range.len());
+        let pending = self.facts.pending(id);
+        let seqs = (range.first..=range.last).filter(|seq| pending.contains(seq));
+        self.model.proxies.get_mut(&id).unwrap().settling(seqs);
+    }
+
+    fn nack(&mut self, id: ProxyId, range: SeqRange, delay_ms: u64, n: u64) {
+        let from = if n.is_multiple_of(3) { None } else { self.some_consumer(n) };
+        let ranges = SeqRanges::from_iter([range]);
+        self.dispatcher.nack(id, from, &ranges, delay_ms, self.now);
+        let until = if delay_ms > 0 { self.now.plus_millis(delay_ms) } else { Stamp(0) };
+        let max = self.max(id);
+        let proxy = self.model.proxies.get_mut(&id).unwrap();
+        let theirs = held(proxy, |c| from.is_none_or(|f| f == c));
+        for (_, event) in proxy.events.range_mut(range.first..=range.last) {
+            if let Place::Waiting { not_before } = &mut event.place {
+                *not_before = until.max(*not_before);
+            }
+        }
+        for seq in theirs.into_iter().filter(|s| (range.first..=range.last).contains(s)) {
+            proxy.fail(seq, until, max);
+        }
+    }
+
+    fn touch(&mut self, id: ProxyId, range: SeqRange, n: u64) {
+        let from = self.some_consumer(n);
+        self.dispatcher.touch(id, from, &SeqRanges::from_iter([range]), self.now);
+        let until = self.now.plus_millis(self.facts.proxies[&id].facts.settings.ack_wait_ms);
+        let proxy = self.model.proxies.get_mut(&id).unwrap();
+        for (_, event) in proxy.events.range_mut(range.first..=range.last) {
+            if let Place::InFlight { consumer, due } = &mut event.place
+                && from.is_none_or(|f| f == *consumer)
+            {
+                *due = until;
+            }
+        }
+    }
+
+    /// One of the proposals is applied or fails.
+    fn decide(&mut self, n: usize, applied: bool) {
+        if self.proposed.is_empty() {
+            return;
+        }
+        match self.proposed.remove(n % self.proposed.len()) {
+            Action::Settle { proxy, parts, .. } => {
+                let model = self.model.proxies.get_mut(&proxy).unwrap();
+                let mut all = SeqRanges::new();
+                parts.iter().flat_map(|p| p.sequences.iter()).for_each(|r| all.insert_range(r));
+                if applied {
+                    self.facts.settle(proxy, &parts);
+                    model.settled(&all);
+                    self.dispatcher.settled(proxy, &all);
+                } else {
+                    model.settle_failed(&all);
+                    self.dispatcher.settle_failed(proxy, &all);
+                }
+            }
+            Action::CountAttempts { proxy, sequences } if applied => {
+                self.facts.count_attempts(proxy, &sequences);
+            }
+            _ => {}
+        }
+    }
+
+    /// From any state, patient consumers that ack everything get everything.
+    fn drain(&mut self) {
+        for n in 0..PROXIES.len() as u64 {
+            let op = Op { kind: 0, proxy: PROXIES[n as usize], a: 1, b: 0, poll: true };
+            self.attach(op);
+            let key = ConsumerKey(self.next_consumer);
+            self.dispatcher.credit(key, 60_000, 50_000_000).unwrap();
+            let consumer = self.model.consumers.get_mut(&key).unwrap();
+            (consumer.events, consumer.bytes) = (60_000, 50_000_000);
+        }
+        for _ in 0..400 {
+            self.poll();
+            for id in PROXIES {
+                for seq in held(&self.model.proxies[&id], |_| true) {
+                    self.conclude_events(id, SeqRange::one(seq), false);
+                }
+            }
+            self.poll();
+            while !self.proposed.is_empty() {
+                self.decide(0, true);
+            }
+            if PROXIES.iter().all(|id| self.facts.pending(*id).is_empty()) {
+                return;
+            }
+            self.now = self.dispatcher.next_wakeup().map_or(self.now, |due| due.max(self.now));
+        }
+        panic!("never delivered: {:?}", PROXIES.map(|id| self.facts.pending(id)));
+    }
+}
+
+fn held(proxy: &super::model::ProxyModel, whose: impl Fn(ConsumerKey) -> bool) -> Vec<Seq> {
+    let theirs =
+        |place: &Place| matches!(place, Place::InFlight { consumer, .. } if whose(*consumer));
+    proxy.events.iter().filter(|(_, e)| theirs(&e.place)).map(|(seq, _)| *seq).collect()
+}
+
+/// A short range among the events `1..end`; empty if there are none.
+fn pick(a: u64, b: u64, end: Seq) -> SeqRange {
+    let first = 1 + a % (end - 1).max(1);
+    SeqRange { first, last: (first + b % 5).min(end - 1) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn follows_the_rules(ops in ops(), max_deliveries in 0u32..4) {
+        let mut world = World::new(max_deliveries);
+        ops.into_iter().for_each(|op| world.step(op));
+        world.drain();
+    }
+}

@@ -1,0 +1,229 @@
+//! The event store against a naive model: relocation, compaction, crashes, transfer, damage.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{EventStore, SnapshotInfo};
+use crate::env::disk::{Disk, Keep, MemDisk};
+use crate::storage::StorageError;
+use crate::types::{EntryId, Event, LaneId, NodeId, Payload, PayloadKey, Stamp};
+
+type Model = BTreeMap<PayloadKey, Payload>;
+
+fn payload(key: PayloadKey) -> Payload {
+    let body = vec![key.position as u8; 100 + key.index as usize % 500];
+    let event = Event::of_body(body).encode().unwrap();
+    let lane = LaneId { index: 3, position: 1 };
+    Payload { lane, sequence: key.index, accepted: Stamp(key.index), event }
+}
+
+fn key(index: u64, position: u32) -> PayloadKey {
+    PayloadKey { index, position }
+}
+
+fn at(index: u64) -> EntryId {
+    EntryId { term: 1, node: NodeId(1), index }
+}
+
+fn create(node: u64) -> (MemDisk, EventStore) {
+    let disk = MemDisk::new();
+    EventStore::create(&disk).unwrap();
+    let store = reopen(&disk, node);
+    (disk, store)
+}
+
+fn reopen(disk: &MemDisk, node: u64) -> EventStore {
+    let store = EventStore::open(Arc::new(disk.clone()), NodeId(node), None).unwrap();
+    store.settle().unwrap();
+    store
+}
+
+fn snapshot(
+    store: &EventStore,
+    last: u64,
+    alive: &[PayloadKey],
+) -> Result<SnapshotInfo, StorageError> {
+    let mut writer = store.writer();
+    for key in alive {
+        writer.relocate(*key, &payload(*key))?;
+    }
+    let machine = Bytes::from(format!("machine at {last}"));
+    writer.finish(Bytes::from_static(b"meta"), at(last), machine, &|key| alive.contains(&key))
+}
+
+fn check_holds(store: &EventStore, model: &Model) {
+    for (key, payload) in model {
+        assert!(store.holds(*key));
+        assert_eq!(store.read(*key).unwrap().as_ref(), Some(payload), "{key}");
+    }
+}
+
+fn model(keys: &[PayloadKey]) -> Model {
+    keys.iter().map(|key| (*key, payload(*key))).collect()
+}
+
+#[test]
+fn a_snapshot_and_what_it_holds_come_back() {
+    let (disk, store) = create(1);
+    assert_eq!((store.current(), store.read(key(1, 0)).unwrap()), (None, None));
+    let alive: Vec<_> = (0..400).map(|n| key(n / 7, (n % 7) as u32)).collect();
+    let written = snapshot(&store, 60, &alive).unwrap();
+    assert_eq!(snapshot(&store, 60, &alive).unwrap(), written, "repeating is harmless");
+    let store = reopen(&disk.crash(Keep::Nothing, 0), 1);
+    assert_eq!(store.current().unwrap(), written);
+    assert_eq!(store.read_machine(&written).unwrap(), "machine at 60");
+    check_holds(&store, &model(&alive));
+    assert_eq!(store.read(key(0, 7)).unwrap(), None);
+}
+
+#[test]
+fn a_payload_goes_only_when_neither_snapshot_needs_it() {
+    let (disk, store) = create(1);
+    let alive: Vec<_> = (0..100).map(|n| key(n, 0)).collect();
+    snapshot(&store, 100, &alive).unwrap();
+    snapshot(&store, 200, &alive[..3]).unwrap();
+    check_holds(&store, &model(&alive));
+    snapshot(&store, 300, &alive[..3]).unwrap();
+    check_holds(&store, &model(&alive[..3]));
+    assert!(!store.holds(alive[3]), "rewritten without the dead");
+    snapshot(&store, 400, &[]).unwrap();
+    check_holds(&store, &model(&alive[..3]));
+    snapshot(&store, 500, &[]).unwrap();
+    assert!(!store.holds(alive[0]));
+    let files = disk.list("events").unwrap();
+    assert_eq!(files.len(), 3, "a manifest and two snapshots: {files:?}");
+}
+
+#[test]
+fn a_crash_leaves_the_old_or_the_new_snapshot() {
+    for seed in 0..120 {
+        let mut chance = fastrand::Rng::with_seed(seed);
+        let (mut disk, mut store) = create(1);
+        let mut alive: Vec<PayloadKey> = Vec::new();
+        let mut retained = alive.clone();
+        for round in 1..8u64 {
+            let mut next: Vec<_> = alive.iter().copied().filter(|_| chance.u8(0..3) > 0).collect();
+            next.extend((0..chance.u32(0..30)).map(|position| key(round * 10, position)));
+            disk.cut_power_after(chance.u64(1..24));
+            let result = snapshot(&store, round * 10 + 9, &next);
+            let keep = [Keep::Nothing, Keep::Everything, Keep::Some][chance.usize(0..3)];
+            disk = disk.crash(keep, chance.u64(..));
+            store = reopen(&disk, 1);
+            let found = store.current().map_or(0, |snapshot| snapshot.last.index);
+            if result.is_ok() {
+                assert_eq!(found, round * 10 + 9, "seed {seed}");
+            }
+            if found == round * 10 + 9 {
+                (retained, alive) = (alive, next);
+            }
+            check_holds(&store, &model(&alive));
+            check_holds(&store, &model(&retained));
+            let files = disk.list("events").unwrap();
+            let snapshots = files.iter().filter(|name| name.starts_with("snap-")).count();
+            let retained =
+                usize::from(store.current().is_some()) + usize::from(store.previous().is_some());
+            assert_eq!(snapshots, retained, "seed {seed}: garbage stays in {files:?}");
+        }
+    }
+}
+
+#[test]
+fn a_transfer_brings_only_what_is_missing() {
+    let (_, from) = create(1);
+    let (disk, to) = create(2);
+    let alive: Vec<_> = (0..300).map(|n| key(n, 0)).collect();
+    snapshot(&from, 300, &alive).unwrap();
+    transfer(&from, &to).unwrap();
+    check_holds(&to, &model(&alive));
+    let more: Vec<_> = alive.iter().copied().chain([key(400, 1)]).collect();
+    let info = snapshot(&from, 401, &more).unwrap();
+    let pinned = from.pin().unwrap();
+    let staging = to.stage(pinned.files.clone()).unwrap();
+    assert_eq!((pinned.files.len(), staging.missing().len()), (3, 2));
+    assert_eq!(transfer(&from, &to).unwrap(), info);
+    let to = reopen(&disk.crash(Keep::Nothing, 0), 2);
+    assert_eq!(to.current(), Some(info));
+    check_holds(&to, &model(&more));
+}
+
+fn transfer(from: &EventStore, to: &EventStore) -> Result<SnapshotInfo, StorageError> {
+    let pinned = from.pin().unwrap();
+    let mut staging = to.stage(pinned.files.clone())?;
+    for file in staging.missing() {
+        while staging.arrived(&file.name) < file.len {
+            let offset = staging.arrived(&file.name);
+            let chunk = pinned.read_chunk(&file.name, offset, 1000)?;
+            staging.write_chunk(&file.name, offset, &chunk)?;
+        }
+    }
+    staging.install()
+}
+
+#[test]
+fn a_bad_transfer_changes_nothing() {
+    let (_, from) = create(1);
+    let (_, to) = create(2);
+    snapshot(&from, 9, &[key(1, 0)]).unwrap();
+    let pinned = from.pin().unwrap();
+    assert!(to.stage(vec![pinned.files[1].clone()]).is_err(), "no snapshot in it");
+    let mut evil = pinned.files.clone();
+    evil[0].name = "../snap-1".into();
+    assert!(matches!(to.stage(evil), Err(StorageError::UnknownFile(_))));
+    let mut staging = to.stage(pinned.files.clone()).unwrap();
+    assert!(staging.write_chunk("seg-x", 0, b"").is_err());
+    for file in &pinned.files {
+        assert!(staging.write_chunk(&file.name, file.len, b"x").is_err());
+        let mut bytes = pinned.read_chunk(&file.name, 0, 1 << 20).unwrap();
+        bytes[20] ^= 1;
+        staging.write_chunk(&file.name, 0, &bytes).unwrap();
+    }
+    assert!(staging.install().unwrap_err().is_corruption());
+    assert_eq!(to.current(), None);
+    assert!(transfer(&from, &to).is_ok(), "what was bad is asked for again");
+}
+
+#[test]
+fn pinned_files_stay() {
+    let (disk, store) = create(1);
+    snapshot(&store, 10, &[key(1, 0)]).unwrap();
+    let pinned = store.pin().unwrap();
+    for last in [20, 30, 40] {
+        snapshot(&store, last, &[]).unwrap();
+    }
+    for file in &pinned.files {
+        assert_eq!(pinned.read_chunk(&file.name, 0, 1 << 20).unwrap().len() as u64, file.len);
+    }
+    let before = disk.list("events").unwrap().len();
+    drop(pinned);
+    assert_eq!(disk.list("events").unwrap().len(), before - 2);
+}
+
+#[test]
+fn an_overtaken_build_returns_what_was_installed() {
+    let (_, from) = create(1);
+    let (disk, to) = create(2);
+    let installed = snapshot(&from, 50, &[key(1, 0)]).unwrap();
+    let mut writer = to.writer();
+    writer.relocate(key(2, 0), &payload(key(2, 0))).unwrap();
+    transfer(&from, &to).unwrap();
+    let built = writer.finish(Bytes::new(), at(40), Bytes::new(), &|_| true).unwrap();
+    assert_eq!(built, installed);
+    assert_eq!(disk.list("events").unwrap().len(), 3);
+}
+
+#[test]
+fn damage_falls_back_while_the_log_reaches() {
+    let (disk, store) = create(1);
+    let first = snapshot(&store, 10, &[key(1, 0)]).unwrap();
+    let second = snapshot(&store, 20, &[key(1, 0)]).unwrap();
+    disk.flip_bit(&format!("events/{}", second.name), 300);
+    let open = |floor| EventStore::open(Arc::new(disk.clone()), NodeId(1), Some(at(floor)));
+    assert_eq!(open(10).unwrap().current(), Some(first));
+    assert!(open(11).is_err_and(|error| error.is_corruption()));
+    let (disk, store) = create(1);
+    snapshot(&store, 10, &[]).unwrap();
+    let open = |floor| EventStore::open(Arc::new(disk.clone()), NodeId(1), Some(at(floor)));
+    assert!(open(10).is_ok() && open(11).is_err(), "the log is purged beyond the snapshot");
+}
