@@ -82,6 +82,16 @@ impl<N: Net> Desk<N> {
         Ok(self.office.answer(Some(applied), value))
     }
 
+    /// Removes a member. A leader is not removed by itself: it hands over first, so that whoever
+    /// confirms the removal is there to say so.
+    async fn take_out(&self, context: Context, node: NodeId) -> Answered<Members> {
+        if node == self.office.me() && self.office.leadership().tenure.is_some() {
+            self.office.transfer(None).await?;
+        }
+        let here = self.change(self.office.remove(node));
+        self.at_leader(context, here, |s, c| async move { s.remove(c, node).await }).await
+    }
+
     fn needs_cluster_token(&self) -> Result<(), Rejection> {
         match self.caller {
             Caller::Node | Caller::Member => Ok(()),
@@ -170,14 +180,13 @@ impl<N: Net> AdminService for Desk<N> {
     }
 
     async fn remove(self, c: Context, node: NodeId) -> Answered<Members> {
-        let here = self.change(self.office.remove(node));
-        self.at_leader(c, here, |s, c| async move { s.remove(c, node).await }).await
+        self.take_out(c, node).await
     }
 
     async fn leave(self, c: Context) -> Answered<Members> {
-        let me = self.office.me();
-        let here = self.change(self.office.remove(me));
-        self.at_leader(c, here, |s, c| async move { s.remove(c, me).await }).await
+        let answer = self.take_out(c, self.office.me()).await?;
+        self.office.has_left();
+        Ok(answer)
     }
 
     async fn transfer(self, c: Context, to: Option<NodeId>) -> Answered<Transferred> {

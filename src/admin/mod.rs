@@ -13,7 +13,7 @@
 //!
 //! [`Closed`] is the desk of a node that takes no part: quarantined, or not yet a member.
 //!
-//! Left out: pages for people (`console`), and stopping the node (it notices its own removal).
+//! Left out: pages for people (`console`), and stopping the node (it is told that it has left).
 
 mod audit;
 mod closed;

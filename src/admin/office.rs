@@ -16,7 +16,7 @@ use crate::delivery;
 use crate::env::{Runtime, TokioRuntime, Watch};
 use crate::machine::{Command, Reply};
 use crate::transport::Net;
-use crate::types::{ClusterId, Code, Name, NodeId, Rejection, Tenure};
+use crate::types::{ClusterId, Code, Name, NodeId, Rejection};
 use crate::wire::admin::{
     AdminServiceClient, Answer, ChannelReport, ClusterStatus, NodeReport, Role,
 };
@@ -34,6 +34,8 @@ const DIAL_WAIT: Duration = Duration::from_millis(800);
 pub trait Local: Send + Sync + 'static {
     /// `healthy`, `stopping`, `disk full`.
     fn state(&self) -> String;
+    /// The cluster has let this node go, at its own request: it may stop.
+    fn left(&self);
     /// Resident memory of the process.
     fn rss_bytes(&self) -> u64;
 }
@@ -300,9 +302,9 @@ impl<N: Net> Office<N> {
         report::add_in_flight(channels, &stats.in_flight);
     }
 
-    /// The tenure this node knows of.
-    pub fn tenure(&self) -> Tenure {
-        self.replica().read(|machine| machine.tenure())
+    /// Tells the node that it has left.
+    pub fn has_left(&self) {
+        self.0.options.local.left();
     }
 
     /// This node's id.

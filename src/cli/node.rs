@@ -13,7 +13,7 @@ pub async fn run(common: &Common, flags: &Node) -> Result<Exit, Failure> {
     overrides.extend(common.log.iter().map(|filter| ("log", filter.clone())));
     let config = load(flags.config.as_deref(), &overrides)?;
     node::telemetry::start(&config.log).map_err(Failure::usage)?;
-    node::run(config).await?;
+    node::run(config).await.map_err(anyhow::Error::from)?;
     Ok(Exit::Ok)
 }
 

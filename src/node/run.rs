@@ -38,7 +38,7 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     ended
 }
 
-/// Runs a node until `stopping` turns true. Ends well too if the cluster removes the node.
+/// Runs a node until `stopping` turns true, or until it has left its cluster.
 pub async fn run_until(
     config: Config,
     stopping: Watch<bool>,

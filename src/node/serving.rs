@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::door;
 use super::entry::{FOUNDER, attend};
@@ -30,6 +30,8 @@ use crate::transport::TcpNet;
 
 /// Handing leadership over takes milliseconds; a cluster in trouble is not waited for longer.
 const TRANSFER_MAX: Duration = Duration::from_secs(2);
+/// A node without a leader for so long asks whether it still belongs to the cluster.
+const ORPHAN_AFTER: Duration = Duration::from_secs(3);
 /// Administrators' answers under way when the node stops.
 const ADMIN_GRACE: Duration = Duration::from_millis(300);
 
@@ -50,10 +52,10 @@ pub struct Serving {
 /// Why a node stops.
 enum Reason {
     Told,
-    /// While it ran.
+    /// It was taken out of the cluster, as it asked.
+    Left,
+    /// It was taken out by others.
     Removed,
-    /// Before it could begin again.
-    RemovedBefore,
     Failed,
 }
 
@@ -149,11 +151,14 @@ impl Serving {
         self.stop(frame, doors).await;
         match reason {
             Reason::Told => Ok(()),
-            Reason::RemovedBefore => Err(NodeError::Removed(self.member.id)),
-            Reason::Removed => {
-                error!("{}", NodeError::Removed(self.member.id));
+            Reason::Left => {
+                info!("this node has left its cluster");
                 announce(Announcement::Removed { node_id: self.member.id });
                 Ok(())
+            }
+            Reason::Removed => {
+                announce(Announcement::Removed { node_id: self.member.id });
+                Err(NodeError::Removed(self.member.id))
             }
             Reason::Failed => {
                 let why = failure.unwrap_or_else(|| "its consensus has stopped".into());
@@ -183,32 +188,60 @@ impl Serving {
         http_addr: String,
         announce: &impl Fn(Announcement),
     ) -> Reason {
-        let office = &self.services.office;
-        let attending = attend(office, &self.member, &self.helpers, &frame.cluster_token);
-        let mut attending = std::pin::pin!(attending);
-        let mut attended = false;
+        let (noticed, mut known) = watch(false);
+        let mut attending = std::pin::pin!(self.attendance(frame, noticed));
         let mut announced = !self.fresh;
         if announced {
             self.announce_ready(&http_addr, announce);
         }
         let mut leadership = self.replica.leadership();
         let mut stopping = frame.stopping.clone();
+        let mut left = self.health.left();
         loop {
             tokio::select! { biased;
                 _ = stopping.wait_for(|stop| *stop) => return Reason::Told,
+                _ = left.wait_for(|left| *left) => return Reason::Left,
                 now = leadership.wait_for(|now| now.removed) => return match now {
                     Some(_) => Reason::Removed,
                     None => Reason::Failed,
                 },
                 () = self.replica.stopped() => return Reason::Failed,
-                done = &mut attending, if !attended => match done {
-                    Ok(()) if announced => attended = true,
-                    Ok(()) => {
-                        (attended, announced) = (true, true);
-                        self.announce_ready(&http_addr, announce);
-                    }
-                    Err(_) => return Reason::RemovedBefore,
-                },
+                _ = known.wait_for(|known| *known), if !announced => {
+                    announced = true;
+                    self.announce_ready(&http_addr, announce);
+                }
+                reason = &mut attending => return reason,
+            }
+        }
+    }
+
+    /// Sees to it that the cluster knows this node. Ends only if it does not want to.
+    async fn attendance(&self, frame: &Frame, noticed: Publisher<bool>) -> Reason {
+        let office = &self.services.office;
+        let token = &frame.cluster_token;
+        if attend(office, &self.member, &self.helpers, token).await.is_err() {
+            return Reason::Removed;
+        }
+        noticed.set(true);
+        loop {
+            // A node that was removed hears of no leader any more, and nobody tells it why.
+            self.orphaned(&frame.env).await;
+            if attend(office, &self.member, &self.helpers, token).await.is_err() {
+                return Reason::Removed;
+            }
+        }
+    }
+
+    /// Completes when no leader was known for a while.
+    async fn orphaned(&self, env: &TokioRuntime) {
+        let mut leadership = self.replica.leadership();
+        loop {
+            if leadership.wait_for(|now| now.leader.is_none()).await.is_none() {
+                return std::future::pending().await;
+            }
+            tokio::select! { biased;
+                _ = leadership.wait_for(|now| now.leader.is_some()) => {}
+                () = env.sleep(ORPHAN_AFTER) => return,
             }
         }
     }

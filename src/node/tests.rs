@@ -194,8 +194,16 @@ async fn three_nodes_join_move_hand_over_and_leave() {
     let refused = tokio::time::timeout(PATIENCE, again).await.unwrap().unwrap();
     assert!(matches!(refused, Err(NodeError::Removed(node)) if node == three.node), "{refused:?}");
     assert_eq!(publish(&moved.client, "d").await, 4);
+
+    // So does one that is removed, once it wonders where its leader is.
+    let removed = admin(&moved.admin).remove(one.node).await.unwrap().value;
+    assert_eq!(removed.members.len(), 1);
+    let ended = tokio::time::timeout(PATIENCE, first.ended).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(NodeError::Removed(node)) if node == one.node), "{ended:?}");
+    let last = admin(&moved.admin).remove(moved.node).await.unwrap_err();
+    assert!(last.to_string().contains("a cluster needs one"), "{last}");
+    assert_eq!(publish(&moved.client, "e").await, 5);
     second.stop().await.unwrap();
-    first.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,6 +12,7 @@ use super::reception::Services;
 use super::space::Space;
 use crate::admin::Local;
 use crate::consensus::ReplicaStatus;
+use crate::env::{Publisher, Watch, watch};
 use crate::machine::{Channel, Machine};
 use crate::transport::Net;
 use crate::types::Outcome;
@@ -26,6 +27,8 @@ struct Inner<N> {
     phase: Mutex<Phase<N>>,
     stopping: AtomicBool,
     space: Space,
+    left: Publisher<bool>,
+    left_seen: Watch<bool>,
 }
 
 enum Phase<N> {
@@ -44,7 +47,13 @@ impl<N> Health<N> {
     /// A node that has just begun.
     pub fn starting(space: Space) -> Health<N> {
         let phase = Mutex::new(Phase::Closed("starting".into()));
-        Health(Arc::new(Inner { phase, stopping: AtomicBool::new(false), space }))
+        let (left, left_seen) = watch(false);
+        Health(Arc::new(Inner { phase, stopping: AtomicBool::new(false), space, left, left_seen }))
+    }
+
+    /// Turns true when the node has left its cluster at its own request.
+    pub fn left(&self) -> Watch<bool> {
+        self.0.left_seen.clone()
     }
 
     /// It does not serve, and why.
@@ -81,6 +90,10 @@ impl<N: Net> Local for Health<N> {
             () if self.0.space.is_short() => "disk full".into(),
             () => "healthy".into(),
         }
+    }
+
+    fn left(&self) {
+        self.0.left.set(true);
     }
 
     fn rss_bytes(&self) -> u64 {
