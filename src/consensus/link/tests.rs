@@ -20,7 +20,7 @@ async fn peer() -> Peer {
     let target = Member { id: NodeId(2), peer_addr: "peer:1".into(), ..Member::default() };
     let identity =
         PeerIdentity { node: NodeId(1), cluster: CLUSTER, token: "secret".into(), incarnation: 3 };
-    let link = Link::new(target, identity, net.clone(), TokioRuntime::new());
+    let link = Link::new(target, Addresses::default(), identity, net.clone(), TokioRuntime::new());
     Peer { net, listener, link }
 }
 
