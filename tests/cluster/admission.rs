@@ -11,8 +11,9 @@ use crate::support::{binary, both, cluster, command};
 /// Runs `aqueduct node` with these words; it is expected to end by itself.
 async fn node(words: &[&str]) -> std::process::Output {
     let mut command = Command::new(binary());
-    let addresses =
-        ["--listen", "--peer", "--admin", "--http"].iter().flat_map(|flag| [*flag, "127.0.0.1:0"]);
+    let flags = ["--listen", "--peer", "--admin", "--http"];
+    let flags = flags.iter().filter(|flag| !words.contains(flag));
+    let addresses = flags.flat_map(|flag| [*flag, "127.0.0.1:0"]);
     command.arg("node").args(addresses).args(words).stdin(Stdio::null()).kill_on_drop(true);
     tokio::time::timeout(crate::support::SOON, command.output())
         .await
@@ -84,7 +85,7 @@ async fn tokens_are_checked() {
     };
     let (peers, clients, wrong) =
         (write("peers", "p-secret-1"), write("clients", "c-secret-1"), write("wrong", "other"));
-    let mut cluster = crate::support::unready_cluster(
+    let mut cluster = crate::support::unasked_cluster(
         1,
         &["--cluster-token-file", &peers, "--client-token-file", &clients],
     )

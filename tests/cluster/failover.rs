@@ -21,6 +21,7 @@ fn published_once(deliveries: &[Value]) {
 #[tokio::test]
 async fn killing_the_leader_under_load_loses_nothing() {
     let mut cluster = cluster(3, &[]).await;
+    cluster.consumer("default", "all").await;
     let publisher = cluster.publisher("default", "load", 30_000);
     for _ in 0..3 {
         let before = cluster.until("events flow", |s| s["channels"][0]["accepted"] != 0).await;
@@ -48,6 +49,7 @@ async fn killing_the_leader_under_load_loses_nothing() {
 #[tokio::test]
 async fn killing_all_nodes_keeps_what_was_acknowledged() {
     let mut cluster = cluster(3, &[]).await;
+    cluster.consumer("default", "all").await;
     let acks = cluster.lines(&["pub", "default", "--count", "5000", "--size", "100"]).await;
     for id in 1..=3 {
         cluster.local.node(id).expect("three nodes").kill().await.expect("kill");
@@ -65,6 +67,7 @@ async fn killing_all_nodes_keeps_what_was_acknowledged() {
 #[tokio::test]
 async fn a_rolling_restart_under_load_is_a_pause() {
     let mut cluster = cluster(3, &[]).await;
+    cluster.consumer("default", "all").await;
     let publisher = cluster.publisher("default", "load", 20_000);
     for id in 1..=3 {
         let node = cluster.local.node(id).expect("three nodes");

@@ -14,6 +14,7 @@ fn ids(cluster_answer: &Value) -> BTreeSet<u64> {
 #[tokio::test]
 async fn a_node_joins_and_leaves_under_load() {
     let mut cluster = cluster(3, &[]).await;
+    cluster.consumer("default", "all").await;
     let publisher = cluster.publisher("default", "load", 20_000);
     let id = cluster.local.grow().await.expect("join").ready.node_id;
     assert!(id > 3, "a new node has a new id");
@@ -58,7 +59,7 @@ async fn a_dead_node_is_removed_and_replaced_under_a_new_id() {
 
 #[tokio::test]
 async fn a_node_away_longer_than_the_log_catches_up_by_snapshot() {
-    let mut cluster = cluster(3, &["--snapshot-log-bytes", "1000000"]).await;
+    let mut cluster = cluster(3, &["--snapshot-log-bytes", "1048576"]).await;
     let first = cluster.lines(&["pub", "default", "--count", "2000", "--size", "500"]).await;
     let leader = cluster.leader().await;
     let away = (1..=3).find(|id| *id != leader).expect("there are followers");

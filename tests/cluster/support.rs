@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use aqueduct::cli::local::LocalCluster;
 use serde_json::Value;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::JoinHandle;
 
 /// Clusters that may run at a time: they share two cores with the build machine's other work.
 static SLOTS: Semaphore = Semaphore::const_new(2);
@@ -20,6 +21,15 @@ pub fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_aqueduct"))
 }
 
+/// A program running in the background; killed when dropped.
+pub struct Running(JoinHandle<Output>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// A cluster in a directory of its own.
 pub struct Cluster {
     pub local: LocalCluster,
@@ -29,12 +39,7 @@ pub struct Cluster {
 
 /// Starts `nodes` nodes, each with the `extra` flags.
 pub async fn cluster(nodes: usize, extra: &[&str]) -> Cluster {
-    let slot = SLOTS.acquire().await.expect("the semaphore is never closed");
-    let dir = tempfile::tempdir().expect("make a temporary directory");
-    let local = LocalCluster::start(binary(), &dir.path().join("cluster"), nodes, extra)
-        .await
-        .expect("start the cluster");
-    let cluster = Cluster { local, _dir: dir, _slot: slot };
+    let cluster = unasked_cluster(nodes, extra).await;
     cluster.until("all nodes vote", |s| voters(s) == nodes).await;
     cluster
 }
@@ -69,13 +74,14 @@ impl Cluster {
         json_lines(&output)
     }
 
-    /// Starts the program in the background, its stdout kept for [`finish`].
-    pub fn spawn(&self, words: &[&str]) -> Child {
+    /// Starts the program in the background; [`finish`] waits for it.
+    pub fn spawn(&self, words: &[&str]) -> Running {
         let mut words = words.to_vec();
         words.extend(["--output", "jsonl"]);
         let mut command = self.command(&words);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        command.spawn().expect("start the program")
+        command.kill_on_drop(true);
+        // In a task, so that its output is read while it runs: a full pipe would stop it.
+        Running(tokio::spawn(async move { command.output().await.expect("run the program") }))
     }
 
     /// The answer of `status`, asked of any node; `None` while there is none.
@@ -131,9 +137,14 @@ impl Cluster {
     }
 
     /// Publishes `count` events in the background, on a named lane.
-    pub fn publisher(&self, channel: &str, lane: &str, count: u64) -> Child {
+    pub fn publisher(&self, channel: &str, lane: &str, count: u64) -> Running {
         let count = count.to_string();
         self.spawn(&["pub", channel, "--count", &count, "--lane", lane, "--size", "64"])
+    }
+
+    /// Creates a durable consumer that is offered everything published from now on.
+    pub async fn consumer(&self, channel: &str, name: &str) {
+        self.lines(&["pull", channel, "--name", name, "--batch", "1", "--wait", "0"]).await;
     }
 
     /// Receives everything of a durable consumer until nothing comes for `idle` seconds.
@@ -150,11 +161,11 @@ pub fn command(servers: &str, words: &[&str]) -> Command {
 }
 
 /// Waits for a program started with [`Cluster::spawn`]; it must succeed.
-pub async fn finish(child: Child) -> Vec<Value> {
-    let output = tokio::time::timeout(SOON * 2, child.wait_with_output())
+pub async fn finish(mut running: Running) -> Vec<Value> {
+    let output = tokio::time::timeout(SOON * 2, &mut running.0)
         .await
         .expect("the program ends in time")
-        .expect("wait for the program");
+        .expect("the program's task does not panic");
     assert!(output.status.success(), "the program failed:\n{}", both(&output));
     json_lines(&output)
 }
@@ -184,8 +195,8 @@ pub fn nothing_lost(acks: &[Value], deliveries: &[Value]) {
     assert!(!acked.is_empty(), "nothing was acknowledged: the test exercised nothing");
 }
 
-/// A cluster that is not waited for, because its status needs a token.
-pub async fn unready_cluster(nodes: usize, extra: &[&str]) -> Cluster {
+/// A cluster that is not asked for its status, because that needs a token.
+pub async fn unasked_cluster(nodes: usize, extra: &[&str]) -> Cluster {
     let slot = SLOTS.acquire().await.expect("the semaphore is never closed");
     let dir = tempfile::tempdir().expect("make a temporary directory");
     let local = LocalCluster::start(binary(), &dir.path().join("cluster"), nodes, extra)
