@@ -2,24 +2,27 @@
 //!
 //! Start with `docs/ARCHITECTURE.md`. Modules are listed bottom first; imports point only
 //! downwards, and `tests/layers.rs` holds it.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
-pub mod client;
-pub mod delivery;
-pub mod dispatch;
 pub mod env;
+pub mod schedule;
+pub mod types;
+
+pub mod dispatch;
 pub mod intake;
 pub mod machine;
-pub mod schedule;
-pub mod session;
 pub mod storage;
 pub mod transport;
-pub mod types;
 pub mod wire;
 
+pub mod client;
 pub mod consensus;
+
+pub mod delivery;
+pub mod session;
 
 pub mod admin;
 pub mod relay;
 
 pub mod node;
+
+pub mod cli;

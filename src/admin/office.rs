@@ -298,7 +298,7 @@ impl<N: Net> Office<N> {
     async fn add_soft_state(&self, channels: &mut [ChannelReport]) {
         let ids = channels.iter().flat_map(|c| &c.proxies).map(|proxy| proxy.id).collect();
         let stats = self.0.options.delivery.stats(ids).await;
-        report::add_in_flight(channels, &stats.in_flight);
+        report::add_soft_state(channels, &stats.proxies);
     }
 
     /// Tells the node that it has left.

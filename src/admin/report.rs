@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::consensus;
+use crate::delivery::ProxyStats;
 use crate::machine::{Channel, Machine, Proxy};
 use crate::types::{Outcome, ProxyId};
 use crate::wire::admin::{ChannelEntry, ChannelReport, Member, MemberEntry, ProxyReport, Role};
@@ -51,9 +52,10 @@ fn proxy(machine: &Machine, proxy: &Proxy) -> ProxyReport {
 }
 
 /// Adds the leader's soft state.
-pub fn add_in_flight(channels: &mut [ChannelReport], in_flight: &BTreeMap<ProxyId, u64>) {
+pub fn add_soft_state(channels: &mut [ChannelReport], stats: &BTreeMap<ProxyId, ProxyStats>) {
     for proxy in channels.iter_mut().flat_map(|channel| &mut channel.proxies) {
-        proxy.in_flight = in_flight.get(&proxy.id).copied().unwrap_or(0);
+        let ProxyStats { in_flight, clients } = stats.get(&proxy.id).copied().unwrap_or_default();
+        (proxy.in_flight, proxy.clients) = (in_flight, clients);
     }
 }
 

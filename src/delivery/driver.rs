@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::confirmations::{Confirmations, Waiter};
+use super::handle::ProxyStats;
 use super::outbox::Heads;
 use super::request::{ConsumerId, Request, SessionId, has_verdict};
 use crate::dispatch::{
@@ -303,9 +304,20 @@ impl Driver {
         self.outputs.push(Output::Send { session, message: message.into() });
     }
 
-    /// Unsettled deliveries of a durable proxy.
-    pub fn in_flight(&self, proxy: ProxyId) -> u64 {
-        self.dispatcher.in_flight(proxy)
+    /// What goes on at these durable proxies.
+    pub fn stats(&self, proxies: &[ProxyId]) -> BTreeMap<ProxyId, ProxyStats> {
+        let of = |id: &ProxyId| {
+            (*id, ProxyStats { in_flight: self.dispatcher.in_flight(*id), clients: 0 })
+        };
+        let mut stats: BTreeMap<_, _> = proxies.iter().map(of).collect();
+        for bound in self.consumers.values() {
+            if let Attachment::Durable(proxy) = bound.attachment
+                && let Some(stats) = stats.get_mut(&proxy)
+            {
+                stats.clients += 1;
+            }
+        }
+        stats
     }
 
     /// Number of volatile consumers, by channel.

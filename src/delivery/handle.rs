@@ -40,11 +40,20 @@ pub(super) enum Notice {
     Drop(SessionId),
 }
 
+/// What goes on at a durable proxy now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProxyStats {
+    /// Unsettled deliveries.
+    pub in_flight: u64,
+    /// Clients attached.
+    pub clients: u64,
+}
+
 /// What delivery tells about now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Unsettled deliveries of the proxies asked about.
-    pub in_flight: BTreeMap<ProxyId, u64>,
+    /// The proxies asked about.
+    pub proxies: BTreeMap<ProxyId, ProxyStats>,
     /// Consumers attached, volatile ones included.
     pub consumers: usize,
 }

@@ -41,7 +41,7 @@ mod tests;
 pub use cluster::{Changes, Cluster, Done};
 pub use driver::{Driver, Output};
 pub use facts::MachineFacts;
-pub use handle::{Connection, Handle, Stats};
+pub use handle::{Connection, Handle, ProxyStats, Stats};
 pub use outbox::{Heads, Outbox, Outgoing};
 pub use request::{ConsumerId, Request, SessionId};
 pub use task::start;

@@ -177,11 +177,10 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
             Ask::Leave(session) => self.leave(session),
             Ask::Stats(proxies, answer) => {
                 let driver = self.driver.as_ref();
-                let in_flight = |proxy| (proxy, driver.map_or(0, |d| d.in_flight(proxy)));
-                let in_flight = proxies.into_iter().map(in_flight).collect();
+                let proxies = driver.map(|d| d.stats(&proxies)).unwrap_or_default();
                 let consumers = driver.map_or(0, Driver::consumers);
                 // Whoever asked may have gone.
-                let _ = answer.send(Stats { in_flight, consumers });
+                let _ = answer.send(Stats { proxies, consumers });
             }
         }
     }

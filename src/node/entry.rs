@@ -19,7 +19,7 @@ use crate::consensus::Member;
 use crate::env::{Runtime, TokioRuntime};
 use crate::storage::Owner;
 use crate::transport::{Net, TcpNet};
-use crate::types::{ClusterId, Code, NodeId};
+use crate::types::{ClusterId, Code, NodeId, Rejection};
 use crate::wire::admin::{self, Joined};
 
 /// The first member of a cluster.
@@ -28,6 +28,10 @@ pub const FOUNDER: NodeId = NodeId(1);
 const JOIN_ROUND: Duration = Duration::from_secs(5);
 /// A learner is given this long to catch up before it asks again.
 const PROMOTE_ROUND: Duration = Duration::from_secs(150);
+/// Pause between attempts to be taken note of.
+const ATTEND_PAUSE: Duration = Duration::from_millis(100);
+/// How long a returning node asks which cluster it was told to join.
+const SAME_CLUSTER_MAX: Duration = Duration::from_millis(500);
 /// Pause between rounds.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -58,6 +62,28 @@ pub async fn enter(
     info!(cluster = %cluster_id, node = %node_id, "admitted as a learner");
     let helpers = members.into_iter().map(|member| member.peer_addr).collect();
     Ok(Entered { owner: Owner { cluster: cluster_id, node: node_id }, helpers })
+}
+
+/// Checks that a directory and the `join` setting speak of the same cluster. Members that do not
+/// answer are not waited for: a node that comes back needs nobody's leave.
+pub async fn same_cluster(
+    config: &Config,
+    token: &Token,
+    mine: ClusterId,
+) -> Result<(), NodeError> {
+    if config.join.is_empty() {
+        return Ok(());
+    }
+    let asker = asker(config.join.clone(), token, "a returning node", SAME_CLUSTER_MAX);
+    match asker.cluster_info().await {
+        Ok(info) if info.cluster_id != mine => Err(NodeError::OtherCluster {
+            dir: config.data_dir.display().to_string(),
+            mine,
+            through: config.join.join(", "),
+            other: info.cluster_id,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Asks until somebody answers.
@@ -107,7 +133,7 @@ pub async fn attend<N: Net>(
             Err(error) => error,
         };
         info!(%error, "the cluster has not taken note of this node yet; trying on");
-        office.env().sleep(PAUSE).await;
+        office.env().sleep(ATTEND_PAUSE).await;
     }
 }
 
@@ -127,6 +153,10 @@ async fn attempt<N: Net>(
     servers.extend_from_slice(helpers);
     servers.retain(|addr| *addr != member.peer_addr);
     servers.dedup();
+    if servers.is_empty() {
+        // Alone: it will lead, and then be asked again.
+        return Err(AdminError::Refused(Rejection::new(Code::NoLeader, "no leader yet")));
+    }
     let name = format!("node {}", member.id);
     // Each is told by itself: recording a new address may need a member that has to hear it first.
     let told = servers.iter().map(|server| {

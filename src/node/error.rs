@@ -7,7 +7,7 @@ use super::token::TokenError;
 use crate::client::AdminError;
 use crate::consensus::StartError;
 use crate::storage::StorageError;
-use crate::types::NodeId;
+use crate::types::{ClusterId, NodeId};
 
 /// Each says what to do.
 #[derive(Debug, Error)]
@@ -25,6 +25,11 @@ pub enum NodeError {
          --join HOST:PEER_PORT"
     )]
     Nowhere { dir: String },
+    #[error(
+        "{dir} belongs to a node of cluster {mine}, but {through} belongs to cluster {other}; \
+         give the right --join, or another --data-dir"
+    )]
+    OtherCluster { dir: String, mine: ClusterId, through: String, other: ClusterId },
     #[error("cannot join through {through}: {error}")]
     Join { through: String, error: AdminError },
     #[error(transparent)]

@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use super::config::{Config, Level, check};
 use super::door::{self, Rules};
-use super::entry::{Entered, enter};
+use super::entry::{Entered, enter, same_cluster};
 use super::error::NodeError;
 use super::http;
 use super::listeners::Listeners;
@@ -133,6 +133,7 @@ impl Frame {
             Ok(Some(identity)) => {
                 let Identity { cluster, node, .. } = identity;
                 info!(%cluster, %node, "this directory belongs to a node already");
+                same_cluster(&self.config, &self.cluster_token, cluster).await?;
                 self.open(None).await.map(Some)
             }
             // Opening says what to make of damage.

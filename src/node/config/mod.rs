@@ -99,7 +99,7 @@ impl Default for Config {
             event_bytes_max: ByteSize::mib(1),
             shutdown_grace_ms: 5000,
             exit_if_quarantined: false,
-            log: "info".into(),
+            log: "info,openraft=warn,tarpc=warn".into(),
         }
     }
 }

@@ -23,9 +23,9 @@ async fn published_events_are_pushed_and_acked() {
     assert_eq!((ack.runs[0].first_seq, ack.runs[0].count), (1, 2));
     let found = consumer.deliveries(2).await;
     assert_eq!(found, [(1, 1, "a".into()), (2, 1, "b".into())]);
-    assert_eq!(node.delivery.stats(vec![proxy]).await.in_flight[&proxy], 2);
+    assert_eq!(node.delivery.stats(vec![proxy]).await.proxies[&proxy].in_flight, 2);
     assert_eq!(consumer.ack(proxy, &[1, 2]).await, 2);
-    assert_eq!(node.delivery.stats(vec![proxy]).await.in_flight[&proxy], 0);
+    assert_eq!(node.delivery.stats(vec![proxy]).await.proxies[&proxy].in_flight, 0);
     assert!(matches!(consumer.ended().await, End::PeerGone));
     assert!(matches!(supplier.ended().await, End::PeerGone));
 }
@@ -86,7 +86,7 @@ async fn nacked_and_expired_deliveries_come_again_and_end_as_dead_letters() {
     let dead = Name::default_channel().dead_letter();
     let target = AttachTarget::Volatile { start: Start::All, resume_after: None };
     // The third attempt is over once the dead letter lies in its channel.
-    while node.delivery.stats(vec![proxy]).await.in_flight[&proxy] > 0 {
+    while node.delivery.stats(vec![proxy]).await.proxies[&proxy].in_flight > 0 {
         tokio::task::yield_now().await;
     }
     undertaker.attach_to(dead, target, push(10)).await;
@@ -195,7 +195,7 @@ async fn an_unreadable_payload_is_told_or_tried_again_and_the_rest_goes_on() {
     // The session passes the failure on before it reads on: the answer to a ping comes later.
     durable.say(Ping { nonce: 1 }).await;
     assert!(matches!(durable.hear().await, ServerMessage::Pong(Pong { nonce: 1 })));
-    assert_eq!(node.delivery.stats(vec![proxy]).await.in_flight[&proxy], 3);
+    assert_eq!(node.delivery.stats(vec![proxy]).await.proxies[&proxy].in_flight, 3);
     node.cluster.damage(2, false);
     let ServerMessage::Deliver(again) =
         node.pass_time_until_heard(&mut durable, limits::UNREADABLE_RETRY_MS).await

@@ -1,0 +1,451 @@
+//! The command line as clap sees it: raw words, checked for form only.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::connect::start;
+use crate::types::{Name, Start};
+
+/// A fault-tolerant event channel service.
+///
+/// Start here:  aqueduct demo
+#[derive(Debug, Parser)]
+#[command(name = "aqueduct", version, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Nodes to talk to; any member will do, more give failover at the start.
+    #[arg(
+        long,
+        global = true,
+        env = "AQUEDUCT_SERVERS",
+        value_delimiter = ',',
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:7400"
+    )]
+    pub servers: Vec<String>,
+
+    /// File with the client token of the cluster.
+    #[arg(long, global = true, env = "AQUEDUCT_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// How results are printed; logs always go to stderr.
+    #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+
+    /// Seconds to keep trying to reach a node or a leader before giving up.
+    #[arg(long, global = true, default_value_t = 15.0, value_name = "SECS")]
+    pub timeout: f64,
+
+    /// What to log to stderr, for example `info` or `aqueduct=debug`.
+    #[arg(long, global = true, env = "AQUEDUCT_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// One JSON document.
+    Json,
+    /// One JSON document a line.
+    Jsonl,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a cluster here, kill its leader, and show that nothing acknowledged is lost
+    Demo(Demo),
+    /// Run a node
+    Node(Node),
+    /// Check a configuration file
+    #[command(subcommand)]
+    Config(Config),
+    /// Show or change the members of the cluster
+    Cluster(Cluster),
+    /// Show nodes, channels and consumers
+    Status(Status),
+    /// Compare the nodes' state hashes and ledgers at one place of the log
+    Audit,
+    /// Create, list, show and remove channels
+    #[command(subcommand)]
+    Channel(Channel),
+    /// Publish events: the argument, a file, or stdin line by line
+    Pub(Publish),
+    /// Receive events as they come
+    Sub(Subscribe),
+    /// Fetch events from a durable consumer
+    Pull(Pull),
+    /// Confirm an event that was pulled with --ack manual
+    Ack(Token),
+    /// Give a pulled event back for redelivery
+    Nack(Nack),
+    /// Measure throughput, latency and failover
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// How long events flow.
+    #[arg(long, default_value_t = 15.0)]
+    pub seconds: f64,
+    /// Nodes of the cluster.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub nodes: u64,
+    /// How often the leader is killed (SIGKILL) and later restarted.
+    #[arg(long, default_value_t = 1)]
+    pub kills: u64,
+    /// Events per second.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub rate: u64,
+    /// Leave the cluster running and say what to try next.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Node {
+    /// Configuration file (TOML); see examples/node.toml.
+    #[arg(long, env = "AQUEDUCT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: NodeOverrides,
+}
+
+/// Settings of a node that flags can override (file < environment < flags).
+#[derive(Debug, Clone, Default, Args)]
+pub struct NodeOverrides {
+    /// Where the node keeps its log, snapshots and identity.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address for clients.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// Address for the other nodes.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub peer: Option<String>,
+    /// Address for administration.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub admin: Option<String>,
+    /// Address for /livez, /readyz and /metrics.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub http: Option<String>,
+    /// Found a new cluster with this node as its first member.
+    #[arg(long, conflicts_with = "join")]
+    pub bootstrap: bool,
+    /// Join the cluster that these nodes (peer addresses) belong to.
+    #[arg(long, value_delimiter = ',', value_name = "HOST:PORT")]
+    pub join: Vec<String>,
+    /// File with the token that the nodes of the cluster share.
+    #[arg(long, value_name = "FILE")]
+    pub cluster_token_file: Option<PathBuf>,
+    /// File with the token that clients must show.
+    #[arg(long, value_name = "FILE")]
+    pub client_token_file: Option<PathBuf>,
+    /// Listen on other than loopback addresses without tokens. Anybody who can connect is trusted.
+    #[arg(long)]
+    pub insecure_bind: bool,
+    /// Take a snapshot after this many bytes of log.
+    #[arg(long, value_name = "BYTES")]
+    pub snapshot_log_bytes: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Read a file as `aqueduct node` would, and report what is wrong with it
+    Check { file: PathBuf },
+}
+
+#[derive(Debug, Args)]
+pub struct Cluster {
+    #[command(subcommand)]
+    pub action: Option<ClusterAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClusterAction {
+    /// List the members (the default)
+    Ls,
+    /// Explain how a cluster is founded; founds nothing by itself
+    Init,
+    /// Explain how a node joins
+    Join,
+    /// Ask the node that answers to leave the cluster and stop
+    Leave,
+    /// Remove a dead member for good
+    Remove { id: u64 },
+    /// Hand leadership to another member
+    Transfer { id: Option<u64> },
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Show again whenever a second has passed.
+    #[arg(long)]
+    pub watch: bool,
+    /// Accept what the answering node knows, without asking the leader.
+    #[arg(long)]
+    pub stale: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Channel {
+    /// Create a channel
+    Create(ChannelCreate),
+    /// List channels
+    Ls,
+    /// Show one channel and its consumers
+    Show { name: Name },
+    /// Remove a channel with everything in it
+    Rm { name: Name },
+}
+
+#[derive(Debug, Args)]
+pub struct ChannelCreate {
+    pub name: Name,
+    /// Cap on unsettled bytes; at the cap publishes are refused (channel_full), nothing is dropped.
+    #[arg(long, value_name = "BYTES")]
+    pub max_bytes: Option<u64>,
+    /// Events kept for replay although everybody has settled them.
+    #[arg(long, value_name = "N")]
+    pub history_events: Option<u64>,
+    /// The same in bytes; whichever limit comes first counts.
+    #[arg(long, value_name = "BYTES")]
+    pub history_bytes: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// Channel to publish to.
+    pub channel: Name,
+    /// Body of the event; without it (and without --file or --count) each line of stdin is one.
+    pub body: Option<String>,
+    /// Publish this many events (the body, or generated ones).
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Size of generated bodies in bytes.
+    #[arg(long, value_name = "BYTES", conflicts_with = "body")]
+    pub size: Option<usize>,
+    /// Publish a whole file as one event.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["body", "size"])]
+    pub file: Option<PathBuf>,
+    /// Name of a lane to open or resume: what was published on it is not published again.
+    #[arg(long, value_name = "NAME")]
+    pub lane: Option<Name>,
+    /// Lane sequence of the first event; a repeat is answered with its original place.
+    #[arg(long, value_name = "N", requires = "lane")]
+    pub sequence: Option<u64>,
+    /// Domain of the events (OMG domain_name).
+    #[arg(long, default_value = "")]
+    pub domain: String,
+    /// Type of the events (OMG type_name).
+    #[arg(long = "type", default_value = "")]
+    pub kind: String,
+    /// Print nothing per event, only the closing line.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Subscribe {
+    /// Channel to receive from.
+    pub channel: Name,
+    /// Durable consumer of this name: remembered, and shared by all clients that use it.
+    #[arg(long)]
+    pub name: Option<Name>,
+    /// Where a new consumer starts: new, all, or seq:N.
+    #[arg(long, default_value = "new", value_parser = start)]
+    pub from: Start,
+    /// Stop after this many events.
+    #[arg(long, value_name = "N")]
+    pub max: Option<u64>,
+    /// Stop when nothing came for so long.
+    #[arg(long, value_name = "SECS")]
+    pub idle_exit: Option<f64>,
+    /// What to answer to each event (durable consumers).
+    #[arg(long, value_enum, default_value_t = SubAck::Auto)]
+    pub ack: SubAck,
+    #[command(flatten)]
+    pub settings: ConsumerSettings,
+}
+
+/// Settings of a durable consumer, used when it is created.
+#[derive(Debug, Clone, Args)]
+pub struct ConsumerSettings {
+    /// Redeliver what is not settled after so long.
+    #[arg(long, value_name = "SECS")]
+    pub ack_wait: Option<f64>,
+    /// After so many deliveries an event goes to the dead-letter channel CHANNEL.dead.
+    #[arg(long, value_name = "N")]
+    pub max_deliveries: Option<u32>,
+    /// Unsettled deliveries at a time, over all clients of the consumer.
+    #[arg(long, value_name = "N")]
+    pub max_in_flight: Option<u32>,
+}
+
+/// What `sub` answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SubAck {
+    /// Confirm each event once it is printed.
+    Auto,
+    /// Answer nothing: each event comes again when its lease ends.
+    None,
+    /// Give each event back: it is redelivered.
+    Nack,
+}
+
+#[derive(Debug, Args)]
+pub struct Pull {
+    /// Channel to fetch from.
+    pub channel: Name,
+    /// Durable consumer to fetch for; created if there is none.
+    #[arg(long, default_value = "puller")]
+    pub name: Name,
+    /// Where a new consumer starts: new, all, or seq:N.
+    #[arg(long, default_value = "all", value_parser = start)]
+    pub from: Start,
+    /// Fetch at most this many events.
+    #[arg(long, default_value_t = 1)]
+    pub batch: u32,
+    /// Wait so long for the first event.
+    #[arg(long, default_value_t = 1.0, value_name = "SECS")]
+    pub wait: f64,
+    /// auto: confirmed once printed; manual: use `aqueduct ack` or `nack` with the token.
+    #[arg(long, value_enum, default_value_t = PullAck::Auto)]
+    pub ack: PullAck,
+    #[command(flatten)]
+    pub settings: ConsumerSettings,
+}
+
+/// Who settles pulled events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PullAck {
+    /// This command, after printing.
+    Auto,
+    /// The user, by token.
+    Manual,
+}
+
+#[derive(Debug, Args)]
+pub struct Token {
+    pub channel: Name,
+    /// Name of the durable consumer.
+    pub name: Name,
+    /// The token that `pull` printed.
+    pub token: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Nack {
+    #[command(flatten)]
+    pub token: Token,
+    /// Redeliver not before so long.
+    #[arg(long, default_value_t = 0.0, value_name = "SECS")]
+    pub delay: f64,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Events per second acknowledged after a majority's sync
+    Publish(BenchPublish),
+    /// Events per second delivered and confirmed
+    Consume(BenchConsume),
+    /// Time from publish to delivery at a steady rate
+    Latency(BenchLatency),
+    /// Time from SIGKILL of the leader to the next acknowledged publish
+    Failover(BenchFailover),
+}
+
+/// Where a bench runs.
+#[derive(Debug, Clone, Args)]
+pub struct BenchTarget {
+    /// Start a cluster of N processes here for the measurement, and remove it afterwards.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub spawn: Option<u64>,
+    /// Size of event bodies in bytes.
+    #[arg(long, default_value_t = 256)]
+    pub size: usize,
+    /// Channel to use.
+    #[arg(long, default_value = "bench")]
+    pub channel: Name,
+}
+
+/// How long a bench runs.
+#[derive(Debug, Clone, Args)]
+pub struct BenchLength {
+    /// Stop after this many events.
+    #[arg(long, value_name = "N", conflicts_with = "seconds")]
+    pub count: Option<u64>,
+    /// Stop after so long.
+    #[arg(long, value_name = "SECS")]
+    pub seconds: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchPublish {
+    #[command(flatten)]
+    pub target: BenchTarget,
+    #[command(flatten)]
+    pub length: BenchLength,
+    /// Connections, each with its lane.
+    #[arg(long, default_value_t = 1)]
+    pub connections: usize,
+    /// Unacknowledged events over all connections.
+    #[arg(long, default_value_t = 64)]
+    pub inflight: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchConsume {
+    #[command(flatten)]
+    pub target: BenchTarget,
+    /// Events to put into the channel and consume.
+    #[arg(long, default_value_t = 500_000)]
+    pub count: u64,
+    /// Connections, competing for one durable consumer.
+    #[arg(long, default_value_t = 1)]
+    pub connections: usize,
+    /// How events reach the consumer.
+    #[arg(long, value_enum, default_value_t = BenchMode::Push)]
+    pub mode: BenchMode,
+    /// Events per pull.
+    #[arg(long, default_value_t = 256)]
+    pub batch: u32,
+}
+
+/// How events reach a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchMode {
+    Push,
+    Pull,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchLatency {
+    #[command(flatten)]
+    pub target: BenchTarget,
+    /// Events per second.
+    #[arg(long, default_value_t = 1000)]
+    pub rate: u64,
+    #[arg(long, default_value_t = 10.0, value_name = "SECS")]
+    pub seconds: f64,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchFailover {
+    #[command(flatten)]
+    pub target: BenchTarget,
+    /// How often the leader is killed.
+    #[arg(long, default_value_t = 5)]
+    pub runs: u64,
+}

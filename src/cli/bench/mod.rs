@@ -1,0 +1,101 @@
+//! `bench`: throughput, latency and failover, as a user's client sees them.
+//!
+//! With `--spawn N` a cluster of N processes is started for the measurement, and what it used is
+//! reported too; otherwise the cluster of `--servers` is measured.
+
+mod consume;
+mod failover;
+mod figures;
+mod latency;
+mod meter;
+mod publish;
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use self::figures::Figures;
+use self::meter::Meter;
+use super::args::{Bench, BenchTarget, Common};
+use super::connect;
+use super::exit::{Exit, Failure};
+use super::local::LocalCluster;
+use super::output;
+use crate::client::{AdminError, Client, Options};
+use crate::types::{ChannelSettings, Code, Event, EventBytes};
+
+/// Runs a benchmark and prints its figures.
+pub async fn run(common: &Common, command: &Bench) -> Result<Exit, Failure> {
+    let measured = async {
+        match command {
+            Bench::Publish(flags) => publish::run(common, flags).await,
+            Bench::Consume(flags) => consume::run(common, flags).await,
+            Bench::Latency(flags) => latency::run(common, flags).await,
+            Bench::Failover(flags) => failover::run(common, flags).await,
+        }
+    };
+    let figures = tokio::select! { biased;
+        _ = tokio::signal::ctrl_c() => return Err(anyhow::anyhow!("interrupted").into()),
+        figures = measured => figures?,
+    };
+    output::result(common.output, &figures, Figures::table);
+    Ok(if figures.errors == 0 { Exit::Ok } else { Exit::CheckFailed })
+}
+
+/// The cluster under measurement.
+struct Bed {
+    common: Common,
+    cluster: Option<LocalCluster>,
+}
+
+impl Bed {
+    /// Starts or finds the cluster, and makes sure that the channel exists.
+    async fn new(common: &Common, target: &BenchTarget) -> Result<Bed, Failure> {
+        let mut common = common.clone();
+        let cluster = match target.spawn {
+            Some(nodes) => Some(LocalCluster::of_this_binary(nodes as usize).await?),
+            None => None,
+        };
+        if let Some(cluster) = &cluster {
+            common.servers = cluster.servers();
+        }
+        let admin = connect::admin(&common)?;
+        match admin.create_channel(&target.channel, &ChannelSettings::default()).await {
+            Err(AdminError::Refused(rejection)) if rejection.code == Code::ChannelExists => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => {}
+        }
+        Ok(Bed { common, cluster })
+    }
+
+    /// A connection of its own.
+    async fn client(&self) -> Result<Client, Failure> {
+        let options = Options::new(self.common.servers.clone())
+            .token(connect::token(&self.common)?)
+            .name("bench");
+        Ok(Client::connect(options).await?)
+    }
+
+    /// Starts measuring what our own cluster uses.
+    fn meter(&self) -> Option<Meter> {
+        let nodes = &self.cluster.as_ref()?.nodes;
+        Some(Meter::start(nodes.iter().filter_map(|n| Some((n.ready.node_id, n.pid()?)))))
+    }
+}
+
+/// An event with a body of so many bytes.
+fn event(size: usize) -> Result<EventBytes, Failure> {
+    let event = Event::of_body(vec![b'x'; size]).encode();
+    event.map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// A progress bar on stderr; hidden where stderr is not a terminal.
+fn progress(total: Option<u64>) -> ProgressBar {
+    let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    let style = "{elapsed} {wide_bar} {human_pos}/{human_len} ({per_sec})";
+    if let (Some(_), Ok(style)) = (total, ProgressStyle::with_template(style)) {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

@@ -1,0 +1,104 @@
+//! `channel`: create, list, show, remove.
+
+use super::args::{Channel, ChannelCreate, Common};
+use super::exit::{Exit, Failure};
+use super::{connect_admin, output};
+use crate::types::ChannelSettings;
+use crate::wire::admin::{Answer, ChannelList, ChannelReport};
+
+/// Runs a `channel` command.
+pub async fn run(common: &Common, command: &Channel) -> Result<Exit, Failure> {
+    let admin = connect_admin(common)?;
+    match command {
+        Channel::Create(flags) => {
+            let answer = admin.create_channel(&flags.name, &settings(flags)).await?;
+            output::result(common.output, &answer, |a| format!("created channel {}", a.value.name));
+        }
+        Channel::Ls => output::result(common.output, &admin.channels().await?, list),
+        Channel::Show { name } => {
+            output::result(common.output, &admin.channel(name).await?, show);
+        }
+        Channel::Rm { name } => {
+            let answer = admin.remove_channel(name).await?;
+            output::result(common.output, &answer, |a| format!("removed channel {}", a.value.name));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn settings(flags: &ChannelCreate) -> ChannelSettings {
+    let default = ChannelSettings::default();
+    ChannelSettings {
+        pending_bytes_max: flags.max_bytes.unwrap_or(default.pending_bytes_max),
+        history_events: flags.history_events.unwrap_or(default.history_events),
+        history_bytes: flags.history_bytes.unwrap_or(default.history_bytes),
+    }
+}
+
+fn list(answer: &Answer<ChannelList>) -> String {
+    let mut table = output::table(&["channel", "last seq", "retained", "consumers"]);
+    for channel in &answer.value.channels {
+        table.add_row(vec![
+            channel.name.to_string(),
+            output::count(channel.last_seq),
+            output::count(channel.retained),
+            output::count(channel.proxies),
+        ]);
+    }
+    table.to_string()
+}
+
+fn show(answer: &Answer<ChannelReport>) -> String {
+    let channel = &answer.value;
+    let settings = &channel.settings;
+    let mut text = format!(
+        "channel      {}\naccepted     {} events, the last with sequence {}\n\
+         retained     {} events from sequence {}, {}\npending      {} of at most {} (then publishes are refused)\n\
+         no interest  {} events came while there was no durable consumer\n\
+         history      {} events or {}, whichever is less\n",
+        channel.name,
+        output::count(channel.accepted),
+        channel.last_seq,
+        output::count(channel.retained),
+        channel.first_retained,
+        output::bytes(channel.retained_bytes),
+        output::bytes(channel.pending_bytes),
+        output::bytes(settings.pending_bytes_max),
+        output::count(channel.no_interest),
+        output::count(settings.history_events),
+        output::bytes(settings.history_bytes),
+    );
+    let mut table = output::table(&[
+        "consumer",
+        "offered",
+        "acked",
+        "dead",
+        "pending",
+        "in flight",
+        "clients",
+        "ack wait",
+        "max deliveries",
+    ]);
+    for proxy in &channel.proxies {
+        let limit = proxy.settings.max_deliveries;
+        table.add_row(vec![
+            proxy.name.to_string(),
+            output::count(proxy.offered),
+            output::count(proxy.acked),
+            output::count(proxy.dead_lettered),
+            output::count(proxy.pending),
+            output::count(proxy.in_flight),
+            output::count(proxy.clients),
+            format!("{} ms", proxy.settings.ack_wait_ms),
+            if limit == 0 { "no limit".into() } else { limit.to_string() },
+        ]);
+    }
+    if channel.proxies.is_empty() {
+        text.push_str(
+            "consumers    none that are durable; `aqueduct sub CHANNEL --name NAME` makes one\n",
+        );
+    } else {
+        text.push_str(&format!("\n{table}"));
+    }
+    text
+}

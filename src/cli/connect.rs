@@ -1,0 +1,67 @@
+//! From flags to connections.
+
+use std::time::Duration;
+
+use super::args::{Common, ConsumerSettings};
+use super::exit::Failure;
+use crate::client::{AdminClient, AdminOptions, Client, Options};
+use crate::types::{ProxySettings, Start};
+
+/// The patience that `--timeout` asks for.
+pub fn patience(common: &Common) -> Result<Duration, Failure> {
+    seconds("--timeout", common.timeout)
+}
+
+/// A number of seconds given by the user.
+pub fn seconds(what: &str, value: f64) -> Result<Duration, Failure> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| Failure::usage(format!("{what} {value} is not a number of seconds")))
+}
+
+/// The client token, if a file was named.
+pub fn token(common: &Common) -> Result<String, Failure> {
+    let Some(path) = &common.token_file else { return Ok(String::new()) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Failure::usage(format!("cannot read token file {}: {e}", path.display())))?;
+    Ok(text.trim().to_string())
+}
+
+/// A connection for events.
+pub async fn client(common: &Common) -> Result<Client, Failure> {
+    let mut options = Options::new(common.servers.clone()).token(token(common)?).name("cli");
+    options.connect_timeout = patience(common)?;
+    Ok(Client::connect(options).await?)
+}
+
+/// An asker of the cluster; it connects with the first question.
+pub fn admin(common: &Common) -> Result<AdminClient, Failure> {
+    let mut options = AdminOptions::new(common.servers.clone());
+    (options.token, options.patience) = (token(common)?, patience(common)?);
+    Ok(AdminClient::new(options))
+}
+
+/// Where a consumer starts, from the words `new`, `all` or `seq:N`.
+pub fn start(text: &str) -> Result<Start, String> {
+    match text.strip_prefix("seq:").map(str::parse) {
+        Some(Ok(seq)) => Ok(Start::Seq(seq)),
+        None if text == "new" => Ok(Start::New),
+        None if text == "all" => Ok(Start::All),
+        _ => Err(format!("'{text}' is not a start: use new, all or seq:N")),
+    }
+}
+
+/// Settings for a durable consumer; `None` if no flag says anything, so that an existing one is
+/// taken as it is.
+pub fn settings(flags: &ConsumerSettings) -> Result<Option<ProxySettings>, Failure> {
+    let ConsumerSettings { ack_wait, max_deliveries, max_in_flight } = flags;
+    if ack_wait.is_none() && max_deliveries.is_none() && max_in_flight.is_none() {
+        return Ok(None);
+    }
+    let mut settings = ProxySettings::default();
+    if let Some(wait) = ack_wait {
+        settings.ack_wait_ms = seconds("--ack-wait", *wait)?.as_millis() as u64;
+    }
+    settings.max_deliveries = max_deliveries.unwrap_or(settings.max_deliveries);
+    settings.max_in_flight = max_in_flight.unwrap_or(settings.max_in_flight);
+    Ok(Some(settings))
+}

@@ -1,0 +1,78 @@
+//! People: the command line, its tables and JSON, the demo and the benchmarks.
+//!
+//! Layer 7. Raw words (`args`) become connections (`connect`) and calls of the client library or
+//! the admin client; nothing here has a private door into a node. `local` starts clusters of real
+//! processes, for `demo`, `bench --spawn` and the tests.
+
+pub mod args;
+mod bench;
+mod channel;
+mod cluster;
+mod connect;
+mod demo;
+mod exit;
+pub mod local;
+mod node;
+mod output;
+mod publish;
+mod receive;
+mod status;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::args::{Cli, Command, Common};
+use self::connect::admin as connect_admin;
+use self::exit::{Exit, Failure};
+
+/// Runs the program with these words (the first is its name) and says how it ended.
+pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, and are no errors.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            Failure::from(error).print(cli.common.output);
+            return Exit::CheckFailed.into();
+        }
+    };
+    let outcome = runtime.block_on(dispatch(&cli.common, &cli.command));
+    // Reads of stdin block a thread that nothing can wake: do not wait for it.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            failure.print(cli.common.output);
+            failure.exit.into()
+        }
+    }
+}
+
+async fn dispatch(common: &Common, command: &Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Demo(flags) => demo::run(common, flags).await,
+        Command::Node(flags) => node::run(common, flags).await,
+        Command::Config(flags) => node::config(common, flags),
+        Command::Cluster(flags) => {
+            cluster::run(common, flags.action.as_ref().unwrap_or(&args::ClusterAction::Ls)).await
+        }
+        Command::Status(flags) => status::status(common, flags).await,
+        Command::Audit => status::audit(common).await,
+        Command::Channel(command) => channel::run(common, command).await,
+        Command::Pub(flags) => publish::run(common, flags).await,
+        Command::Sub(flags) => receive::subscribe(common, flags).await,
+        Command::Pull(flags) => receive::pull(common, flags).await,
+        Command::Ack(flags) => receive::ack(common, flags).await,
+        Command::Nack(flags) => receive::nack(common, flags).await,
+        Command::Bench(command) => bench::run(common, command).await,
+    }
+}

@@ -1,0 +1,234 @@
+//! `pub`: events from an argument, a file, stdin, or made up.
+
+use std::io::Write;
+use std::pin::pin;
+
+use base64::prelude::*;
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
+
+use super::args::{Common, Format, Publish};
+use super::connect;
+use super::exit::{Exit, Failure};
+use crate::client::{AckRange, Fate, LaneChoice, PublishError, PublishOptions, Publisher};
+use crate::types::{Event, EventBytes, Header, Rejection};
+
+/// Events given to the lane in one go.
+const CHUNK: usize = 512;
+
+/// Publishes, and prints what became of each event.
+pub async fn run(common: &Common, flags: &Publish) -> Result<Exit, Failure> {
+    let mut source = Source::of(flags)?;
+    let client = connect::client(common).await?;
+    let options = PublishOptions {
+        lane: flags.lane.clone().map_or(LaneChoice::Fresh, LaneChoice::Named),
+        first_sequence: flags.sequence,
+        deadline: connect::patience(common)?,
+        ..PublishOptions::default()
+    };
+    let publisher = client.publisher(flags.channel.clone(), options).await?;
+    if !publisher.channel_interest() {
+        eprintln!(
+            "warning: nobody is interested in channel '{0}' now; events stay only while its \
+             history lasts (see `aqueduct channel show {0}`)",
+            flags.channel
+        );
+    }
+    let mut report = Report::new(common.output, flags.quiet, &publisher);
+    pump(&publisher, &mut source, &mut report).await?;
+    report.close()
+}
+
+/// Gives events to the lane and reads answers, at the same time.
+async fn pump(
+    publisher: &Publisher,
+    source: &mut Source,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let mut given = 0u64;
+    let mut failed = None;
+    {
+        let mut supply = pin!(async {
+            let mut given = 0u64;
+            while let Some(events) = source.next().await? {
+                let count = events.len() as u64;
+                publisher.publish_many(events).await.map_err(Stop::Lane)?;
+                given += count;
+            }
+            Ok::<u64, Stop>(given)
+        });
+        let mut supplied = false;
+        while !supplied || report.answered() < given {
+            tokio::select! { biased;
+                outcome = &mut supply, if !supplied => {
+                    supplied = true;
+                    match outcome {
+                        Ok(count) => given = count,
+                        // What was given before is still answered.
+                        Err(stop) => {
+                            failed = Some(stop);
+                            publisher.flush().await;
+                            break;
+                        }
+                    }
+                }
+                acks = publisher.acks() => match acks {
+                    Some(ranges) => report.add(&ranges),
+                    None => break,
+                },
+            }
+        }
+    }
+    match failed {
+        None => Ok(()),
+        Some(Stop::Input(error)) => Err(error.into()),
+        Some(Stop::Lane(error)) => Err(error.rejection().clone().into()),
+    }
+}
+
+enum Stop {
+    Input(std::io::Error),
+    Lane(PublishError),
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Stop {
+        Stop::Input(error)
+    }
+}
+
+/// Where events come from.
+enum Source {
+    /// The same event so many times.
+    Repeat { event: EventBytes, left: u64 },
+    /// Each line of stdin.
+    Lines { lines: Lines<BufReader<Stdin>>, header: Header },
+}
+
+impl Source {
+    fn of(flags: &Publish) -> Result<Source, Failure> {
+        let header =
+            Header { domain: flags.domain.clone(), kind: flags.kind.clone(), ..Header::default() };
+        let body: Vec<u8> = match (&flags.file, &flags.body, flags.count) {
+            (Some(path), ..) => std::fs::read(path)
+                .map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?,
+            (None, Some(body), _) => body.clone().into_bytes(),
+            (None, None, Some(_)) => vec![b'x'; flags.size.unwrap_or(64)],
+            (None, None, None) => {
+                let lines = BufReader::new(tokio::io::stdin()).lines();
+                return Ok(Source::Lines { lines, header });
+            }
+        };
+        let event = Event { header, ..Event::of_body(body) };
+        let event = event.encode().map_err(|e| Failure::usage(e.to_string()))?;
+        Ok(Source::Repeat { event, left: flags.count.unwrap_or(1) })
+    }
+
+    /// The next events, at least one; `None` at the end.
+    async fn next(&mut self) -> std::io::Result<Option<Vec<EventBytes>>> {
+        match self {
+            Source::Repeat { left: 0, .. } => Ok(None),
+            Source::Repeat { event, left } => {
+                let count = (*left).min(CHUNK as u64);
+                *left -= count;
+                Ok(Some(vec![event.clone(); count as usize]))
+            }
+            Source::Lines { lines, header } => {
+                let Some(line) = lines.next_line().await? else { return Ok(None) };
+                let event = Event { header: header.clone(), ..Event::of_body(line) };
+                let event = event.encode().map_err(std::io::Error::other)?;
+                Ok(Some(vec![event]))
+            }
+        }
+    }
+}
+
+/// Prints answers and counts them.
+struct Report {
+    format: Format,
+    quiet: bool,
+    lane: String,
+    acked: u64,
+    refused: u64,
+    unknown: u64,
+    last_refusal: Option<Rejection>,
+}
+
+impl Report {
+    fn new(format: Format, quiet: bool, publisher: &Publisher) -> Report {
+        let lane = publisher.lane().to_string();
+        Report { format, quiet, lane, acked: 0, refused: 0, unknown: 0, last_refusal: None }
+    }
+
+    fn answered(&self) -> u64 {
+        self.acked + self.refused + self.unknown
+    }
+
+    fn add(&mut self, ranges: &[AckRange]) {
+        let mut out = std::io::stdout().lock();
+        for range in ranges {
+            let count = u64::from(range.count);
+            match &range.fate {
+                Fate::Accepted { first_seq, duplicate } => {
+                    self.acked += count;
+                    for i in (0..count).filter(|_| !self.quiet) {
+                        // A place that is forgotten is 0 for all of them.
+                        let seq = if *first_seq == 0 { 0 } else { first_seq + i };
+                        self.line(&mut out, seq, range.first_sequence + i, *duplicate);
+                    }
+                }
+                Fate::Refused(rejection) => {
+                    self.refused += count;
+                    self.last_refusal = Some(rejection.clone());
+                }
+                Fate::Unknown(rejection) => {
+                    self.unknown += count;
+                    self.last_refusal = Some(rejection.clone());
+                }
+            }
+        }
+    }
+
+    fn line(&self, out: &mut impl Write, seq: u64, sequence: u64, duplicate: bool) {
+        // A closed stdout (`| head`) is no reason to stop publishing.
+        let _ = match self.format {
+            Format::Table => {
+                let note = if duplicate { ", was there already" } else { "" };
+                writeln!(out, "accepted as {seq} (lane {}, sequence {sequence}{note})", self.lane)
+            }
+            _ => {
+                let line = json!({"seq": seq, "lane": self.lane, "sequence": sequence, "duplicate": duplicate});
+                writeln!(out, "{line}")
+            }
+        };
+    }
+
+    fn close(self) -> Result<Exit, Failure> {
+        match self.format {
+            Format::Table if self.quiet || self.answered() > 1 => {
+                println!(
+                    "{} acked, {} refused, {} unknown",
+                    self.acked, self.refused, self.unknown
+                );
+            }
+            Format::Table => {}
+            _ => println!(
+                "{}",
+                json!({"acked": self.acked, "refused": self.refused, "unknown": self.unknown})
+            ),
+        }
+        match self.last_refusal {
+            None => Ok(Exit::Ok),
+            Some(rejection) => {
+                let mut failure = Failure::from(rejection);
+                failure.exit = if self.unknown > 0 { Exit::Unknown } else { Exit::Refused };
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// The body of an event as JSON shows it.
+pub fn body_base64(event: &EventBytes) -> String {
+    BASE64_STANDARD.encode(event.body())
+}

@@ -1,0 +1,191 @@
+//! `sub`, `pull`, `ack` and `nack`: the consumer's side.
+
+use std::io::Write;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::args::{Common, Format, Nack, Pull, PullAck, SubAck, Subscribe, Token};
+use super::connect;
+use super::exit::{Exit, Failure};
+use super::publish::body_base64;
+use crate::client::{self, Client, Delivery, Settlements, SubscribeOptions, Verdict};
+use crate::types::{Name, Seq};
+
+/// Without --idle-exit: as good as for ever.
+const NO_IDLE_EXIT: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// Receives until told to stop, by count, silence or Ctrl-C.
+pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failure> {
+    let options = SubscribeOptions {
+        name: flags.name.clone(),
+        from: flags.from,
+        settings: connect::settings(&flags.settings)?,
+        ..SubscribeOptions::default()
+    };
+    let idle = match flags.idle_exit {
+        Some(value) => connect::seconds("--idle-exit", value)?,
+        None => NO_IDLE_EXIT,
+    };
+    let client = connect::client(common).await?;
+    let mut subscriber = client.subscribe(flags.channel.clone(), options).await?;
+    let mut left = flags.max.unwrap_or(u64::MAX);
+    while left > 0 {
+        let batch = tokio::select! { biased;
+            _ = tokio::signal::ctrl_c() => break,
+            batch = tokio::time::timeout(idle, subscriber.next_batch()) => batch,
+        };
+        for missed in subscriber.missed() {
+            eprintln!(
+                "warning: events {} to {} are gone: not retained any more",
+                missed.first, missed.last
+            );
+        }
+        let Ok(batch) = batch else { break };
+        let mut batch = batch?;
+        // What is beyond the count asked for is not taken: it goes to somebody else.
+        batch.truncate(left.min(batch.len() as u64) as usize);
+        left -= batch.len() as u64;
+        // What could not be shown is not acknowledged: it comes again.
+        print(common.output, &flags.channel, &batch, |_| None)?;
+        let seqs: Vec<Seq> = batch.iter().map(|d| d.seq).collect();
+        match flags.ack {
+            SubAck::Auto => subscriber.ack(&seqs).await?,
+            SubAck::Nack => subscriber.nack(&seqs, Duration::ZERO).await?,
+            SubAck::None => {}
+        }
+    }
+    confirmed(common, subscriber.flush()).await
+}
+
+/// Fetches once.
+pub async fn pull(common: &Common, flags: &Pull) -> Result<Exit, Failure> {
+    let options = SubscribeOptions {
+        name: Some(flags.name.clone()),
+        from: flags.from,
+        settings: connect::settings(&flags.settings)?,
+        ..SubscribeOptions::default()
+    };
+    let wait = connect::seconds("--wait", flags.wait)?;
+    let client = connect::client(common).await?;
+    let mut puller = client.puller(flags.channel.clone(), options).await?;
+    let batch = puller.fetch(flags.batch, wait).await?;
+    let settler = puller.settler();
+    print(common.output, &flags.channel, &batch, |d| settler.token(d).map(|t| t.to_string()))?;
+    if flags.ack == PullAck::Auto {
+        puller.ack(&batch.iter().map(|d| d.seq).collect::<Vec<_>>()).await?;
+    }
+    confirmed(common, puller.flush()).await
+}
+
+/// Waits, within the timeout, until what was settled is committed.
+async fn confirmed(
+    common: &Common,
+    flush: impl Future<Output = Result<Settlements, crate::types::Rejection>>,
+) -> Result<Exit, Failure> {
+    match tokio::time::timeout(connect::patience(common)?, flush).await {
+        Ok(outcome) => outcome.map(|_| Exit::Ok).map_err(Failure::from),
+        Err(_) => Err(unconfirmed()),
+    }
+}
+
+fn unconfirmed() -> Failure {
+    Failure {
+        exit: Exit::Unknown,
+        code: "unconfirmed".into(),
+        message: "no confirmation of the acknowledgements came in time".into(),
+        hint: "whether they took effect is unknown; events may be delivered again".into(),
+        retryable: true,
+    }
+}
+
+/// Confirms a pulled event.
+pub async fn ack(common: &Common, flags: &Token) -> Result<Exit, Failure> {
+    settle(common, flags, Verdict::Ack).await
+}
+
+/// Gives a pulled event back.
+pub async fn nack(common: &Common, flags: &Nack) -> Result<Exit, Failure> {
+    let delay_ms = connect::seconds("--delay", flags.delay)?.as_millis() as u64;
+    settle(common, &flags.token, Verdict::Nack { delay_ms }).await
+}
+
+async fn settle(common: &Common, flags: &Token, verdict: Verdict) -> Result<Exit, Failure> {
+    let token: client::Token =
+        flags.token.parse().map_err(|e: client::TokenError| Failure::usage(e.to_string()))?;
+    let client: Client = connect::client(common).await?;
+    let settling = client.settle_token(token, verdict);
+    let outcome = tokio::time::timeout(connect::patience(common)?, settling).await;
+    let totals = outcome.map_err(|_| unconfirmed())??;
+    let line = json!({"token": flags.token, "settled": totals.settled, "already": totals.already});
+    match common.output {
+        Format::Table if totals.already > 0 => println!("{} was settled before", flags.token),
+        Format::Table => println!("{} done", flags.token),
+        _ => println!("{line}"),
+    }
+    Ok(Exit::Ok)
+}
+
+fn print(
+    format: Format,
+    channel: &Name,
+    batch: &[Delivery],
+    token: impl Fn(&Delivery) -> Option<String>,
+) -> std::io::Result<()> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for delivery in batch {
+        let token = token(delivery);
+        match format {
+            Format::Table => writeln!(out, "{}", for_people(delivery, token.as_deref()))?,
+            _ => writeln!(out, "{}", to_json(channel, delivery, token))?,
+        }
+    }
+    out.flush()
+}
+
+fn for_people(delivery: &Delivery, token: Option<&str>) -> String {
+    let body = delivery.event.body();
+    let text = match std::str::from_utf8(&body) {
+        Ok(text) if !text.chars().any(|c| c.is_control() && c != '\t') => text.to_string(),
+        _ => format!("({} bytes, not text)", body.len()),
+    };
+    let mut line = format!("{:>8}  {text}", delivery.seq);
+    if delivery.delivery > 1 {
+        line.push_str(&format!("  [delivery {}]", delivery.delivery));
+    }
+    if let Some(letter) = &delivery.dead_letter {
+        line.push_str(&format!("  [from {} {}: {}]", letter.channel, letter.seq, letter.reason));
+    }
+    if let Some(token) = token {
+        line.push_str(&format!("  token {token}"));
+    }
+    line
+}
+
+fn to_json(channel: &Name, delivery: &Delivery, token: Option<String>) -> Value {
+    let mut line = json!({
+        "channel": channel,
+        "seq": delivery.seq,
+        "lane": delivery.lane.to_string(),
+        "sequence": delivery.sequence,
+        "delivery": delivery.delivery,
+        "maybe_redelivered": delivery.maybe_redelivered,
+        "accepted_us": delivery.accepted.0,
+        "body_base64": body_base64(&delivery.event),
+    });
+    if let Ok(header) = delivery.event.header()
+        && header != Default::default()
+    {
+        line["domain"] = json!(header.domain);
+        line["type"] = json!(header.kind);
+        line["name"] = json!(header.name);
+    }
+    if let Some(letter) = &delivery.dead_letter {
+        line["dead_letter"] = json!({"channel": letter.channel, "consumer": letter.proxy,
+            "seq": letter.seq, "attempts": letter.attempts, "reason": letter.reason});
+    }
+    if let Some(token) = token {
+        line["token"] = json!(token);
+    }
+    line
+}

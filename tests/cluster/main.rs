@@ -1,0 +1,10 @@
+//! Clusters of real processes: found, led, killed, paused, grown, shrunk, and asked.
+//!
+//! Everything goes through the program as a user runs it, so that these tests hold the command
+//! contract too.
+
+mod admission;
+mod delivery;
+mod failover;
+mod membership;
+mod support;
