@@ -4,7 +4,7 @@
 //! order. Time arrives as the batch's stamp, identity as the place in the log. Every replica that
 //! applied the same entries has the same [`Machine::hash`].
 //!
-//! It holds *facts* (DESIGN §2.2): channels, durable proxies, lanes; which events were accepted
+//! It holds *facts*: channels, durable proxies, lanes; which events were accepted
 //! (as slots: payload key, size, who waits); and for each proxy which of them are settled and how.
 //! It holds no event bytes, and nothing that can be derived from facts by the leader alone:
 //! delivery order, leases, credit, filter verdicts.

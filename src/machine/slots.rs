@@ -2,7 +2,7 @@
 //!
 //! An event is *retained* while it is in the history (the newest events up to the channel's
 //! limits) or a durable proxy still waits for it. Once it is not, it never is again, so whoever
-//! keeps payloads may forget it (DESIGN §2.3). Slots lie in chunks; a chunk goes when none of its
+//! keeps payloads may forget it (docs/ARCHITECTURE.md, "Where events lie"). Slots lie in chunks; a chunk goes when none of its
 //! events is retained. Chunks are shared between clones and copied when written.
 
 use std::collections::BTreeMap;

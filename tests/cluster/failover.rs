@@ -100,3 +100,27 @@ async fn a_paused_follower_holds_nobody_up_and_catches_up() {
     cluster.local.node(follower).expect("ours").signal(Signal::CONT).expect("resume");
     cluster.audit().await;
 }
+
+#[tokio::test]
+async fn a_lone_node_killed_again_and_again_keeps_its_word() {
+    let mut cluster = cluster(1, &[]).await;
+    cluster.consumer("default", "all").await;
+    let mut acks = Vec::new();
+    for round in 0..6 {
+        let lane = format!("round{round}");
+        let publisher = cluster.publisher("default", &lane, 4_000);
+        cluster
+            .until("some of it is accepted", |s| {
+                s["channels"][0]["accepted"].as_u64() > Some(round * 4_000)
+            })
+            .await;
+        cluster.kill_leader().await;
+        cluster.restart(1).await;
+        acks.extend(finish(publisher).await);
+    }
+    let deliveries = cluster.drain("default", "all", "2").await;
+    nothing_lost(&acks, &deliveries);
+    published_once(&deliveries);
+    assert_eq!(seqs(&deliveries).len(), 24_000, "published twice or not at all");
+    cluster.audit().await;
+}

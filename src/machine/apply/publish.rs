@@ -1,4 +1,4 @@
-//! Accepting events: the rules of lanes (DESIGN §4) and the channel's cap.
+//! Accepting events: the rules of lanes and the channel's cap.
 
 use std::sync::Arc;
 

@@ -119,7 +119,7 @@ fn check_exposure(config: &Config, findings: &mut Findings) {
         if config.insecure_bind {
             findings.warn(key, format!("{message}; allowed by insecure_bind"));
         } else {
-            findings.error(key, format!("{message}: set {secret}, or insecure_bind = true"));
+            findings.error(key, format!("{message}: set {secret}, or say --insecure-bind"));
         }
     }
     if !is_loopback(&config.http) && config.http.to_socket_addrs().is_ok() {

@@ -1,7 +1,7 @@
 //! One sled database of the log: a directory that is created durably, filled tree by tree, closed
 //! when rolled, and removed whole.
 //!
-//! sled is held to what it does well (FACTS §2): records far below its blob limit, a fresh tree
+//! sled is held to what it does well: records far below its blob limit, a fresh tree
 //! before leaves are consolidated or split, our own `fdatasync`, and no trust in its checksums.
 
 use std::fs::File;
