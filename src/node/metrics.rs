@@ -77,7 +77,7 @@ impl Sample {
     }
 
     /// The sample as OpenMetrics text, every name prefixed with `aqueduct_`.
-    pub fn to_text(self) -> String {
+    pub fn into_text(self) -> String {
         let mut registry = Registry::with_prefix("aqueduct");
         registry.register_collector(Box::new(self));
         let mut out = String::new();
@@ -142,7 +142,7 @@ mod tests {
         sample.counter_of("accepted", "Events accepted.", &[("channel", "a")], 3.0);
         sample.gauge_of("pending", "Events pending.", &[("channel", "a")], 1.0);
         sample.counter_of("accepted", "Events accepted.", &[("channel", "b\"\n")], 4.0);
-        let text = sample.to_text();
+        let text = sample.into_text();
         for line in [
             "# TYPE aqueduct_term gauge",
             "aqueduct_term 7.0",

@@ -124,7 +124,7 @@ impl<N: Net> Vitals for Health<N> {
             if let Ok(services) = self.services() {
                 services.gather(&mut sample).await;
             }
-            sample.to_text()
+            sample.into_text()
         })
     }
 }
@@ -269,7 +269,7 @@ mod tests {
     fn channels_and_their_ledgers_are_counted() {
         let mut sample = Sample::default();
         channel_metrics(&Machine::new(), &mut sample);
-        let text = sample.to_text();
+        let text = sample.into_text();
         for line in ["aqueduct_accepted_total{channel=\"default\"} 0.0", "aqueduct_lanes 0.0"] {
             assert!(text.contains(line), "{line} is missing in:\n{text}");
         }
