@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::connect::start;
+use super::connect::{host_port, start};
 use crate::types::{Name, Start};
 
 /// A fault-tolerant event channel service.
@@ -22,14 +22,15 @@ pub struct Cli {
 /// Flags that every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
-    /// Nodes to talk to; any member will do, more give failover at the start.
+    /// Nodes to talk to; any member will do, more give failover at the start
+    /// [default: 127.0.0.1:7400].
     #[arg(
         long,
         global = true,
         env = "AQUEDUCT_SERVERS",
         value_delimiter = ',',
         value_name = "HOST:PORT",
-        default_value = "127.0.0.1:7400"
+        value_parser = host_port
     )]
     pub servers: Vec<String>,
 
@@ -55,9 +56,9 @@ pub struct Common {
 pub enum Format {
     /// For people.
     Table,
-    /// One JSON document.
+    /// JSON, indented; commands that stream print a document a line.
     Json,
-    /// One JSON document a line.
+    /// JSON, a document a line.
     Jsonl,
 }
 

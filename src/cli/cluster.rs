@@ -19,8 +19,8 @@ It receives the log as a learner and becomes a voter when it has caught up.";
 /// Runs a `cluster` command.
 pub async fn run(common: &Common, action: &ClusterAction) -> Result<Exit, Failure> {
     match action {
-        ClusterAction::Init => println!("{INIT}"),
-        ClusterAction::Join => println!("{JOIN}"),
+        ClusterAction::Init => explain(common, INIT),
+        ClusterAction::Join => explain(common, JOIN),
         ClusterAction::Ls => {
             let answer = connect_admin(common)?.cluster().await?;
             output::result(common.output, &answer, members);
@@ -39,6 +39,10 @@ pub async fn run(common: &Common, action: &ClusterAction) -> Result<Exit, Failur
         }
     }
     Ok(Exit::Ok)
+}
+
+fn explain(common: &Common, text: &str) {
+    output::result(common.output, &serde_json::json!({ "how": text }), |_| text.to_string());
 }
 
 fn members(answer: &Answer<Members>) -> String {

@@ -7,6 +7,26 @@ use super::exit::Failure;
 use crate::client::{AdminClient, AdminOptions, Client, Options};
 use crate::types::{ProxySettings, Start};
 
+/// The server asked when nobody is named.
+const DEFAULT_SERVER: &str = "127.0.0.1:7400";
+
+/// The servers to ask.
+fn servers(common: &Common) -> Vec<String> {
+    match common.servers.as_slice() {
+        [] => vec![DEFAULT_SERVER.into()],
+        given => given.to_vec(),
+    }
+}
+
+/// An address in the form `HOST:PORT`.
+pub fn host_port(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+    match port.map(str::parse::<u16>) {
+        Some(Ok(_)) => Ok(text.to_string()),
+        _ => Err(format!("'{text}' is not an address: write HOST:PORT, as in 127.0.0.1:7400")),
+    }
+}
+
 /// The patience that `--timeout` asks for.
 pub fn patience(common: &Common) -> Result<Duration, Failure> {
     seconds("--timeout", common.timeout)
@@ -28,14 +48,14 @@ pub fn token(common: &Common) -> Result<String, Failure> {
 
 /// A connection for events.
 pub async fn client(common: &Common) -> Result<Client, Failure> {
-    let mut options = Options::new(common.servers.clone()).token(token(common)?).name("cli");
+    let mut options = Options::new(servers(common)).token(token(common)?).name("cli");
     options.connect_timeout = patience(common)?;
     Ok(Client::connect(options).await?)
 }
 
 /// An asker of the cluster; it connects with the first question.
 pub fn admin(common: &Common) -> Result<AdminClient, Failure> {
-    let mut options = AdminOptions::new(common.servers.clone());
+    let mut options = AdminOptions::new(servers(common));
     (options.token, options.patience) = (token(common)?, patience(common)?);
     Ok(AdminClient::new(options))
 }

@@ -23,19 +23,27 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::args::{Cli, Command, Common};
+use self::args::{Cli, Command, Common, Format};
 use self::connect::admin as connect_admin;
 use self::exit::{Exit, Failure};
 
 /// Runs the program with these words (the first is its name) and says how it ended.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let wants_json = wants_json(&words);
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too, and are no errors.
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
-            let _ = error.print();
-            return exit.into();
+            if !error.use_stderr() {
+                let _ = error.print();
+                return Exit::Ok.into();
+            }
+            match wants_json {
+                true => Failure::usage(error.to_string().trim_end()).print(Format::Jsonl),
+                false => drop(error.print()),
+            }
+            return Exit::Usage.into();
         }
     };
     let runtime = match tokio::runtime::Runtime::new() {
@@ -55,6 +63,14 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// Whether the words ask for JSON, as far as words that do not parse can tell.
+fn wants_json(words: &[OsString]) -> bool {
+    let words: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();
+    let json = |word: &str| matches!(word, "json" | "jsonl");
+    words.windows(2).any(|pair| matches!(pair[0], "-o" | "--output") && json(pair[1]))
+        || words.iter().any(|word| word.strip_prefix("--output=").is_some_and(json))
 }
 
 async fn dispatch(common: &Common, command: &Command) -> Result<Exit, Failure> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::args::{Common, Config as ConfigCommand, Node, NodeOverrides};
 use super::exit::{Exit, Failure};
 use super::output;
-use crate::node::{self, Config, Finding, Level};
+use crate::node::{self, Config, ConfigError, Finding, Level};
 
 /// Runs a node until it is told to stop.
 pub async fn run(common: &Common, flags: &Node) -> Result<Exit, Failure> {
@@ -20,7 +20,17 @@ pub async fn run(common: &Common, flags: &Node) -> Result<Exit, Failure> {
 /// Reads a file as `node` would, and reports what is wrong with it.
 pub fn config(common: &Common, command: &ConfigCommand) -> Result<Exit, Failure> {
     let ConfigCommand::Check { file } = command;
-    let findings = node::config::check(&load(Some(file), &[])?);
+    let findings = match node::config::load(Some(file), std::env::vars(), &[]) {
+        Ok(loaded) => node::config::check(&loaded.config),
+        Err(error @ ConfigError::Unreadable { .. }) => {
+            return Err(Failure::usage(error.to_string()));
+        }
+        Err(error) => vec![Finding {
+            level: Level::Error,
+            key: error.key().unwrap_or_default().into(),
+            message: error.to_string(),
+        }],
+    };
     output::result(common.output, &findings, |findings| {
         let mut table = output::table(&["", "setting", ""]);
         for Finding { level, key, message } in findings {

@@ -4,25 +4,29 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Common, Format, Nack, Pull, PullAck, SubAck, Subscribe, Token};
 use super::connect;
 use super::exit::{Exit, Failure};
 use super::publish::body_base64;
 use crate::client::{self, Client, Delivery, Settlements, SubscribeOptions, Verdict};
-use crate::types::{Name, Seq};
+use crate::types::{Code, Name, Rejection, Seq};
 
 /// Without --idle-exit: as good as for ever.
 const NO_IDLE_EXIT: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Receives until told to stop, by count, silence or Ctrl-C.
 pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failure> {
-    let options = SubscribeOptions {
+    let mut options = SubscribeOptions {
         name: flags.name.clone(),
         from: flags.from,
         settings: connect::settings(&flags.settings)?,
         ..SubscribeOptions::default()
     };
+    // No more than asked for is taken from others who share the consumer.
+    let wanted = flags.max.and_then(|max| u32::try_from(max).ok()).unwrap_or(u32::MAX);
+    options.credit_events = options.credit_events.min(wanted.max(1));
     let idle = match flags.idle_exit {
         Some(value) => connect::seconds("--idle-exit", value)?,
         None => NO_IDLE_EXIT,
@@ -32,7 +36,7 @@ pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failu
     let mut left = flags.max.unwrap_or(u64::MAX);
     while left > 0 {
         let batch = tokio::select! { biased;
-            _ = tokio::signal::ctrl_c() => break,
+            () = told_to_stop() => break,
             batch = tokio::time::timeout(idle, subscriber.next_batch()) => batch,
         };
         for missed in subscriber.missed() {
@@ -58,6 +62,18 @@ pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failu
     confirmed(common, subscriber.flush()).await
 }
 
+/// Completes when the user (Ctrl-C) or the system (SIGTERM) ends the command.
+async fn told_to_stop() {
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(_) => return drop(tokio::signal::ctrl_c().await),
+    };
+    tokio::select! { biased;
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
 /// Fetches once.
 pub async fn pull(common: &Common, flags: &Pull) -> Result<Exit, Failure> {
     let options = SubscribeOptions {
@@ -81,7 +97,7 @@ pub async fn pull(common: &Common, flags: &Pull) -> Result<Exit, Failure> {
 /// Waits, within the timeout, until what was settled is committed.
 async fn confirmed(
     common: &Common,
-    flush: impl Future<Output = Result<Settlements, crate::types::Rejection>>,
+    flush: impl Future<Output = Result<Settlements, Rejection>>,
 ) -> Result<Exit, Failure> {
     match tokio::time::timeout(connect::patience(common)?, flush).await {
         Ok(outcome) => outcome.map(|_| Exit::Ok).map_err(Failure::from),
@@ -110,14 +126,31 @@ pub async fn nack(common: &Common, flags: &Nack) -> Result<Exit, Failure> {
     settle(common, &flags.token, Verdict::Nack { delay_ms }).await
 }
 
+/// Checks that the token is one of the consumer named.
+async fn belongs(common: &Common, flags: &Token, token: client::Token) -> Result<(), Failure> {
+    let answer = connect::admin(common)?.channel(&flags.channel).await?;
+    let proxies = &answer.value.proxies;
+    if proxies.iter().any(|p| p.name == flags.name && p.id == token.proxy) {
+        return Ok(());
+    }
+    let message = format!(
+        "token {} is not one of consumer '{}' of channel '{}'",
+        flags.token, flags.name, flags.channel
+    );
+    let rejection = Rejection::new(Code::UnknownProxy, message);
+    Err(rejection.hint("give the channel and the --name that `pull` was called with").into())
+}
+
 async fn settle(common: &Common, flags: &Token, verdict: Verdict) -> Result<Exit, Failure> {
     let token: client::Token =
         flags.token.parse().map_err(|e: client::TokenError| Failure::usage(e.to_string()))?;
+    belongs(common, flags, token).await?;
     let client: Client = connect::client(common).await?;
     let settling = client.settle_token(token, verdict);
     let outcome = tokio::time::timeout(connect::patience(common)?, settling).await;
     let totals = outcome.map_err(|_| unconfirmed())??;
-    let line = json!({"token": flags.token, "settled": totals.settled, "already": totals.already});
+    let line = json!({"token": flags.token, "confirmed": totals.confirmed,
+        "settled": totals.settled, "already": totals.already});
     match common.output {
         Format::Table if totals.already > 0 => println!("{} was settled before", flags.token),
         Format::Table => println!("{} done", flags.token),

@@ -117,14 +117,30 @@ pub async fn audit(common: &Common) -> Result<Exit, Failure> {
     Ok(if answer.value.equal { Exit::Ok } else { Exit::CheckFailed })
 }
 
+fn in_words(audit: &Audit) -> String {
+    let answers: Vec<_> = audit.nodes.iter().filter(|node| node.hash.is_some()).collect();
+    let same = answers.windows(2).all(|pair| pair[0].hash == pair[1].hash);
+    match same && answers.iter().all(|node| node.ledger_ok) {
+        true if audit.equal => "all nodes agree".into(),
+        true => format!(
+            "the {} of {} nodes that answered agree; ask again when all are there",
+            answers.len(),
+            audit.nodes.len()
+        ),
+        false => "the nodes DO NOT agree".into(),
+    }
+}
+
 fn verdict(answer: &Answer<Audit>) -> String {
     let audit = &answer.value;
     let mut table = output::table(&["node", "state hash", "ledger"]);
     for node in &audit.nodes {
-        let hash = node.hash.clone().unwrap_or_else(|| "no answer".into());
-        let ledger = if node.ledger_ok { "adds up" } else { "DOES NOT ADD UP" };
+        let (hash, ledger) = match &node.hash {
+            None => ("no answer".into(), "unknown"),
+            Some(hash) if node.ledger_ok => (hash.clone(), "adds up"),
+            Some(hash) => (hash.clone(), "DOES NOT ADD UP"),
+        };
         table.add_row(vec![node.id.to_string(), hash, ledger.into()]);
     }
-    let word = if audit.equal { "all nodes agree" } else { "the nodes DO NOT agree" };
-    format!("at log index {}: {word}\n\n{table}", audit.index)
+    format!("at log index {}: {}\n\n{table}", audit.index, in_words(audit))
 }

@@ -92,7 +92,7 @@ impl From<MembershipError> for Rejection {
             MembershipError::Exists(_) => {
                 (Code::MembershipRefused, "remove it first and join under a new id")
             }
-            _ => (Code::MembershipRefused, "list the members with `aqueduct cluster members`"),
+            _ => (Code::MembershipRefused, "list the members with `aqueduct cluster`"),
         };
         Rejection::new(code, error.to_string()).hint(hint)
     }

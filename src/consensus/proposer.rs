@@ -10,6 +10,8 @@
 //!   refuses.
 //! - `NotLeader` and `ShuttingDown` are said only of commands that never entered the log; where
 //!   that is not certain it is `TenureLost`.
+//! - Entries are applied in the order in which they were formed, or refused: one that was refused
+//!   for want of a lease is not offered again after a later one has got in.
 //! - Commands enter the log only in a tenure that this node serves, and carry it: should another
 //!   leader come first, the machine refuses them.
 
@@ -111,6 +113,7 @@ impl Proposer {
             clock,
             env: env.clone(),
             next_ticket: 0,
+            applied: None,
             flights: BTreeMap::new(),
             held: BTreeMap::new(),
         };
@@ -190,6 +193,8 @@ struct Task<E, W> {
     clock: SoftClock<E>,
     env: E,
     next_ticket: u64,
+    /// The latest entry formed of those known to be applied.
+    applied: Option<u64>,
     flights: BTreeMap<u64, Flight>,
     /// Refused for want of a lease, to be offered again in order.
     held: BTreeMap<u64, Flight>,
@@ -200,13 +205,16 @@ impl<E: Runtime, W: Writer> Task<E, W> {
         loop {
             while self.held.is_empty() && self.flights.len() < limits::ENTRIES_IN_FLIGHT_MAX {
                 let Some(flight) = self.form() else { break };
-                self.send(flight).await;
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                self.send(ticket, flight).await;
             }
             let event = tokio::select! { biased;
                 event = inbox.recv() => event,
                 () = self.lease_pause() => {
-                    for flight in std::mem::take(&mut self.held).into_values() {
-                        self.send(flight).await;
+                    // One by one: the lease may come back between two of them.
+                    if let Some((ticket, flight)) = self.held.pop_first() {
+                        self.send(ticket, flight).await;
                     }
                     continue;
                 }
@@ -248,9 +256,7 @@ impl<E: Runtime, W: Writer> Task<E, W> {
         Some(Flight { entry, dones, tries: 0 })
     }
 
-    async fn send(&mut self, flight: Flight) {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+    async fn send(&mut self, ticket: u64, flight: Flight) {
         let entry = flight.entry.clone();
         self.flights.insert(ticket, flight);
         let events = self.events.clone();
@@ -265,15 +271,28 @@ impl<E: Runtime, W: Writer> Task<E, W> {
         let Some(mut flight) = self.flights.remove(&ticket) else { return };
         match outcome {
             Outcome::Applied(replies) if replies.len() == flight.dones.len() => {
+                self.applied = self.applied.max(Some(ticket));
+                self.refuse_overtaken();
                 flight.dones.into_iter().zip(replies).for_each(|(done, reply)| done(Ok(reply)));
             }
             Outcome::NoLease if flight.tries < LEASE_TRIES => {
                 flight.tries += 1;
                 self.held.insert(ticket, flight);
+                self.refuse_overtaken();
             }
             Outcome::NoLease => flight.fail(&ProposeError::NotLeader { leader: None }),
             Outcome::Refused(leader) => flight.fail(&ProposeError::NotLeader { leader }),
             Outcome::Unknown | Outcome::Applied(_) => flight.fail(&ProposeError::TenureLost),
+        }
+    }
+
+    /// Refuses what is held and was overtaken. It is in no log; offering it again would turn the
+    /// order of a supplier's events around.
+    fn refuse_overtaken(&mut self) {
+        let Some(applied) = self.applied else { return };
+        let later = self.held.split_off(&applied);
+        for flight in std::mem::replace(&mut self.held, later).into_values() {
+            flight.fail(&ProposeError::Overloaded("the leader had paused; try again".into()));
         }
     }
 

@@ -153,7 +153,14 @@ fn build(machine: &Machine, image: &Image, facts: &Facts) -> io::Result<RaftSnap
     let live: Vec<PayloadKey> = machine.live_keys().map(|live| live.key).collect();
     let homeless: Vec<PayloadKey> = live.iter().copied().filter(|key| !store.holds(*key)).collect();
     for keys in homeless.chunks(RELOCATE_KEYS) {
-        relocate(&mut writer, facts, keys)?;
+        if let Err(error) = relocate(&mut writer, facts, keys) {
+            // A newer snapshot was installed meanwhile: what only this one needs may be gone.
+            let newer = store.current().filter(|current| current.last.index >= last.index);
+            return match held_snapshot(store)? {
+                Some(held) if newer.is_some() => Ok(held),
+                _ => Err(error),
+            };
+        }
     }
     let alive = |key: PayloadKey| live.binary_search(&key).is_ok();
     let meta = image.encode()?.into();

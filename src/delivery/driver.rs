@@ -43,6 +43,7 @@ pub struct Driver {
 struct Bound {
     id: ConsumerId,
     attachment: Attachment,
+    pulls: bool,
     dead_letters: bool,
 }
 
@@ -90,10 +91,17 @@ impl Driver {
                 self.pull(consumer, request, pull);
             }
             Request::Settle { session, settle } => self.settle(facts, session, &settle, now),
-            Request::Unreadable { proxy, sequences } => {
-                let sequences: SeqRanges = sequences.into_iter().collect();
-                let delay_ms = limits::UNREADABLE_RETRY_MS;
-                self.dispatcher.nack(proxy, None, &sequences, delay_ms, now);
+            Request::Unreadable { consumer, proxy, sequences, bytes } => {
+                let events = sequences.len() as u32;
+                if let Some(proxy) = proxy {
+                    let sequences = sequences.into_iter().collect();
+                    let until = now.plus_millis(limits::UNREADABLE_RETRY_MS);
+                    self.dispatcher.postpone(proxy, &sequences, until);
+                }
+                if let Some(key) = self.bound.get(&consumer) {
+                    // Refused for consumers that pull: they have no credit.
+                    let _ = self.dispatcher.credit(*key, events, bytes);
+                }
             }
             Request::Detach { consumer } => {
                 self.detach(consumer, Departure::Returned);
@@ -117,7 +125,8 @@ impl Driver {
             return self.send(id.session, Closed { consumer: id.handle, reason });
         }
         self.bound.insert(id, key);
-        self.consumers.insert(key, Bound { id, attachment, dead_letters });
+        let pulls = matches!(mode, Mode::Pull);
+        self.consumers.insert(key, Bound { id, attachment, pulls, dead_letters });
     }
 
     fn pull(&mut self, consumer: ConsumerId, request: u32, pull: Pull) {
@@ -197,10 +206,14 @@ impl Driver {
     }
 
     fn detach(&mut self, consumer: ConsumerId, departure: Departure) {
-        if let Some(key) = self.bound.remove(&consumer) {
-            self.consumers.remove(&key);
-            self.dispatcher.detach(key, departure);
-        }
+        let Some(key) = self.bound.remove(&consumer) else { return };
+        let bound = self.consumers.remove(&key);
+        // What was pulled may be settled by token, from another process.
+        let departure = match bound {
+            Some(Bound { pulls: true, .. }) => Departure::LeavesLeases,
+            _ => departure,
+        };
+        self.dispatcher.detach(key, departure);
     }
 
     /// A session is gone, with all its consumers. Settlements it passed on go through.

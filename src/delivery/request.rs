@@ -33,8 +33,9 @@ pub enum Request {
     /// What became of deliveries, of this tenure or an earlier one. Answered by
     /// `SettleConfirmed`, unless it only extends leases.
     Settle { session: SessionId, settle: Settle },
-    /// Payloads that could not be read: to be tried again later.
-    Unreadable { proxy: ProxyId, sequences: Vec<Seq> },
+    /// Deliveries whose payloads could not be read. Those of a durable proxy are tried again
+    /// later, which is no failed attempt; the credit they took (`bytes` in all) goes back.
+    Unreadable { consumer: ConsumerId, proxy: Option<ProxyId>, sequences: Vec<Seq>, bytes: u64 },
     /// The consumer ends, by its own wish. Answered by `Closed`.
     Detach { consumer: ConsumerId },
 }

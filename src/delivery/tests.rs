@@ -239,6 +239,36 @@ fn a_lost_session_gives_its_deliveries_to_others() {
 }
 
 #[test]
+fn what_was_pulled_stays_leased_when_the_puller_goes_and_counts_when_it_fails() {
+    let mut rig = Rig::new();
+    let settings = ProxySettings { ack_wait_ms: 1000, max_deliveries: 2, ..Default::default() };
+    let proxy = rig.proxy(settings);
+    rig.publish(&["a"]);
+    let consumer = ConsumerId { session: SESSION, handle: 1 };
+    for delivery in [1, 2] {
+        rig.attach(1, Attachment::Durable(proxy), Mode::Pull);
+        let pull = |request| Request::Pull {
+            consumer,
+            request,
+            events_max: 1,
+            bytes_max: 1000,
+            wait_ms: 0,
+        };
+        rig.ask(pull(1));
+        assert_eq!(rig.run().0, [(1, 1, delivery)]);
+        rig.ask(Request::Detach { consumer });
+        rig.attach(1, Attachment::Durable(proxy), Mode::Pull);
+        rig.ask(pull(2));
+        assert_eq!(rig.run().0, [], "its lease has not ended");
+        rig.ask(Request::Detach { consumer });
+        rig.cluster.time().advance(1000);
+        rig.run();
+    }
+    let counts = rig.cluster.read(|machine| *machine.proxy(proxy).unwrap().counts());
+    assert_eq!(counts.get(Outcome::DeadLettered), 1);
+}
+
+#[test]
 fn pulls_end_full_or_at_their_deadline_and_bad_ones_fail() {
     let mut rig = Rig::new();
     let proxy = rig.proxy(ProxySettings::default());

@@ -49,6 +49,9 @@ pub enum Departure {
     /// Its connection broke, perhaps because of what it was given: a failed attempt for each
     /// event in flight.
     Lost,
+    /// It leaves its deliveries behind: they stay in flight until their leases end, since whoever
+    /// knows their sequences may still settle them from elsewhere.
+    LeavesLeases,
 }
 
 /// One event on its way to a consumer.

@@ -237,6 +237,12 @@ impl Dispatcher {
         self.change(proxy, ranges, |queue, range| queue.nack(range, from, until));
     }
 
+    /// These could not be handed over, through no fault of a consumer: they go again, not before
+    /// `until`, and no attempt is counted.
+    pub fn postpone(&mut self, proxy: ProxyId, ranges: &SeqRanges, until: Stamp) {
+        self.change(proxy, ranges, |queue, range| queue.postpone(range, until));
+    }
+
     /// A consumer still works on these: their leases start anew. `from` as for
     /// [`Dispatcher::nack`].
     pub fn touch(

@@ -90,16 +90,21 @@ impl Queue {
             && self.verdicts.is_empty()
     }
 
-    /// Takes a consumer out; what it had in flight is ready again at once.
+    /// Takes a consumer out; what it had in flight is ready again at once, unless it leaves its
+    /// leases behind.
     pub fn leave(&mut self, consumer: ConsumerKey, departure: Departure) {
         self.members.remove(&consumer);
         self.turns.remove(consumer);
+        if departure == Departure::LeavesLeases {
+            return;
+        }
         let held: Vec<Seq> =
             self.window.iter().filter(|s| s.state.is_at(consumer)).map(|s| s.seq).collect();
         for seq in held {
-            match departure {
-                Departure::Lost => self.fail(seq, None),
-                Departure::Returned => self.requeue(seq, None),
+            if departure == Departure::Lost {
+                self.fail(seq, None);
+            } else {
+                self.requeue(seq, None);
             }
         }
     }
@@ -180,6 +185,13 @@ impl Queue {
                 _ => {}
             }
         }
+    }
+
+    /// Those of these in flight go again, not before `until`; no attempt failed.
+    pub fn postpone(&mut self, range: SeqRange, until: Stamp) {
+        let in_flight = |slot: &&super::window::Slot| matches!(slot.state, State::InFlight { .. });
+        let seqs: Vec<Seq> = self.window.range(range).filter(in_flight).map(|s| s.seq).collect();
+        seqs.into_iter().for_each(|seq| self.requeue(seq, Some(until)));
     }
 
     /// Starts the lease of these anew.

@@ -23,6 +23,7 @@ pub(super) struct Writer<W, C, E> {
     pub outbox: Outbox,
     pub cluster: C,
     pub delivery: Handle,
+    pub session: SessionId,
     pub env: E,
     /// Unreadable payloads that were logged: each is logged once, not at every retry.
     pub unreadable: BTreeSet<PayloadKey>,
@@ -136,15 +137,17 @@ impl<W: AsyncWrite + Unpin, C: Cluster, E: Runtime> Writer<W, C, E> {
                 tracing::error!(%channel, seq, %key, %error, "an event's payload cannot be read");
             }
         }
-        let Some(proxy) = heads.proxy else {
-            for (delivery, _) in missing {
+        if heads.proxy.is_none() {
+            for (delivery, _) in &missing {
                 let missed = SeqRange::one(delivery.seq);
                 self.feed(&Gap { consumer: heads.consumer, missed }.into()).await?;
             }
-            return Ok(());
-        };
-        let sequences = missing.into_iter().map(|(delivery, _)| delivery.seq).collect();
-        self.delivery.ask(Request::Unreadable { proxy, sequences }).await;
+        }
+        let consumer = ConsumerId { session: self.session, handle: heads.consumer };
+        let bytes = missing.iter().map(|(delivery, _)| u64::from(delivery.size)).sum();
+        let sequences = missing.iter().map(|(delivery, _)| delivery.seq).collect();
+        let proxy = heads.proxy;
+        self.delivery.ask(Request::Unreadable { consumer, proxy, sequences, bytes }).await;
         Ok(())
     }
 }

@@ -17,6 +17,11 @@ const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Measures failover on a cluster of its own: a stranger's leader is not ours to kill.
 pub async fn run(common: &Common, flags: &BenchFailover) -> Result<Figures, Failure> {
+    if flags.target.spawn.is_none() && !common.servers.is_empty() {
+        return Err(Failure::usage(
+            "bench failover kills leaders, and only of a cluster it started: use --spawn 3",
+        ));
+    }
     let nodes = flags.target.spawn.unwrap_or(NODES);
     if nodes < 3 {
         return Err(Failure::usage("failover needs --spawn 3 or more: fewer nodes have none"));

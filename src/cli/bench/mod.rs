@@ -21,7 +21,7 @@ use super::connect;
 use super::exit::{Exit, Failure};
 use super::local::LocalCluster;
 use super::output;
-use crate::client::{AdminError, Client, Options};
+use crate::client::{AdminError, Client};
 use crate::types::{ChannelSettings, Code, Event, EventBytes};
 
 /// Runs a benchmark and prints its figures.
@@ -70,10 +70,7 @@ impl Bed {
 
     /// A connection of its own.
     async fn client(&self) -> Result<Client, Failure> {
-        let options = Options::new(self.common.servers.clone())
-            .token(connect::token(&self.common)?)
-            .name("bench");
-        Ok(Client::connect(options).await?)
+        connect::client(&self.common).await
     }
 
     /// Starts measuring what our own cluster uses.

@@ -214,7 +214,8 @@ impl Consumer {
 
     /// A copy of what the user has or has settled is dropped, and its credit goes back.
     fn receive_unless_copy(&mut self, delivery: Delivery) {
-        if self.stale.contains(&delivery.seq) || self.settling.is_settling(delivery.seq) {
+        // One copy each: what comes after it is a true redelivery.
+        if self.stale.remove(&delivery.seq) || self.settling.is_settling(delivery.seq) {
             self.give_back(&delivery);
         } else {
             self.received.push_back(delivery);

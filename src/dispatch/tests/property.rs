@@ -144,6 +144,8 @@ impl World {
         for seq in held(proxy, |c| c == key) {
             match how {
                 Departure::Lost => proxy.fail(seq, Stamp(0), max),
+                // Not drawn here; a test of the driver has it.
+                Departure::LeavesLeases => {}
                 Departure::Returned => {
                     let event = proxy.events.get_mut(&seq).unwrap();
                     event.place = Place::Waiting { not_before: Stamp(0) };

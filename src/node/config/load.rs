@@ -33,6 +33,16 @@ pub enum ConfigError {
     BadValue { origin: String, key: String, reason: String },
 }
 
+impl ConfigError {
+    /// The setting it is about, if it is about one.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            ConfigError::UnknownKey { key, .. } | ConfigError::BadValue { key, .. } => Some(key),
+            ConfigError::Unreadable { .. } | ConfigError::Syntax { .. } => None,
+        }
+    }
+}
+
 /// Folds defaults, `file`, the variables of `env` and `flags` (key and text) into one [`Config`].
 ///
 /// # Errors

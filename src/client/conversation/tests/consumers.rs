@@ -110,3 +110,45 @@ fn copies_of_what_is_held_are_dropped() {
     let held = world.conversation.consumer(worker).unwrap().take(usize::MAX);
     assert_eq!(held.iter().map(|d| d.seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
 }
+
+fn delivery(seq: Seq, n: u32) -> crate::wire::Delivery {
+    crate::wire::Delivery {
+        seq,
+        lane: LaneId { index: 1, position: 0 },
+        sequence: seq,
+        delivery: n,
+        maybe_redelivered: n > 1,
+        accepted: crate::types::Stamp(0),
+        dead_letter: None,
+        event: event("x"),
+    }
+}
+
+#[test]
+fn a_copy_is_dropped_once_and_a_true_redelivery_is_not() {
+    use crate::types::{ProxyId, Start};
+    let options = SubscribeOptions { credit_events: 8, ..SubscribeOptions::durable(name("w")) };
+    let mut c = Consumer::new(Name::default_channel(), options.from(Start::All), Mode::Push);
+    let mut batch = 0;
+    let attached = crate::wire::Attached {
+        request: 1,
+        consumer: 1,
+        proxy: Some(ProxyId(1)),
+        revision: 0,
+        next_seq: 1,
+        tenure: crate::types::Tenure(1),
+    };
+    c.attach(Duration::ZERO).unwrap();
+    c.attached(&attached, &mut batch);
+    c.deliver(vec![delivery(1, 1), delivery(2, 1)]).unwrap();
+    c.disconnected();
+    c.attach(Duration::ZERO).unwrap();
+    c.attached(&attached, &mut batch);
+    // The new leader sends both again: copies of what is held.
+    c.deliver(vec![delivery(1, 1), delivery(2, 1)]).unwrap();
+    assert_eq!(c.take(1)[0].seq, 1);
+    c.settling.settle(&[1], Verdict::Nack { delay_ms: 0 }, &mut batch);
+    c.deliver(vec![delivery(1, 2), delivery(3, 1)]).unwrap();
+    let seqs: Vec<Seq> = c.take(9).iter().map(|d| d.seq).collect();
+    assert!(seqs.contains(&1), "the redelivery of the nacked event was dropped: {seqs:?}");
+}
