@@ -85,7 +85,7 @@ impl Failure {
         }
         let error = json!({"error": {"code": self.code, "message": self.message,
             "hint": self.hint, "retryable": self.retryable}});
-        println!("{error}");
+        super::output::say(error);
     }
 }
 

@@ -1,5 +1,8 @@
 //! Tables for people, JSON for programs.
 
+use std::fmt::Display;
+use std::io::Write;
+
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
@@ -14,11 +17,16 @@ pub fn table(headings: &[&str]) -> Table {
 
 /// Prints one result: the document, or what `people` makes of it.
 pub fn result<T: Serialize>(format: Format, value: &T, people: impl FnOnce(&T) -> String) {
-    match format {
-        Format::Table => println!("{}", people(value).trim_end()),
-        Format::Json => println!("{}", to_json(value, true)),
-        Format::Jsonl => println!("{}", to_json(value, false)),
-    }
+    say(match format {
+        Format::Table => people(value).trim_end().to_string(),
+        Format::Json => to_json(value, true),
+        Format::Jsonl => to_json(value, false),
+    });
+}
+
+/// Prints a line. Whoever closed stdout (`| head`) does not want it.
+pub fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// The JSON text of a value of ours; such values always serialize.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
 use super::args::{Common, Format, Publish};
 use super::connect;
 use super::exit::{Exit, Failure};
+use super::output;
 use crate::client::{AckRange, Fate, LaneChoice, PublishError, PublishOptions, Publisher};
 use crate::types::{Event, EventBytes, Header, Rejection};
 
@@ -36,7 +37,7 @@ pub async fn run(common: &Common, flags: &Publish) -> Result<Exit, Failure> {
     }
     let mut report = Report::new(common.output, flags.quiet, &publisher);
     pump(&publisher, &mut source, &mut report).await?;
-    report.close()
+    Ok(report.close())
 }
 
 /// Gives events to the lane and reads answers, at the same time.
@@ -203,27 +204,23 @@ impl Report {
         };
     }
 
-    fn close(self) -> Result<Exit, Failure> {
-        match self.format {
-            Format::Table if self.quiet || self.answered() > 1 => {
-                println!(
-                    "{} acked, {} refused, {} unknown",
-                    self.acked, self.refused, self.unknown
-                );
-            }
-            Format::Table => {}
-            _ => println!(
-                "{}",
-                json!({"acked": self.acked, "refused": self.refused, "unknown": self.unknown})
-            ),
+    /// Prints why something was not accepted, if so, and the closing line, which is the last.
+    fn close(self) -> Exit {
+        if let Some(rejection) = self.last_refusal.clone() {
+            Failure::from(rejection).print(self.format);
         }
-        match self.last_refusal {
-            None => Ok(Exit::Ok),
-            Some(rejection) => {
-                let mut failure = Failure::from(rejection);
-                failure.exit = if self.unknown > 0 { Exit::Unknown } else { Exit::Refused };
-                Err(failure)
+        let Report { acked, refused, unknown, .. } = self;
+        match self.format {
+            Format::Table if self.answered() == 1 && !self.quiet => {}
+            Format::Table => {
+                output::say(format_args!("{acked} acked, {refused} refused, {unknown} unknown"))
             }
+            _ => output::say(json!({"acked": acked, "refused": refused, "unknown": unknown})),
+        }
+        match (unknown, refused) {
+            (0, 0) => Exit::Ok,
+            (0, _) => Exit::Refused,
+            _ => Exit::Unknown,
         }
     }
 }

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::{Common, Format, Nack, Pull, PullAck, SubAck, Subscribe, Token};
 use super::connect;
 use super::exit::{Exit, Failure};
+use super::output;
 use super::publish::body_base64;
 use crate::client::{self, Client, Delivery, Settlements, SubscribeOptions, Verdict};
 use crate::types::{Code, Name, Rejection, Seq};
@@ -152,9 +153,11 @@ async fn settle(common: &Common, flags: &Token, verdict: Verdict) -> Result<Exit
     let line = json!({"token": flags.token, "confirmed": totals.confirmed,
         "settled": totals.settled, "already": totals.already});
     match common.output {
-        Format::Table if totals.already > 0 => println!("{} was settled before", flags.token),
-        Format::Table => println!("{} done", flags.token),
-        _ => println!("{line}"),
+        Format::Table if totals.already > 0 => {
+            output::say(format_args!("{} was settled before", flags.token))
+        }
+        Format::Table => output::say(format_args!("{} done", flags.token)),
+        _ => output::say(line),
     }
     Ok(Exit::Ok)
 }

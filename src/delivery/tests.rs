@@ -244,7 +244,7 @@ fn what_was_pulled_stays_leased_when_the_puller_goes_and_counts_when_it_fails() 
     let settings = ProxySettings { ack_wait_ms: 1000, max_deliveries: 2, ..Default::default() };
     let proxy = rig.proxy(settings);
     rig.publish(&["a"]);
-    let consumer = ConsumerId { session: SESSION, handle: 1 };
+    let consumer = ConsumerId { session: SESSION, handle: 7 };
     for delivery in [1, 2] {
         rig.attach(1, Attachment::Durable(proxy), Mode::Pull);
         let pull = |request| Request::Pull {

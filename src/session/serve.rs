@@ -61,16 +61,17 @@ where
 {
     let Options { cluster, delivery, env, event_bytes_max, shutdown } = options;
     let outbox = Outbox::default();
+    let connection = delivery.connect(outbox.clone());
     let mut writer = Writer {
         frames,
         outbox: outbox.clone(),
         cluster: cluster.clone(),
         delivery: delivery.clone(),
+        session: connection.id(),
         env: env.clone(),
         unreadable: BTreeSet::new(),
     };
     let mut write = pin!(writer.run());
-    let connection = delivery.connect(outbox.clone());
     let end = match cluster.tenure() {
         Some(tenure) => {
             let session = Session::new(connection.id(), tenure, event_bytes_max);

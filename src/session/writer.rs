@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 
 use super::serve::End;
-use crate::delivery::{Cluster, Handle, Heads, Outbox, Outgoing, Request};
+use crate::delivery::{Cluster, ConsumerId, Handle, Heads, Outbox, Outgoing, Request, SessionId};
 use crate::dispatch;
 use crate::env::Runtime;
 use crate::machine::Machine;

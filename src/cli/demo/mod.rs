@@ -204,12 +204,12 @@ fn seconds(value: f64) -> Duration {
 
 fn print(common: &Common, report: &Report, passed: bool) {
     if common.output != super::args::Format::Table {
-        println!("{}", output::to_json(report, false));
+        output::say(output::to_json(report, false));
         return;
     }
     let delivered: Vec<_> =
         report.delivered.iter().map(|(name, n)| format!("{name} {}", output::count(*n))).collect();
-    println!(
+    output::say(format_args!(
         "\nacknowledged        {}\ndelivered           {}\nlost                {}\n\
          duplicates          {} ({} of them unmarked)\nrefused, unknown    {}, {}\n\
          leaders killed      {}, next ack after {:?} ms\nnodes' states       {}\n\n{}",
@@ -224,7 +224,7 @@ fn print(common: &Common, report: &Report, passed: bool) {
         report.failover_ms,
         if report.audit_equal { "equal, ledgers add up" } else { "NOT EQUAL" },
         if passed { "PASSED: nothing acknowledged was lost" } else { "FAILED" },
-    );
+    ));
 }
 
 fn say_what_to_try(cluster: &LocalCluster) {

@@ -162,6 +162,33 @@ async fn entries_refused_for_want_of_a_lease_are_offered_again_in_order() {
 }
 
 #[tokio::test]
+async fn an_entry_that_was_overtaken_is_refused_and_not_offered_again() {
+    for lease_comes_back_first in [true, false] {
+        let mut bench = bench();
+        bench.proposer.open(Tenure(1));
+        bench.submit(Command::DeleteChannel { channel: crate::types::ChannelId(1) });
+        let first = bench.next().await;
+        bench.submit(Command::Checkpoint);
+        let second = bench.next().await;
+        if lease_comes_back_first {
+            (second.answer)(done(1));
+            assert_eq!(bench.result().await, Ok(Reply::Done));
+            (first.answer)(Outcome::NoLease);
+        } else {
+            (first.answer)(Outcome::NoLease);
+            (second.answer)(done(1));
+        }
+        let mut results = vec![bench.result().await];
+        if !lease_comes_back_first {
+            results.push(bench.result().await);
+        }
+        assert!(matches!(results[0], Err(ProposeError::Overloaded(_))), "{results:?}");
+        bench.submit(Command::Checkpoint);
+        assert_eq!(bench.next().await.batch.commands, [Command::Checkpoint]);
+    }
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_and_never_waits() {
     let bench = bench();
     bench.proposer.open(Tenure(1));
