@@ -5,7 +5,7 @@ use super::{Cluster, ConsumerId, Driver, MachineFacts, Output, ProxyStats, Reque
 use crate::dispatch::{Attachment, Departure, Mode};
 use crate::machine::{Command, LaneTarget, Publish, Reply};
 use crate::types::{
-    Code, Name, Outcome, ProxyId, ProxySettings, Rejection, Seq, SeqRange, SeqRanges, Start,
+    Code, Name, Outcome, ProxyId, ProxySettings, Rejection, Seq, SeqRange, SeqRanges, Start, limits,
 };
 use crate::wire::{Nack, ServerMessage, Settle, SettleConfirmed, Terminate};
 
@@ -266,6 +266,23 @@ fn what_was_pulled_stays_leased_when_the_puller_goes_and_counts_when_it_fails() 
     }
     let counts = rig.cluster.read(|machine| *machine.proxy(proxy).unwrap().counts());
     assert_eq!(counts.get(Outcome::DeadLettered), 1);
+}
+
+#[test]
+fn an_unreadable_event_costs_neither_credit_nor_an_attempt() {
+    let mut rig = Rig::new();
+    let proxy = rig.proxy(ProxySettings { max_deliveries: 1, ..Default::default() });
+    rig.publish(&["a", "b"]);
+    rig.attach(1, Attachment::Durable(proxy), Mode::Push { events: 1, bytes: 1 << 20 });
+    let consumer = ConsumerId { session: SESSION, handle: 7 };
+    assert_eq!(rig.run().0, [(1, 1, 1)]);
+    let sequences = vec![1];
+    rig.ask(Request::Unreadable { consumer, proxy: Some(proxy), sequences, bytes: 13 });
+    assert_eq!(rig.run().0, [(1, 2, 1)], "the credit it took goes to the next");
+    rig.ask(Request::Credit { consumer, events: 1, bytes: 100 });
+    assert_eq!(rig.run().0, [], "not before it is time");
+    rig.cluster.time().advance(limits::UNREADABLE_RETRY_MS);
+    assert_eq!(rig.run().0, [(1, 1, 2)], "it is no dead letter");
 }
 
 #[test]
