@@ -45,12 +45,17 @@ impl Bench {
     }
 
     async fn next(&mut self) -> Written {
-        self.written.recv().await.unwrap()
+        soon(self.written.recv()).await.unwrap()
     }
 
     async fn result(&mut self) -> Result<Reply, ProposeError> {
-        self.told.recv().await.unwrap()
+        soon(self.told.recv()).await.unwrap()
     }
+}
+
+/// What does not come is a failure, not a test that hangs.
+async fn soon<T>(coming: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), coming).await.expect("it comes in time")
 }
 
 fn done(count: usize) -> Outcome {
