@@ -4,6 +4,7 @@
 //! downwards, and `tests/layers.rs` holds it.
 
 pub mod env;
+pub mod planted;
 pub mod schedule;
 pub mod types;
 

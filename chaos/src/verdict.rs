@@ -1,0 +1,66 @@
+//! What a run came to: violations, coverage, and the one word.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Something that must hold and did not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
+    pub invariant: String,
+    /// When it was seen: microseconds since the run began.
+    pub at: u64,
+    pub detail: String,
+}
+
+/// The one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    /// Everything held, and the run did what it is for.
+    Pass,
+    /// Something did not hold.
+    Fail,
+    /// Nothing is known to be wrong, but the run did not do what it is for, or could not be judged.
+    Unknown,
+}
+
+impl Word {
+    /// The process's exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Word::Pass => 0,
+            Word::Fail => 1,
+            Word::Unknown => 2,
+        }
+    }
+}
+
+/// How often what happened, by name.
+pub type Coverage = BTreeMap<String, u64>;
+
+/// Judges a run: any violation fails it; what it was to do and did not makes it unknown.
+pub fn word(violations: &[Violation], coverage: &Coverage, required: &Coverage) -> Word {
+    let did = |(key, least): (&String, &u64)| coverage.get(key).is_some_and(|count| count >= least);
+    match violations {
+        [_, ..] => Word::Fail,
+        [] if required.iter().all(did) => Word::Pass,
+        [] => Word::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_did_nothing_does_not_pass() {
+        let required = Coverage::from([("leader_kills".into(), 2)]);
+        let did = |count| Coverage::from([("leader_kills".to_string(), count)]);
+        assert_eq!(word(&[], &did(2), &required), Word::Pass);
+        assert_eq!(word(&[], &did(1), &required), Word::Unknown);
+        assert_eq!(word(&[], &Coverage::new(), &required), Word::Unknown);
+        let violation = Violation { invariant: "x".into(), at: 0, detail: String::new() };
+        assert_eq!(word(&[violation], &did(2), &required), Word::Fail);
+    }
+}
