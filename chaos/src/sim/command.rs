@@ -84,9 +84,11 @@ pub struct Failure {
 pub fn simulate(args: &SimArgs) -> Result<Summary> {
     watch_panics();
     if let Some(path) = &args.plan {
-        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        let plan = serde_json::from_str(&text)
-            .with_context(|| format!("{} is not a plan; `sim --seed S --show` prints one", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        let plan = serde_json::from_str(&text).with_context(|| {
+            format!("{} is not a plan; `sim --seed S --show` prints one", path.display())
+        })?;
         return one(args, &plan, format!("--plan {}", path.display()));
     }
     match args.seed {
@@ -97,7 +99,9 @@ pub fn simulate(args: &SimArgs) -> Result<Summary> {
 
 fn one(args: &SimArgs, plan: &Plan, how: String) -> Result<Summary> {
     let trace = match &args.trace {
-        Some(path) => Some(File::create(path).with_context(|| format!("create {}", path.display()))?),
+        Some(path) => {
+            Some(File::create(path).with_context(|| format!("create {}", path.display()))?)
+        }
         None => None,
     };
     let started = Instant::now();
@@ -172,7 +176,10 @@ impl Summary {
             return;
         };
         let reproduce = format!("aqueduct-chaos sim {how}");
-        eprintln!("sim: seed {}: {}: {}\n     {reproduce}", plan.seed, first.invariant, first.detail);
+        eprintln!(
+            "sim: seed {}: {}: {}\n     {reproduce}",
+            plan.seed, first.invariant, first.detail
+        );
         let same = |candidate: &Plan| {
             let again = run(candidate, None).findings.violations;
             again.iter().any(|violation| violation.invariant == first.invariant)

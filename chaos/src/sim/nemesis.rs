@@ -149,7 +149,9 @@ impl World {
             Cut::From(_) => slots.contains(from),
             Cut::To(_) => slots.contains(to),
             Cut::BetweenFollowers => Some(*from) != leader && Some(*to) != leader,
-            Cut::Bridge => (at(from) < middle && at(to) > middle) || (at(to) < middle && at(from) > middle),
+            Cut::Bridge => {
+                (at(from) < middle && at(to) > middle) || (at(to) < middle && at(from) > middle)
+            }
             Cut::Ring => {
                 let apart = at(from).abs_diff(at(to));
                 let apart = apart.min(count - apart);

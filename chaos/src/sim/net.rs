@@ -220,7 +220,8 @@ impl Net for SimNet {
     type Listener = SimListener;
 
     async fn dial(&self, addr: &str) -> io::Result<SimStream> {
-        let failed = |kind, why: &str| Err(io::Error::new(kind, format!("cannot connect to {addr}: {why}")));
+        let failed =
+            |kind, why: &str| Err(io::Error::new(kind, format!("cannot connect to {addr}: {why}")));
         let host = host_of(addr);
         SimRuntime::sleep(self.one_way(&self.host, host)).await;
         if !self.is_reachable(host) {

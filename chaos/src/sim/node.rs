@@ -65,12 +65,7 @@ pub fn addr(slot: u64) -> String {
 /// The member that lives, or is to live, on a host.
 pub fn member(slot: u64, id: u64) -> Member {
     let addr = addr(slot);
-    Member {
-        id: NodeId(id),
-        peer_addr: addr.clone(),
-        client_addr: addr.clone(),
-        admin_addr: addr,
-    }
+    Member { id: NodeId(id), peer_addr: addr.clone(), client_addr: addr.clone(), admin_addr: addr }
 }
 
 /// Which node lives where.
@@ -145,7 +140,14 @@ pub async fn start(
 async fn pump(log: LogStore, env: SimEnv, every: Duration) {
     loop {
         env.sleep(every).await;
-        if env.blocking({ let log = log.clone(); move || log.pump() }).await.is_none() {
+        if env
+            .blocking({
+                let log = log.clone();
+                move || log.pump()
+            })
+            .await
+            .is_none()
+        {
             return;
         }
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::weather::Weather;
-use crate::workloads::{Behaviour, ConsumerSpec, LaneKind, ListenerSpec, Load, Mode, Span, SupplierSpec};
+use crate::workloads::{
+    Behaviour, ConsumerSpec, LaneKind, ListenerSpec, Load, Mode, Span, SupplierSpec,
+};
 
 /// Faults end, and healing begins, this long after the load began.
 pub const FAULTS_FOR: Duration = Duration::from_secs(13);
@@ -92,27 +94,67 @@ pub enum Cut {
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Processes die and are started again.
-    Crash { who: Who, left: Left, silent: bool, for_ms: u64 },
+    Crash {
+        who: Who,
+        left: Left,
+        silent: bool,
+        for_ms: u64,
+    },
     /// The power goes in the middle of what the disk does: after so many more changes.
-    CutPowerWithin { who: Who, changes: u64, for_ms: u64 },
+    CutPowerWithin {
+        who: Who,
+        changes: u64,
+        for_ms: u64,
+    },
     /// A process ends in order and is started again.
-    Restart { who: Who, for_ms: u64 },
-    Partition { cut: Cut, for_ms: u64 },
-    Storm { weather: Weather, for_ms: u64 },
+    Restart {
+        who: Who,
+        for_ms: u64,
+    },
+    Partition {
+        cut: Cut,
+        for_ms: u64,
+    },
+    Storm {
+        weather: Weather,
+        for_ms: u64,
+    },
     /// One node's links are bad.
-    BadLink { who: Who, weather: Weather, for_ms: u64 },
-    SlowDisk { who: Who, longest_ms: u64, for_ms: u64 },
-    FailingSync { who: Who, for_ms: u64 },
-    FullDisk { who: Who, for_ms: u64 },
+    BadLink {
+        who: Who,
+        weather: Weather,
+        for_ms: u64,
+    },
+    SlowDisk {
+        who: Who,
+        longest_ms: u64,
+        for_ms: u64,
+    },
+    FailingSync {
+        who: Who,
+        for_ms: u64,
+    },
+    FullDisk {
+        who: Who,
+        for_ms: u64,
+    },
     /// A process dies, one bit on its disk flips, and it is started again.
-    FlipBit { who: Who, choice: u64 },
+    FlipBit {
+        who: Who,
+        choice: u64,
+    },
     /// A wall clock jumps.
-    Clock { who: Who, ahead_ms: i64 },
+    Clock {
+        who: Who,
+        ahead_ms: i64,
+    },
     Transfer,
     /// A node joins.
     Grow,
     /// A node is removed, if enough remain.
-    Shrink { who: Who },
+    Shrink {
+        who: Who,
+    },
 }
 
 impl Step {
@@ -156,7 +198,8 @@ pub fn draw(seed: u64) -> Plan {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0xa9_0e_dc_75);
     let rng = &mut rng;
     let nodes = *pick(rng, &[3, 3, 3, 5]);
-    let calm = Weather { latency_us: rng.u64(50..1500), jitter_us: rng.u64(0..1500), loss_per_mille: 0 };
+    let calm =
+        Weather { latency_us: rng.u64(50..1500), jitter_us: rng.u64(0..1500), loss_per_mille: 0 };
     Plan {
         seed,
         nodes,
@@ -257,7 +300,10 @@ const KINDS: &[fn(&mut fastrand::Rng) -> Step] = &[
     |rng| Step::FailingSync { who: who(rng), for_ms: rng.u64(100..2_000) },
     |rng| Step::FullDisk { who: who(rng), for_ms: rng.u64(100..2_000) },
     |rng| Step::FlipBit { who: one(rng), choice: rng.u64(..) },
-    |rng| Step::Clock { who: one(rng), ahead_ms: *pick(rng, &[-60_000, -500, 300, 10_000, 3_600_000]) },
+    |rng| Step::Clock {
+        who: one(rng),
+        ahead_ms: *pick(rng, &[-60_000, -500, 300, 10_000, 3_600_000]),
+    },
     |_| Step::Transfer,
     |_| Step::Grow,
     |rng| Step::Shrink { who: one(rng) },

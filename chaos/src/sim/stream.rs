@@ -129,7 +129,8 @@ impl AsyncWrite for SimStream {
         let (link, room) = (pipe.link.clone(), pipe.has_room());
         let (deaf, dead) = (pipe.reader_gone, pipe.writer_gone);
         let due = state.arrival(&link);
-        let broken = |end: &Option<(Duration, End)>| matches!(end, Some((at, End::Reset)) if *at <= now());
+        let broken =
+            |end: &Option<(Duration, End)>| matches!(end, Some((at, End::Reset)) if *at <= now());
         if dead || state.pipes.get(&self.read).is_none_or(|pipe| broken(&pipe.end)) {
             return Poll::Ready(Err(reset()));
         }

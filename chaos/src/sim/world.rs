@@ -354,7 +354,8 @@ impl World {
     /// All hosts whose node is, or should be, a member.
     pub fn slots(&self) -> Vec<Slot> {
         let hosts = self.hosts();
-        let member = |(_, host): &(&Slot, &Host)| host.id > 0 && !matches!(host.state, State::Retired);
+        let member =
+            |(_, host): &(&Slot, &Host)| host.id > 0 && !matches!(host.state, State::Retired);
         hosts.iter().filter(member).map(|(slot, _)| *slot).collect()
     }
 
@@ -412,7 +413,12 @@ impl World {
                     members.len(),
                 )
             });
-            format!("n{slot}={} {}{}", self.id(slot), state.unwrap_or("?"), status.unwrap_or_default())
+            format!(
+                "n{slot}={} {}{}",
+                self.id(slot),
+                state.unwrap_or("?"),
+                status.unwrap_or_default()
+            )
         };
         hosts.into_iter().map(line).collect::<Vec<_>>().join("; ")
     }
@@ -480,7 +486,8 @@ impl World {
         if !wanted.is_empty() {
             for entry in log.read(wanted, 1 << 20).unwrap_or_default() {
                 last = entry.id.index;
-                let digest = xxhash_rust::xxh3::xxh3_64_with_seed(&entry.body, u64::from(entry.kind));
+                let digest =
+                    xxhash_rust::xxh3::xxh3_64_with_seed(&entry.body, u64::from(entry.kind));
                 let (index, term) = (entry.id.index, entry.id.term);
                 self.record(&by, What::Committed { node, index, term, digest });
             }
@@ -501,7 +508,12 @@ impl World {
             let Some(replica) = self.replica(slot) else { continue };
             let node = self.id(slot);
             let (index, hash, kept, ledger) = replica.read(|machine| {
-                (machine.applied(), machine.recompute_hash(), machine.hash(), machine.check_ledger())
+                (
+                    machine.applied(),
+                    machine.recompute_hash(),
+                    machine.hash(),
+                    machine.check_ledger(),
+                )
             });
             if let Err(reason) = &ledger {
                 self.note("broken_ledgers", &format!("node {node} at {index}: {reason}"));
