@@ -44,7 +44,9 @@ pub type Coverage = BTreeMap<String, u64>;
 /// Counts what a record shows to have happened.
 pub fn cover(coverage: &mut Coverage, record: &Record) {
     let key = match &record.what {
-        What::Published { outcome: Outcome::Ok(place), .. } if place.duplicate => "duplicate_answers",
+        What::Published { outcome: Outcome::Ok(place), .. } if place.duplicate => {
+            "duplicate_answers"
+        }
         What::Published { outcome: Outcome::Ok(_), .. } => "published",
         What::Published { outcome: Outcome::Fail(_), .. } => "refused",
         What::Published { outcome: Outcome::Unknown(_), .. } => "unknown",

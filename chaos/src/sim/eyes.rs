@@ -1,10 +1,11 @@
 //! Looks at the cluster as an administrator would, without the admin service.
 
+use std::time::Duration;
+
 use aqueduct::machine::{Channel, Machine, Proxy};
-use aqueduct::types::Outcome as Ending;
+use aqueduct::types::{Outcome as Ending, Rejection};
 use openraft_rt::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
-use std::time::Duration;
 
 use super::world::World;
 use crate::history::{ChannelView, ClusterView, Outcome, ProxyView, What};
@@ -28,7 +29,7 @@ impl Eyes for World {
             () = SimRuntime::sleep(ANSWER_MAX) => return Outcome::Unknown("no answer".into()),
         };
         if let Err(error) = read {
-            return Outcome::Fail(error.to_string());
+            return Outcome::Fail(Rejection::from(error).code.to_string());
         }
         let status = replica.status();
         Outcome::Ok(ClusterView {

@@ -50,8 +50,6 @@ pub(super) struct State {
     pub(super) pipes: BTreeMap<u64, Pipe>,
     next_pipe: u64,
     next_port: u32,
-    /// Bytes handed to readers so far.
-    pub(super) carried: u64,
 }
 
 /// From one host to another.
@@ -74,7 +72,6 @@ impl Fabric {
             pipes: BTreeMap::new(),
             next_pipe: 0,
             next_port: 40_000,
-            carried: 0,
         })))
     }
 
@@ -158,11 +155,6 @@ impl Fabric {
     /// A host that died silently answers again, be it with refusals.
     pub fn light(&self, host: &str) {
         self.lock().dark.remove(host);
-    }
-
-    /// Bytes that reached a reader so far.
-    pub fn carried(&self) -> u64 {
-        self.lock().carried
     }
 }
 

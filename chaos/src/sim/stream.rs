@@ -81,7 +81,6 @@ impl SimStream {
                 if let Some(writer) = pipe.writer.take() {
                     writer.wake();
                 }
-                state.carried += taken.len() as u64;
                 Found::Bytes(taken)
             }
             (Some((due, End::Reset)), Some((at, _))) => Found::At(due.min(*at)),

@@ -107,10 +107,6 @@ impl World {
         &self.0.chance
     }
 
-    pub fn scribe(&self) -> &Scribe {
-        &self.0.scribe
-    }
-
     fn hosts(&self) -> MutexGuard<'_, BTreeMap<Slot, Host>> {
         self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
