@@ -264,6 +264,12 @@ pub struct ProxyView {
     pub in_flight: u64,
 }
 
+/// Takes what happened and stamps it with the time of the run's one clock. Records of one caller
+/// keep their order.
+pub trait Recorder: Send + Sync + 'static {
+    fn record(&self, by: &str, what: What);
+}
+
 /// Writes a history, one record per line.
 pub struct Writer(BufWriter<File>);
 
