@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::env::Publisher;
 use crate::machine::{Batch, Command, Reply};
+use crate::planted::{Bug, planted};
 use crate::types::{NodeId, Tenure};
 
 use super::addresses::Addresses;
@@ -69,6 +70,11 @@ impl<E: RaftRuntime> Office<E> {
                 held = view.leading;
                 beginning = held.map(|_| self.begin());
                 self.publish(&view, None);
+                if planted(Bug::ServesBeforeTenure) && held.is_some() {
+                    let tenure = self.next_tenure();
+                    self.proposer.open(tenure);
+                    self.publish(&view, Some(tenure));
+                }
             } else {
                 let tenure = self.publisher.get().tenure.filter(|_| held.is_some());
                 self.publish(&view, tenure);
@@ -166,6 +172,12 @@ impl<E: RaftRuntime> Office<E> {
             tenure,
             removed: view.removed,
         });
+    }
+
+    /// What the tenure will be if nothing else gets into the log first.
+    fn next_tenure(&self) -> Tenure {
+        let last = self.raft.metrics().borrow_watched().last_log_index;
+        Tenure(last.map_or(0, |index| index + 1))
     }
 
     /// Proposes `BeginTenure` until it is applied. Dropped when office is lost.

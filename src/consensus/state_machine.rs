@@ -13,11 +13,13 @@ use futures::{Stream, StreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 
-use crate::machine::{Batch, Machine};
+use crate::machine::{Batch, Machine, Reply};
+use crate::planted::{Bug, planted};
 use crate::types::Stamp;
 
 use super::clock::SoftClock;
 use super::config::{Proposal, RaftLogId, RaftPayload, RaftRuntime, Replies, SnapshotMeta, Types};
+use super::entry::entry_id;
 use super::facts::Facts;
 use super::snapshot::{Builder, Image, RaftSnapshot, SnapshotData, held_snapshot};
 
@@ -37,9 +39,12 @@ impl<E: RaftRuntime> StateMachine<E> {
 
     fn apply_batch(&self, index: u64, entry: Proposal) -> io::Result<Replies> {
         let bytes = entry.0.len();
-        let batch = Batch::decode(entry.0).map_err(|error| {
+        let mut batch = Batch::decode(entry.0).map_err(|error| {
             io::Error::other(format!("committed log entry {index} does not decode: {error}"))
         })?;
+        if planted(Bug::WallClockInApply) {
+            batch.stamp = Stamp(self.env.wall().as_micros() as u64);
+        }
         let entry = self.facts.payloads.cache.keep(index, batch);
         let (replies, touched, stamp) = {
             let mut machine = self.facts.write();
@@ -57,7 +62,9 @@ impl<E: RaftRuntime> StateMachine<E> {
     fn replace(&mut self, machine: Machine, state: Image) {
         let channels = machine.channels().map(|channel| channel.id()).collect();
         self.observe(machine.stamp());
-        *self.facts.write() = machine;
+        if !planted(Bug::InstallKeepsOldFacts) || self.facts.read().applied() == 0 {
+            *self.facts.write() = machine;
+        }
         self.facts.members_seen(&state);
         self.state = state;
         self.facts.changes.mark(&channels);
@@ -97,6 +104,13 @@ impl<E: RaftRuntime> RaftStateMachine<Types<E>> for StateMachine<E> {
                 }
             };
             self.state.last = Some(log_id);
+            let settles = |reply: &Reply| matches!(reply, Reply::Settled(_));
+            if planted(Bug::PayloadDeletedByApply)
+                && replies.0.iter().any(settles)
+                && self.facts.read().channels().all(|channel| channel.pending().events == 0)
+            {
+                self.facts.payloads.log.purge(entry_id(&log_id), Box::new(drop));
+            }
             if let Some(responder) = responder {
                 responder.send(replies);
             }

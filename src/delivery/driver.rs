@@ -10,6 +10,7 @@ use crate::dispatch::{
     Action, Attachment, ConsumerKey, Departure, Dispatcher, Facts, Mode, Pull, Settlement,
 };
 use crate::machine::{Command, Reply, Settle, SettlePart, Settled};
+use crate::planted::{Bug, planted};
 use crate::types::{ChannelId, ProxyId, Rejection, SeqRanges, Stamp, Tenure, limits};
 use crate::wire::{self, Closed, Failed, Gap, PullDone, ServerMessage, SettleConfirmed};
 
@@ -302,7 +303,14 @@ impl Driver {
         let part =
             |Settlement { outcome, sequences, reason }| SettlePart { outcome, sequences, reason };
         let parts = parts.into_iter().map(part).collect();
-        let command = Command::Settle(Settle { proxy, revision, parts });
+        let mut of = proxy;
+        if planted(Bug::SettlesWrongProxy)
+            && let Some(Bound { attachment: Attachment::Durable(first), .. }) =
+                self.consumers.values().next()
+        {
+            of = *first;
+        }
+        let command = Command::Settle(Settle { proxy: of, revision, parts });
         self.outputs.push(Output::Propose { proxy, command, token: Some(token) });
     }
 

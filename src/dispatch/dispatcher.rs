@@ -7,6 +7,7 @@ use super::consumers::{Consumers, Origin};
 use super::fanout::Cursor;
 use super::queue::Queue;
 use super::{Action, Attachment, ConsumerKey, Departure, Facts, Mode, Pull};
+use crate::planted::{Bug, planted};
 use crate::schedule::RoundRobin;
 use crate::types::{
     ChannelId, Code, ProxyId, Rejection, SeqRange, SeqRanges, Stamp, Tenure, limits,
@@ -146,6 +147,9 @@ impl Dispatcher {
         bytes: u64,
     ) -> Result<(), Rejection> {
         self.consumers.grant(consumer, events, bytes)?;
+        if planted(Bug::CreditWakesNobody) {
+            return Ok(());
+        }
         self.wake(consumer);
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::verdicts::Verdicts;
 use super::window::{State, Window};
 use super::{Action, ConsumerKey, Departure, ProxyFacts};
+use crate::planted::{Bug, planted};
 use crate::schedule::RoundRobin;
 use crate::types::{ProxyId, Seq, SeqRange, SeqRanges, Stamp, Tenure, limits};
 
@@ -175,6 +176,9 @@ impl Queue {
             self.window.range(range).map(|slot| (slot.seq, slot.state)).collect();
         for (seq, state) in slots {
             match state {
+                State::InFlight { .. } if planted(Bug::NackLosesEvent) => {
+                    self.forget(SeqRange::one(seq));
+                }
                 State::InFlight { .. } if from.is_none_or(|c| state.is_at(c)) => {
                     self.fail(seq, until);
                 }
@@ -290,6 +294,9 @@ impl Queue {
         let (least, most) = LEASE_GRAIN_MS;
         let grain = (self.facts.settings.ack_wait_ms / LEASE_GRAINS).clamp(least, most);
         self.lease_check = earliest.map(|due| due.max(now.plus_millis(grain)));
+        if planted(Bug::LeasesNeverEnd) {
+            return;
+        }
         for seq in expired {
             self.fail(seq, None);
         }

@@ -7,6 +7,7 @@ use super::consumers::Consumers;
 use super::queue::Queue;
 use super::window::{Slot, State};
 use super::{Action, ConsumerKey, Delivery, Facts, SlotFacts};
+use crate::planted::{Bug, planted};
 use crate::types::{Seq, SeqRange, Stamp, limits};
 
 /// An event whose turn it is, before it is judged.
@@ -105,6 +106,11 @@ impl Queue {
     fn next_new(&mut self, facts: &impl Facts) -> Option<Next> {
         while self.may_grow() {
             let seq = facts.next_unsettled(self.id, self.cursor)?;
+            let slot = || facts.slot(self.facts.channel, seq);
+            if planted(Bug::InFlightSkipped) && slot()?.key.index < self.tenure.0 {
+                self.cursor = seq + 1;
+                continue;
+            }
             let settling = self.settling.overlap(SeqRange { first: seq, last: Seq::MAX }).next();
             match settling.filter(|range| range.first == seq) {
                 Some(range) => self.cursor = range.last + 1,
@@ -152,6 +158,7 @@ impl Queue {
         let due = self.lease_from(now);
         let state = State::InFlight { consumer, due, counted };
         self.window.put(Slot { seq, delivery, failed, state });
+        let earlier_tenure = earlier_tenure && !planted(Bug::RedeliveryUnmarked);
         let maybe_redelivered = earlier_tenure || delivery > 1;
         Delivery { seq, key: facts.key, size: facts.size, delivery, maybe_redelivered }
     }

@@ -10,12 +10,14 @@
 //! Only facts are written. What is derived from them is computed anew, and the hash with it: an
 //! image whose facts do not add up to its hash is refused.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use super::{Channel, Lane, Machine, Proxy};
+use crate::planted::{Bug, planted};
 use crate::types::{Stamp, Tenure};
 
 const MAGIC: &[u8; 4] = b"AQMS";
@@ -47,6 +49,9 @@ struct Globals {
 impl Machine {
     /// Encodes all facts.
     pub fn encode(&self) -> Vec<u8> {
+        if planted(Bug::LanesNotInSnapshot) && !self.lanes.is_empty() {
+            return Machine { lanes: BTreeMap::new(), ..self.clone() }.encode();
+        }
         let mut out = MAGIC.to_vec();
         out.push(VERSION);
         out.extend_from_slice(&self.hash().to_le_bytes());
@@ -75,7 +80,7 @@ impl Machine {
         }
         machine.resum();
         let (stored, found) = (u64::from_le_bytes(*stored), machine.hash());
-        if stored != found {
+        if stored != found && !planted(Bug::SnapshotCrcIgnored) {
             return Err(ImageError::Hash { stored, found });
         }
         machine.derive();

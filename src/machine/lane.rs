@@ -144,6 +144,16 @@ impl Lane {
         }
     }
 
+    /// Unlearns what became of the last sequence.
+    pub(super) fn forget_last(&mut self) {
+        if let Some(last) = self.runs.back_mut() {
+            last.count -= 1;
+            self.next_sequence -= 1;
+            self.runs.retain(|run| run.count > 0);
+            self.resum();
+        }
+    }
+
     /// Answers repeated sequences `first..first + count`, all below the expected one. Repeats of
     /// skipped sequences are refused: they never were accepted.
     pub(super) fn repeat(&self, first: u64, count: u32, answer: &mut Published) {

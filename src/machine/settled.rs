@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fact::{self, Kind, Sum};
 use super::sequences::SeqSet;
+use crate::planted::{Bug, planted};
 use crate::types::{Counts, Outcome, ProxyId, Seq, SeqRange};
 
 /// The settled events of one proxy.
@@ -137,6 +138,9 @@ impl Settled {
             let (outcome, last) = self.winner_run(first, run.last);
             for seq in first..=last {
                 self.sum.remove(self.fact(seq, outcome));
+            }
+            if planted(Bug::SettledTwice) {
+                self.counts.add(outcome, last - first + 1);
             }
             first = last + 1;
         }

@@ -3,7 +3,8 @@
 use super::conversation::{Effect, Pending, Session, unexpected, unknown_channel};
 use super::lane::Lane;
 use super::view::View;
-use crate::machine::{Command, LaneTarget, Publish, Published, Reply};
+use crate::machine::{Command, LaneTarget, Publish, PublishRun, Published, Reply};
+use crate::planted::{Bug, planted};
 use crate::types::{ChannelId, Code, LaneId, Rejection, limits};
 use crate::wire::{self, AckRun, Done, EventsBlock, LaneOpened, PublishAck, WireError};
 
@@ -61,6 +62,10 @@ impl Session {
             Ok(publish) => {
                 let ticket = lane.admit(publish.count as usize);
                 let pending = Pending::Publish { lane: id, epoch: publish.epoch, ticket, bytes };
+                if planted(Bug::AckBeforeCommit) {
+                    lane.answer(ticket, somewhere(&publish));
+                    self.answered.insert(id);
+                }
                 self.propose(Command::Publish(publish), pending);
             }
             Err(Fault::Refused(rejection)) => {
@@ -152,6 +157,13 @@ fn check(publish: &wire::Publish, lane: &Lane, event_bytes_max: usize) -> Result
     }
     let (lane, channel) = (lane.id, lane.channel);
     Ok(Publish { channel, lane, epoch, first_sequence, count, events: block.into_bytes() })
+}
+
+/// All of these are accepted; where, is not known (yet).
+fn somewhere(publish: &Publish) -> Published {
+    let Publish { first_sequence, count, .. } = *publish;
+    let run = PublishRun { first_sequence, count, first_seq: 0, duplicate: false };
+    Published { runs: vec![run], refused: None }
 }
 
 fn lane_not_open(lane: LaneId) -> Rejection {

@@ -10,6 +10,7 @@ use crate::delivery::{Cluster, ConsumerId, Handle, Heads, Outbox, Outgoing, Requ
 use crate::dispatch;
 use crate::env::Runtime;
 use crate::machine::Machine;
+use crate::planted::{Bug, planted};
 use crate::transport::{FrameError, FrameWriter};
 use crate::types::{ChannelId, Payload, PayloadKey, Seq, SeqRange, limits};
 use crate::wire::{DeadLetter, Deliver, Delivery, Gap, ServerMessage};
@@ -76,7 +77,10 @@ impl<W: AsyncWrite + Unpin, C: Cluster, E: Runtime> Writer<W, C, E> {
     }
 
     /// Writes deliveries in as many frames as they need.
-    async fn deliver(&mut self, heads: Heads) -> Result<(), End> {
+    async fn deliver(&mut self, mut heads: Heads) -> Result<(), End> {
+        if planted(Bug::MemoryFirst) {
+            heads.events.sort_by_key(|event| self.cluster.cached_payload(event.key).is_none());
+        }
         let mut rest = heads.events.as_slice();
         while !rest.is_empty() {
             let (frame, later) = rest.split_at(frame_events(rest));

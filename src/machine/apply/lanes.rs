@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::define::unknown_channel;
 use super::{Answer, Place};
 use crate::machine::{Lane, LaneTarget, Machine, Reply};
+use crate::planted::{Bug, planted};
 use crate::types::{ChannelId, Code, LaneId, Name, Rejection, limits};
 
 impl Machine {
@@ -57,6 +58,9 @@ impl Machine {
                 .hint("open another lane")
         })?;
         lane.last_used = self.stamp;
+        if planted(Bug::LaneReopensOneBack) {
+            lane.forget_last();
+        }
         Ok(opened(lane))
     }
 

@@ -17,6 +17,7 @@ use super::files;
 use super::keys::Keys;
 use super::manifest::FileInfo;
 use crate::env::disk::Disk;
+use crate::planted::{Bug, planted};
 use crate::storage::error::StorageError;
 use crate::types::EntryId;
 
@@ -126,7 +127,8 @@ fn decode(bytes: Bytes) -> Result<(Head, Bytes), String> {
     }
     let head = bytes.slice(FIXED_BYTES..FIXED_BYTES + head_len);
     let machine = bytes.slice(FIXED_BYTES + head_len..);
-    if crc32fast::hash(&head) != head_crc || crc32fast::hash(&machine) != machine_crc {
+    let whole = crc32fast::hash(&head) == head_crc && crc32fast::hash(&machine) == machine_crc;
+    if !whole && !planted(Bug::SnapshotCrcIgnored) {
         return Err("wrong checksum".into());
     }
     let head = postcard::from_bytes(&head).map_err(|error| error.to_string())?;

@@ -8,6 +8,7 @@ use super::medium::Medium;
 use super::record::{self, Assembler, Header, Packer, Record};
 use super::store::{Op, Shared};
 use super::{Done, Entry};
+use crate::planted::{Bug, planted};
 use crate::storage::error::StorageError;
 use crate::storage::register::Register;
 use crate::types::EntryId;
@@ -131,6 +132,9 @@ impl<M: Medium> Writer<M> {
                 return Ok(());
             }
             writer.medium.write(&records)?;
+            if planted(Bug::SyncSkipped) {
+                return Ok(());
+            }
             writer.medium.sync()
         });
         if let (Ok(()), Some(last)) = (&result, batch.entries.last()) {
@@ -144,6 +148,7 @@ impl<M: Medium> Writer<M> {
 
     fn change(&mut self, op: Op) {
         let (result, done) = match op {
+            Op::Vote { done, .. } if planted(Bug::VoteNotPersisted) => (Ok(()), done),
             Op::Vote { vote, done } => (self.guard(|w| w.registers.vote.write_both(&vote)), done),
             Op::Truncate { after, done } => (self.guard(|w| w.truncate(after)), done),
             Op::Purge { upto, empties, done } => (self.guard(|w| w.purge(upto, empties)), done),
@@ -166,6 +171,9 @@ impl<M: Medium> Writer<M> {
             Some(index) => self.cut(index)?,
         };
         self.packer.chain = prefix.as_ref().map_or(chain, |(packer, _)| packer.chain);
+        if planted(Bug::TruncateNotDurable) {
+            return Ok(());
+        }
         self.medium.truncate_after(after, prefix.map(|(_, record)| record))
     }
 
@@ -200,7 +208,14 @@ impl<M: Medium> Writer<M> {
         if self.registers.read_floor()?.is_some_and(|floor| floor.index >= upto.index) {
             return Ok(());
         }
+        if planted(Bug::FloorAfterDelete) {
+            self.drop_purged(upto, empties)?;
+        }
         self.registers.write_floor(Some(upto))?;
+        self.drop_purged(upto, empties)
+    }
+
+    fn drop_purged(&mut self, upto: EntryId, empties: bool) -> Result<(), StorageError> {
         if empties {
             self.packer.chain = 0;
             return self.medium.truncate_after(None, None);
