@@ -18,6 +18,7 @@ mod membership;
 mod nemesis;
 mod net;
 mod node;
+mod observer;
 mod pipe;
 pub mod plan;
 mod recorder;
