@@ -17,6 +17,7 @@ pub mod invariants;
 pub mod report;
 pub mod verdict;
 
+pub mod bed;
 pub mod faults;
 pub mod workloads;
 
