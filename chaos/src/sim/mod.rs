@@ -28,5 +28,5 @@ mod stream;
 mod weather;
 mod world;
 
-pub use command::{Failure, SimArgs, Summary, simulate};
+pub use command::{Failure, SimArgs, Summary, shown, simulate};
 pub use run::{Ran, run, watch_panics};

@@ -394,6 +394,16 @@ impl World {
         damaged.map(|(slot, _)| *slot).collect()
     }
 
+    /// Hosts whose disk is damaged, noticed or not: their operator replaces them.
+    pub fn damaged(&self) -> Vec<Slot> {
+        let hit = |slot: &Slot| self.host(*slot, |host| host.damaged) == Some(true);
+        let mut damaged: Vec<Slot> = self.slots().into_iter().filter(hit).collect();
+        damaged.extend(self.quarantined());
+        damaged.sort_unstable();
+        damaged.dedup();
+        damaged
+    }
+
     pub fn is_up(&self, slot: Slot) -> bool {
         self.host(slot, |host| matches!(host.state, State::Up(_))) == Some(true)
     }
