@@ -21,7 +21,7 @@ pub(super) struct LedgerExact {
     consumers: BTreeMap<String, Consumer>,
     /// Events published, neither acknowledged nor certainly refused.
     open: HashMap<EventId, Open>,
-    /// The latest status that may be the last word: asked after the run began to drain.
+    /// The first status asked after the run began to drain: it and those asked later count.
     asked_in_drain: Option<u64>,
     draining: bool,
     refused: u64,
@@ -139,9 +139,12 @@ impl Invariant for LedgerExact {
                 acks.extend(seqs);
             }
             What::Phase { phase } => self.draining = *phase >= Phase::Drain,
-            What::AskStatus { ask, .. } if self.draining => self.asked_in_drain = Some(*ask),
+            What::AskStatus { ask, .. } if self.draining => {
+                self.asked_in_drain.get_or_insert(*ask);
+            }
             What::Status { ask, outcome: Outcome::Ok(view) } => {
-                if view.linearizable && self.asked_in_drain == Some(*ask) {
+                let in_drain = self.asked_in_drain.is_some_and(|first| *ask >= first);
+                if view.linearizable && in_drain {
                     for proxy in view.channels.iter().flat_map(|channel| &channel.proxies) {
                         if let Some(consumer) = self.consumers.get_mut(&proxy.name) {
                             consumer.pending = Some(proxy.pending);
