@@ -23,3 +23,5 @@ pub mod workloads;
 
 pub mod scenarios;
 pub mod sim;
+
+pub mod cli;
