@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::history::{Outcome, Record, Stage, What};
+
 /// Something that must hold and did not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
@@ -36,8 +38,78 @@ impl Word {
     }
 }
 
+impl std::fmt::Display for Word {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Word::Pass => "pass",
+            Word::Fail => "fail",
+            Word::Unknown => "unknown",
+        })
+    }
+}
+
+/// What a run on real processes came to: `verdict.json`, a contract with scripts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub scenario: String,
+    pub seed: u64,
+    pub nodes: usize,
+    /// How long the faults were to go on.
+    pub seconds: u64,
+    pub verdict: Word,
+    /// Events acknowledged.
+    pub acked: u64,
+    /// Acknowledged events that some durable consumer never got.
+    pub lost: u64,
+    /// Events of which nobody knows whether they were accepted.
+    pub unknown: u64,
+    pub violations: Vec<Violation>,
+    pub coverage: Coverage,
+    /// What the run was to do at least.
+    pub required: Coverage,
+    /// What it could not do here, and why.
+    pub left_out: Vec<String>,
+    /// From a kill of the leader to the next acknowledgement of an event published after it, each
+    /// in milliseconds, in the order of the kills.
+    pub failover_ms: Vec<u64>,
+    /// What went wrong with the run itself, if anything.
+    pub error: Option<String>,
+    /// The command that does it again.
+    pub reproduce: String,
+}
+
 /// How often what happened, by name.
 pub type Coverage = BTreeMap<String, u64>;
+
+/// Counts what a record shows to have happened.
+pub fn cover(coverage: &mut Coverage, record: &Record) {
+    let key = match &record.what {
+        What::Published { outcome: Outcome::Ok(place), .. } if place.duplicate => {
+            "duplicate_answers"
+        }
+        What::Published { outcome: Outcome::Ok(_), .. } => "published",
+        What::Published { outcome: Outcome::Fail(_), .. } => "refused",
+        What::Published { outcome: Outcome::Unknown(_), .. } => "unknown",
+        What::Delivered { marked: true, .. } => "redelivered",
+        What::Delivered { .. } => "delivered",
+        What::Settled { outcome: Outcome::Ok(()), .. } => "settled",
+        What::Settled { .. } => "settlements_unconfirmed",
+        What::Detached { .. } => "detached",
+        What::Status { outcome: Outcome::Ok(view), .. } if view.linearizable => "statuses",
+        What::StateHash { .. } => "hashes",
+        What::Damaged { .. } => "damaged",
+        What::Fault { fault, stage: Stage::Begin, .. } => {
+            *coverage.entry(format!("fault:{fault}")).or_default() += 1;
+            return;
+        }
+        What::Note { key, count, .. } => {
+            *coverage.entry(key.clone()).or_default() += count;
+            return;
+        }
+        _ => return,
+    };
+    *coverage.entry(key.to_owned()).or_default() += 1;
+}
 
 /// Judges a run: any violation fails it; what it was to do and did not makes it unknown.
 pub fn word(violations: &[Violation], coverage: &Coverage, required: &Coverage) -> Word {

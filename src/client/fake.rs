@@ -113,6 +113,10 @@ impl FakeCluster {
                 return PublishAck { lane: id, runs, refused };
             }
             let duplicate = sequence <= lane.last;
+            if duplicate && !lane.results.contains_key(&sequence) {
+                let refused = Some(Rejection::out_of_sequence(sequence, lane.last + 1));
+                return PublishAck { lane: id, runs, refused };
+            }
             if !duplicate {
                 self.log.push((id, sequence, event));
                 lane.last = sequence;

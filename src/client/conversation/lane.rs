@@ -9,6 +9,9 @@
 //!
 //! Opening the lane fences everything sent before, so its answer moves `maybe_through` down to what
 //! was accepted: from there on nothing that was lost on the way can surface.
+//!
+//! A run that repeats what an earlier one published knows less: up to `earlier_through` the server
+//! has accepted a sequence, or it was stepped over. Only the server's answer to the repeat tells.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -59,6 +62,8 @@ pub struct Lane {
     accepted_high: u64,
     accepted_through: u64,
     maybe_through: u64,
+    /// Where the lane ended when this run first opened it.
+    earlier_through: u64,
     /// What is on its way over the present connection.
     flow: Flow,
     /// Why the lane is of no more use.
@@ -83,6 +88,7 @@ impl Lane {
             accepted_high: 0,
             accepted_through: 0,
             maybe_through: 0,
+            earlier_through: 0,
             flow: Flow::default(),
             failed: None,
             reports: VecDeque::new(),
@@ -181,6 +187,7 @@ impl Lane {
     fn begin(&mut self, last: u64) {
         let first = self.options.first_sequence.unwrap_or(last + 1);
         self.base = first;
+        self.earlier_through = last;
         if first == 0 || first > last + 1 {
             self.fail(Rejection::out_of_sequence(first, last + 1));
         }
@@ -286,7 +293,8 @@ impl Lane {
     fn accepted(&mut self, run: &AckRun) {
         let end = run.first_sequence + u64::from(run.count);
         self.accepted_high = self.accepted_high.max(end - 1);
-        if end <= self.base {
+        // Repeats behind one that was refused are answered, too; they are sent again after it.
+        if end <= self.base || run.first_sequence > self.base {
             return;
         }
         let first = self.base.max(run.first_sequence);
@@ -325,6 +333,11 @@ impl Lane {
                     self.accepted_high
                 );
                 return self.flow.fatal(Rejection::new(Code::StorageFailed, message));
+            }
+            if expected > rest.first_sequence {
+                let message = format!("sequence {} was stepped over before", rest.first_sequence);
+                let rejection = Rejection { message, ..rejection };
+                return self.flow.refused_for_good(Sent { count: 1, ..rest }, rejection);
             }
             return self.flow.out_of_sequence(expected, now, &mut pause);
         }
@@ -376,14 +389,17 @@ impl Lane {
     /// Answers the first `count` events with what is known: accepted, unknown, or refused for
     /// `reason`.
     pub fn give_up(&mut self, count: usize, reason: &Rejection) {
-        let end = self.base + count as u64;
-        let below = |mark: u64| ((mark + 1).min(end)).saturating_sub(self.base) as usize;
-        let accepted = below(self.accepted_through);
-        let unknown = below(self.maybe_through).saturating_sub(accepted);
-        let refused = count - accepted - unknown;
-        self.finish(accepted, Fate::Accepted { first_seq: 0, duplicate: true });
-        self.finish(unknown, Fate::Unknown(reason.clone()));
-        self.finish(refused, Fate::Refused(reason.clone()));
+        let last = self.base + count as u64 - 1;
+        let unknown = || Fate::Unknown(reason.clone());
+        let accepted = Fate::Accepted { first_seq: 0, duplicate: true };
+        self.finish_through(self.earlier_through.min(last), unknown());
+        self.finish_through(self.accepted_through.min(last), accepted);
+        self.finish_through(self.maybe_through.min(last), unknown());
+        self.finish_through(last, Fate::Refused(reason.clone()));
+    }
+
+    fn finish_through(&mut self, last: u64, fate: Fate) {
+        self.finish((last + 1).saturating_sub(self.base) as usize, fate);
     }
 
     /// When [`Self::tick`] or [`Self::say`] may have something to do again.

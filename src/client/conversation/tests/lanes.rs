@@ -132,3 +132,52 @@ fn a_lane_goes_on_where_another_run_stopped() {
     let failed = world.conversation.lane(beyond).unwrap().failed().unwrap();
     assert_eq!((failed.code, failed.expected), (Code::OutOfSequence, Some(5)));
 }
+
+/// A run that gave up an event steps over it; who repeats that event later must not hear that it
+/// was accepted, and must hear of the others that they were.
+#[test]
+fn what_an_earlier_run_stepped_over_is_not_accepted_when_it_is_repeated() {
+    let deadline = Duration::from_millis(200);
+    let named = || PublishOptions { deadline, ..LaneChoice::Named(name("mine")).into() };
+    let mut world = World::new(1);
+    let key = world.lane(named());
+    world.run_for(MS);
+    world.publish(key, 1);
+    world.run_for(MS);
+    world.cluster.refusals = (0..1000).map(|_| (0, Code::ChannelFull)).collect();
+    world.publish(key, 2);
+    world.run_for(Duration::from_secs(1));
+    world.cluster.refusals.clear();
+    (3..=5).for_each(|i| world.publish(key, i));
+    world.run_for(Duration::from_secs(1));
+    world.conversation.leave_lane(key);
+
+    // One by one, and many at a time with more behind the one that was stepped over.
+    for burst in [false, true] {
+        let again = world.lane(PublishOptions { first_sequence: Some(1), ..named() });
+        world.run_for(MS);
+        for i in 1..=7 {
+            world.publish(again, i);
+            if !burst || i == 4 {
+                world.run_for(Duration::from_millis(50));
+            }
+        }
+        world.run_for(Duration::from_secs(1));
+        let lane = *world.cluster.lanes.keys().next().unwrap();
+        world.check_lane(again, lane, 1, 7);
+        let accepted = |report: &AckRange| matches!(report.fate, Fate::Accepted { .. });
+        let each = |report: &AckRange| vec![accepted(report); report.count as usize];
+        let fates: Vec<bool> = world.reports[&again].iter().flat_map(each).collect();
+        assert_eq!(fates, [true, false, true, true, true, true, true], "burst: {burst}");
+        world.conversation.leave_lane(again);
+    }
+
+    // Who gives up before the server answers knows nothing of what an earlier run did.
+    let again = world.lane(PublishOptions { first_sequence: Some(2), ..named() });
+    world.run_for(MS);
+    world.inject(Fault::LoseRequests);
+    world.down_until = world.now + Duration::from_secs(60);
+    world.publish(again, 2);
+    world.run_for(Duration::from_secs(1));
+    assert!(matches!(world.reports[&again][0].fate, Fate::Unknown(_)));
+}

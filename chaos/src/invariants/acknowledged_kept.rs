@@ -1,0 +1,220 @@
+//! No acknowledged event is lost, for any durable consumer.
+//!
+//! Every event acknowledged at a place after the consumer's start reached one of its clients by the
+//! end of a drained run, or is in a counted outcome of the last linearizable ledger. Outcomes are
+//! numbers and not names, so they excuse as many missing events as they count, less those the
+//! history itself accounts for (terminated by a client that had got them).
+//!
+//! That the cluster goes on knowing of an acknowledged event also while a run is not drained is
+//! the business of `status_linearizable`.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::Invariant;
+use super::table::{Set, entry};
+use crate::history::{EventId, Outcome, Place, ProxyView, Record, Verdict, What};
+
+/// Missing sequences named in a violation.
+const NAMED: usize = 5;
+
+#[derive(Default)]
+pub(super) struct AcknowledgedKept {
+    /// Places of acknowledged events, by channel.
+    acknowledged: BTreeMap<String, Set>,
+    consumers: BTreeMap<String, Consumer>,
+    /// Events published and not yet acknowledged with their place, and where one was seen.
+    open: HashMap<EventId, (String, u64)>,
+    /// Those of them acknowledged without a place.
+    placeless: HashSet<EventId>,
+    lost: u64,
+}
+
+#[derive(Default)]
+struct Consumer {
+    channel: String,
+    after: u64,
+    delivered: Set,
+    terminated: Set,
+    /// Its ledger in the latest linearizable status.
+    ledger: ProxyView,
+}
+
+impl Invariant for AcknowledgedKept {
+    fn name(&self) -> &'static str {
+        "acknowledged-kept"
+    }
+
+    fn observe(&mut self, record: &Record) -> Result<(), String> {
+        match &record.what {
+            What::Publish { event, channel, .. } => {
+                self.open.entry(*event).or_insert_with(|| (channel.clone(), 0));
+            }
+            What::Published { event, outcome } => self.published(*event, outcome),
+            What::Subscribed { consumer, channel, after, .. } => {
+                let consumer = entry(&mut self.consumers, consumer);
+                (consumer.channel, consumer.after) = (channel.clone(), *after);
+            }
+            What::Delivered { consumer, channel, seq, event, .. } => {
+                let known = entry(&mut self.consumers, consumer);
+                known.delivered.insert(*seq);
+                if let Some((of, at)) = event.and_then(|event| self.open.get_mut(&event))
+                    && of == channel
+                {
+                    *at = *seq;
+                }
+            }
+            What::Settled {
+                consumer,
+                seqs,
+                verdict: Verdict::Terminate,
+                outcome: Outcome::Ok(()),
+            } => {
+                let consumer = entry(&mut self.consumers, consumer);
+                consumer.terminated.extend(seqs);
+            }
+            What::Status { outcome: Outcome::Ok(view), .. } if view.linearizable => {
+                for proxy in view.channels.iter().flat_map(|channel| &channel.proxies) {
+                    if let Some(consumer) = self.consumers.get_mut(&proxy.name) {
+                        consumer.ledger.clone_from(proxy);
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, drained: bool) -> Vec<String> {
+        if !drained {
+            return Vec::new();
+        }
+        let mut found = self.place_the_placeless();
+        for (name, consumer) in &self.consumers {
+            let Some(acknowledged) = self.acknowledged.get(&consumer.channel) else { continue };
+            let missing = acknowledged.iter().filter(|seq| consumer.misses(*seq));
+            let (mut count, mut named) = (0, Vec::new());
+            for seq in missing {
+                count += 1;
+                if named.len() < NAMED {
+                    named.push(seq);
+                }
+            }
+            let excused = consumer.excused();
+            if count > excused {
+                self.lost += count - excused;
+                found.push(format!(
+                    "{name} never got {count} acknowledged events, such as {named:?}; its ledger \
+                     accounts for {excused} of them"
+                ));
+            }
+        }
+        found
+    }
+
+    fn figures(&self) -> Vec<(&'static str, u64)> {
+        vec![("lost", self.lost)]
+    }
+}
+
+impl AcknowledgedKept {
+    fn published(&mut self, event: EventId, outcome: &Outcome<Place>) {
+        let Outcome::Ok(place) = outcome else { return };
+        if place.seq == 0 {
+            self.placeless.insert(event);
+        } else if let Some((channel, _)) = self.open.remove(&event) {
+            self.placeless.remove(&event);
+            entry(&mut self.acknowledged, &channel).insert(place.seq);
+        }
+    }
+
+    /// Events acknowledged without a place are where they were seen. Those that nobody saw are
+    /// lost if anybody was to see them.
+    fn place_the_placeless(&mut self) -> Vec<String> {
+        let mut unseen = Vec::new();
+        for event in std::mem::take(&mut self.placeless) {
+            match self.open.remove(&event) {
+                Some((channel, 0)) => {
+                    let mut owed = self.consumers.values().filter(|c| c.channel == channel);
+                    if owed.any(|consumer| consumer.excused() == 0) {
+                        unseen.push(event);
+                    }
+                }
+                Some((channel, seq)) => drop(entry(&mut self.acknowledged, &channel).insert(seq)),
+                None => {}
+            }
+        }
+        if unseen.is_empty() {
+            return Vec::new();
+        }
+        self.lost += unseen.len() as u64;
+        let some = &unseen[..unseen.len().min(NAMED)];
+        vec![format!("nobody ever got {} acknowledged events, such as {some:?}", unseen.len())]
+    }
+}
+
+impl Consumer {
+    fn misses(&self, seq: u64) -> bool {
+        seq > self.after && !self.delivered.contains(seq)
+    }
+
+    /// How many events the ledger accounts for that need not have been delivered.
+    fn excused(&self) -> u64 {
+        let ProxyView { filtered, expired, discarded, dead_lettered, skipped, .. } = self.ledger;
+        let dead = dead_lettered.saturating_sub(self.terminated.len());
+        filtered + expired + discarded + skipped + dead
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::testing::*;
+
+    fn one() -> AcknowledgedKept {
+        AcknowledgedKept::default()
+    }
+
+    #[test]
+    fn holds_when_everything_arrives() {
+        let story = story().event(1, 1).subscribed(1).event(2, 2).event(3, 3);
+        holds(one(), story.clone().redelivered(3, 3, 2).delivered(2, 2));
+        assert!(judge(one(), story, false).is_empty(), "not drained: it may still come");
+    }
+
+    #[test]
+    fn catches_what_is_missing() {
+        let story = story().subscribed(0).event(1, 1).event(2, 2).delivered(1, 1);
+        catches(one(), story.clone(), "w never got 1 acknowledged events, such as [2]");
+        let mut lost = one();
+        judge_in(&mut lost, story);
+        assert_eq!(lost.figures(), [("lost", 1)]);
+    }
+
+    fn judge_in(one: &mut AcknowledgedKept, story: Story) {
+        story.records.iter().for_each(|record| one.observe(record).unwrap());
+        one.finish(true);
+    }
+
+    #[test]
+    fn outcomes_excuse_only_what_they_count() {
+        let story = story().subscribed(0).event(1, 1).event(2, 2).delivered(1, 1);
+        let dead = |dead_lettered| ProxyView { dead_lettered, ..proxy(1, 0) };
+        holds(one(), story.clone().status(view(2, &[dead(1)])));
+        let terminated = story.settled(&[1], Verdict::Terminate, Outcome::Ok(()));
+        catches(one(), terminated.status(view(2, &[dead(1)])), "such as [2]");
+    }
+
+    #[test]
+    fn an_unknown_or_refused_publish_may_be_missing() {
+        let story = story().subscribed(0).publish(1).publish_unknown(1).publish(2);
+        holds(one(), story.publish_fails(2, "overloaded"));
+    }
+
+    #[test]
+    fn a_place_not_known_any_more_is_where_it_was_seen() {
+        let story = story().subscribed(0).publish(1);
+        holds(one(), story.clone().delivered(1, 7).published(1, 0));
+        holds(one(), story.clone().published(1, 0).delivered(1, 7));
+        catches(one(), story.published(1, 0), "nobody ever got 1");
+    }
+}

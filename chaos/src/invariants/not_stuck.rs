@@ -1,0 +1,167 @@
+//! No consumer is stuck: once all faults are over, one with events pending and a client attached
+//! makes progress, in gaps of `stuck_after` at most.
+//!
+//! Progress is a delivery or a confirmed settlement. Where all that is pending is in flight, there
+//! is nothing to deliver before a lease ends (what a client pulled stays leased when the client
+//! goes), so one `ack_wait` is added.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::rules::micros;
+use super::table::entry;
+use super::{Invariant, Rules};
+use crate::history::{ClusterView, Outcome, Phase, ProxyView, Record, What};
+
+pub(super) struct NotStuck {
+    stuck_after: u64,
+    ack_wait: u64,
+    healed: bool,
+    consumers: BTreeMap<String, Consumer>,
+    longest: u64,
+}
+
+#[derive(Default)]
+struct Consumer {
+    clients: BTreeSet<String>,
+    /// Its latest progress, or when it last had no reason to make any.
+    fine: u64,
+}
+
+impl NotStuck {
+    pub fn new(rules: &Rules) -> NotStuck {
+        NotStuck {
+            stuck_after: micros(rules.stuck_after),
+            ack_wait: micros(rules.ack_wait),
+            healed: false,
+            consumers: BTreeMap::new(),
+            longest: 0,
+        }
+    }
+
+    /// A consumer made progress.
+    fn progress(&mut self, at: u64, consumer: &str) {
+        entry(&mut self.consumers, consumer).fine = at;
+    }
+
+    fn check(&mut self, at: u64, view: &ClusterView) -> Result<(), String> {
+        let mut stuck = Vec::new();
+        for proxy in view.channels.iter().flat_map(|channel| &channel.proxies) {
+            let Some(consumer) = self.consumers.get_mut(&proxy.name) else { continue };
+            if proxy.pending == 0 || consumer.clients.is_empty() {
+                consumer.fine = at;
+                continue;
+            }
+            let gap = at.saturating_sub(consumer.fine);
+            let leased = proxy.pending <= proxy.in_flight;
+            let allowed = self.stuck_after + if leased { self.ack_wait } else { 0 };
+            if !leased {
+                self.longest = self.longest.max(gap);
+            }
+            if gap > allowed {
+                consumer.fine = at;
+                stuck.push(describe(proxy, gap, consumer.clients.len()));
+            }
+        }
+        if stuck.is_empty() { Ok(()) } else { Err(stuck.join("; ")) }
+    }
+}
+
+fn describe(proxy: &ProxyView, gap: u64, clients: usize) -> String {
+    let ProxyView { name, pending, in_flight, .. } = proxy;
+    format!(
+        "{name} got nothing for {} ms, with {pending} pending, {in_flight} of them in flight, and \
+         {clients} clients",
+        gap / 1000
+    )
+}
+
+impl Invariant for NotStuck {
+    fn name(&self) -> &'static str {
+        "not-stuck"
+    }
+
+    fn observe(&mut self, record: &Record) -> Result<(), String> {
+        let at = record.at;
+        match &record.what {
+            What::Phase { phase } => {
+                let healed = *phase >= Phase::Heal;
+                if healed && !self.healed {
+                    self.consumers.values_mut().for_each(|consumer| consumer.fine = at);
+                }
+                self.healed = healed;
+            }
+            What::Attached { consumer } => {
+                let consumer = entry(&mut self.consumers, consumer);
+                consumer.clients.insert(record.by.clone());
+                consumer.fine = at;
+            }
+            What::Detached { consumer, .. } => {
+                let consumer = entry(&mut self.consumers, consumer);
+                consumer.clients.remove(&record.by);
+                consumer.fine = at;
+            }
+            What::Delivered { consumer, .. } => self.progress(at, consumer),
+            What::Settled { consumer, outcome: Outcome::Ok(()), .. } => {
+                self.progress(at, consumer);
+            }
+            What::Status { outcome: Outcome::Ok(view), .. } if self.healed => {
+                return self.check(at, view);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn figures(&self) -> Vec<(&'static str, u64)> {
+        vec![("longest_wait_ms", self.longest / 1000)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::testing::*;
+
+    fn one() -> NotStuck {
+        NotStuck::new(&Rules::default())
+    }
+
+    fn healed() -> Story {
+        story().attached().event(1, 1).wait(10_000).phase(Phase::Heal).wait(2000)
+    }
+
+    fn waits(story: Story) -> Story {
+        story.status(view(1, &[proxy(0, 1)]))
+    }
+
+    #[test]
+    fn holds_while_there_is_progress() {
+        let story = waits(waits(healed()).wait(900).delivered(1, 1).wait(2000));
+        holds(one(), waits(story.acks(&[1]).wait(2999)));
+    }
+
+    #[test]
+    fn holds_without_a_reason_to_progress() {
+        let done = |story: Story| story.status(view(1, &[proxy(1, 0)]));
+        holds(one(), waits(done(done(healed().wait(9000)).wait(9000)).wait(2000)));
+        holds(one(), waits(healed().detached().wait(9000)));
+        let faults = story().attached().wait(10_000);
+        holds(one(), waits(faults));
+        let leased = ProxyView { in_flight: 1, ..proxy(0, 1) };
+        holds(one(), healed().wait(30_000).status(view(1, &[leased])));
+    }
+
+    #[test]
+    fn catches_one_that_waits_too_long() {
+        catches(one(), waits(healed().wait(1001)), "w got nothing for 3001 ms, with 1 pending");
+        catches(one(), waits(waits(healed().wait(1001)).wait(500)), "w got nothing");
+        let leased = ProxyView { in_flight: 1, ..proxy(0, 1) };
+        catches(one(), healed().wait(31_001).status(view(1, &[leased])), "1 of them in flight");
+    }
+
+    #[test]
+    fn one_client_of_several_is_enough() {
+        let story = healed().by("w/2").attached().wait(1).by("w/1").detached().wait(3001);
+        catches(one(), waits(story), "and 1 clients");
+    }
+}
