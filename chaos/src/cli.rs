@@ -99,14 +99,6 @@ const USAGE: u8 = 64;
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| "warn,aqueduct_chaos=info".into()),
-        )
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -115,6 +107,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    cli.log();
     match cli.run() {
         Ok(word) => ExitCode::from(word),
         Err(error) => {
@@ -125,6 +118,21 @@ pub fn main() -> ExitCode {
 }
 
 impl Cli {
+    /// Logs go to stderr. A simulation breaks its nodes all the time, and is quiet about it unless
+    /// `RUST_LOG` asks.
+    fn log(&self) {
+        let usual = match self.command {
+            Command::Sim(_) => "off",
+            _ => "warn,aqueduct_chaos=info",
+        };
+        let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter.unwrap_or_else(|_| usual.into()))
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .init();
+    }
+
     fn run(self) -> Result<u8> {
         match self.command {
             Command::Sim(args) => sim(&args, self.output),
@@ -141,8 +149,7 @@ impl Cli {
 }
 
 fn sim(args: &SimArgs, output: Output) -> Result<u8> {
-    if args.show {
-        let plan = crate::sim::plan::draw(args.seed.unwrap_or_default());
+    if let Some(plan) = crate::sim::shown(args) {
         println!("{}", serde_json::to_string_pretty(&plan)?);
         return Ok(0);
     }
