@@ -86,7 +86,7 @@ fn one_never_acks(_: &mut fastrand::Rng) -> Load {
         behaviour: Behaviour { hold: 0.01, ..Behaviour::good() },
         ack_wait_ms: 600_000,
         clients: 1,
-        max_in_flight: 100_000,
+        max_in_flight: 60_000,
         ..ConsumerSpec::new("forgetful")
     };
     let good = ConsumerSpec { behaviour: Behaviour::good(), ..ConsumerSpec::new("worker") };
