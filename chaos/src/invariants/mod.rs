@@ -22,6 +22,7 @@ mod one_leader;
 mod one_sequence;
 mod resources_bounded;
 mod rules;
+mod sound_stays_in;
 mod states_agree;
 mod status_linearizable;
 mod stored_whole;
@@ -78,6 +79,7 @@ pub fn all(rules: &Rules) -> Vec<Box<dyn Invariant>> {
         Box::new(status_linearizable::StatusLinearizable::default()),
         Box::new(stored_whole::StoredWhole::default()),
         Box::new(damaged_stays_out::DamagedStaysOut::new(rules)),
+        Box::new(sound_stays_in::SoundStaysIn::default()),
         Box::new(not_stuck::NotStuck::new(rules)),
         Box::new(explicit_outcome::ExplicitOutcome::default()),
         Box::new(resources_bounded::ResourcesBounded::new(rules)),
