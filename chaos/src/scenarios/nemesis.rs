@@ -2,13 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::plan::{Plan, Round};
 use crate::bed::{Bed, State};
 use crate::faults::{Fault, NEMESIS, Running, Scene};
-use crate::history::{Recorder, What};
+use crate::history::{Recorder, Stage, What};
+
+/// A death of the leader in the middle of something else, in histories.
+const LEADER_DIES: &str = "kill(leader, meanwhile)";
+
+/// A node that is about to die.
+struct Doomed {
+    node: u64,
+    death: JoinHandle<rustix::io::Result<()>>,
+}
+
+fn leader_dies(node: u64, stage: Stage) -> What {
+    let (fault, detail) = (LEADER_DIES.into(), String::new());
+    What::Fault { fault, targets: vec![node], stage, detail }
+}
 
 /// Plays faults on a bed.
 pub struct Nemesis<'a> {
@@ -31,7 +48,7 @@ impl Nemesis<'_> {
         let lacks = |fault: &Fault| fault.lacks(self.bed).map(|lack| (fault.name(), lack));
         let left_out = plan.faults().filter_map(lacks);
         let left_out = left_out.map(|(name, lack)| format!("{name}: it needs {lack}")).collect();
-        plan.rounds.retain(|round| round.0.iter().all(|act| lacks(&act.fault).is_none()));
+        plan.rounds.retain(|round| round.acts.iter().all(|act| lacks(&act.fault).is_none()));
         left_out
     }
 
@@ -56,12 +73,17 @@ impl Nemesis<'_> {
 
     async fn round(&mut self, round: &Round) {
         let cues = round.cues(&mut self.rng);
+        let death = round.leader_dies.map(|at| at.draw_ms(&mut self.rng));
+        let dying = match death {
+            Some(delay) => self.doom_the_leader(delay).await,
+            None => None,
+        };
         let began = Instant::now();
         let mut running = BTreeMap::<usize, Running>::new();
         for cue in cues {
             tokio::time::sleep_until(began + cue.at).await;
             if !cue.ends {
-                let fault = &round.0[cue.act].fault;
+                let fault = &round.acts[cue.act].fault;
                 match fault.begin(&mut self.scene()).await {
                     Ok(begun) => drop(running.insert(cue.act, begun)),
                     Err(error) => self.failed(&error).await,
@@ -72,6 +94,39 @@ impl Nemesis<'_> {
                 self.failed(&error).await;
             }
         }
+        if let Some(dying) = dying {
+            self.bury(dying).await;
+        }
+    }
+
+    /// Has the leader die after `delay`, in the background.
+    async fn doom_the_leader(&self, delay: Duration) -> Option<Doomed> {
+        let node = match self.bed.leader().await.and_then(|id| self.bed.node(id)) {
+            Ok(node) => node,
+            Err(error) => {
+                self.note("faults_failed", format!("{LEADER_DIES}: {error:#}"));
+                return None;
+            }
+        };
+        let (recorder, pid) = (self.recorder.clone(), Pid::from_raw(node.pid? as i32)?);
+        let death = tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            recorder.record(NEMESIS, leader_dies(node.id, Stage::Begin));
+            kill_process(pid, Signal::KILL)
+        });
+        Some(Doomed { node: node.id, death })
+    }
+
+    /// Starts what died again; other faults may have done so, or have taken it out.
+    async fn bury(&mut self, doomed: Doomed) {
+        let Doomed { node, death } = doomed;
+        if let Ok(Err(error)) = death.await {
+            self.note("faults_failed", format!("{LEADER_DIES}: {error}"));
+        }
+        if let Err(error) = self.restart().await {
+            self.failed(&error).await;
+        }
+        self.recorder.record(NEMESIS, leader_dies(node, Stage::End));
     }
 
     /// A fault that went wrong may have killed nodes and not started them again.

@@ -21,8 +21,13 @@ pub struct Plan {
 }
 
 /// Faults that belong together and may overlap.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Round(pub Vec<Act>);
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    pub acts: Vec<Act>,
+    /// The leader that there was when the round began dies at this moment of it, whatever is going
+    /// on then: in the middle of a change of membership, say. It is back after the round.
+    pub leader_dies: Option<Span>,
+}
 
 /// One fault of a round.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,7 +68,7 @@ impl Plan {
 
     /// All faults, in the order of the rounds.
     pub fn faults(&self) -> impl Iterator<Item = &Fault> {
-        self.rounds.iter().flat_map(|round| &round.0).map(|act| &act.fault)
+        self.rounds.iter().flat_map(|round| &round.acts).map(|act| &act.fault)
     }
 
     /// The order of the next rounds.
@@ -79,19 +84,25 @@ impl Plan {
 impl Round {
     /// A round of one fault.
     pub fn one(fault: Fault, lasts: Span) -> Round {
-        Round(vec![Act { at: Span::ms(0, 0), fault, lasts }])
+        Round { acts: vec![Act { at: Span::ms(0, 0), fault, lasts }], leader_dies: None }
     }
 
     /// The same with another fault, beginning later.
     pub fn and(mut self, at: Span, fault: Fault, lasts: Span) -> Round {
-        self.0.push(Act { at, fault, lasts });
+        self.acts.push(Act { at, fault, lasts });
+        self
+    }
+
+    /// The same with the death of the leader on the way.
+    pub fn while_the_leader_dies(mut self, at: Span) -> Round {
+        self.leader_dies = Some(at);
         self
     }
 
     /// Draws when everything begins and ends, in order of time.
     pub fn cues(&self, rng: &mut fastrand::Rng) -> Vec<Cue> {
         let mut cues = Vec::new();
-        for (act, Act { at, lasts, .. }) in self.0.iter().enumerate() {
+        for (act, Act { at, lasts, .. }) in self.acts.iter().enumerate() {
             let begins = at.draw_ms(rng);
             let ends = begins + lasts.draw_ms(rng);
             cues.push(Cue { at: begins, act, ends: false });

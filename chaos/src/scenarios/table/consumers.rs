@@ -35,9 +35,11 @@ pub const ALL: &[Scenario] = &[
         bed: BUSY_SNAPSHOTS,
         load: one_never_acks,
         plan: |_| Plan::of(Span::ms(10_000, 15_000), [(kill(Whom::Leader), Span::ms(0, 500))]),
-        // Published in a minute: some 90 MB. Held: a hundredth of it.
-        rules: |rules| rules.disk_bytes_max = 80 << 20,
-        required: &[("published", 20_000)],
+        seconds: 90,
+        // Held is a hundredth of what is published. A node's own needs are two databases of the log
+        // (64 MiB each), the history and two snapshots.
+        rules: |rules| rules.disk_bytes_max = 256 << 20,
+        required: &[("published", 300_000)],
         ..DEFAULT
     },
 ];
@@ -86,12 +88,12 @@ fn one_never_acks(_: &mut fastrand::Rng) -> Load {
         behaviour: Behaviour { hold: 0.01, ..Behaviour::good() },
         ack_wait_ms: 600_000,
         clients: 1,
-        max_in_flight: 100_000,
+        max_in_flight: 60_000,
         ..ConsumerSpec::new("forgetful")
     };
     let good = ConsumerSpec { behaviour: Behaviour::good(), ..ConsumerSpec::new("worker") };
     let supplier =
-        SupplierSpec { rate: 700, bytes: Span::bytes(800, 1_200), ..SupplierSpec::default() };
+        SupplierSpec { rate: 3_000, bytes: Span::bytes(900, 1_100), ..SupplierSpec::default() };
     Load {
         suppliers: vec![supplier.clone(), supplier],
         consumers: vec![forgetful, good],

@@ -46,7 +46,7 @@ pub const ALL: &[Scenario] = &[
             let lasts = Span::ms(2_000, 6_000);
             Plan::of(Span::ms(1_000, 2_000), cuts.map(|cut| (part(cut), lasts)))
         },
-        required: &[("fault:partition(partial)", 2), ("fault:partition(deaf_leader)", 2)],
+        required: &[("fault:partition(partial)", 1), ("fault:partition(deaf_leader)", 1)],
         ..DEFAULT
     },
     Scenario {

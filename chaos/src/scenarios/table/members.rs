@@ -22,7 +22,11 @@ pub const ALL: &[Scenario] = &[
                  place where majorities stop to overlap (Jepsen: Redpanda 21.10)",
         bed: BUSY_SNAPSHOTS,
         plan: |_| reconfigurations(),
-        required: &[("fault:membership(grow)", 1), ("fault:membership(remove one)", 1)],
+        required: &[
+            ("fault:membership(grow)", 1),
+            ("fault:membership(remove one)", 1),
+            ("fault:kill(leader, meanwhile)", 1),
+        ],
         ..DEFAULT
     },
     Scenario {
@@ -111,10 +115,12 @@ fn change(change: Change) -> Fault {
 
 fn reconfigurations() -> Plan {
     let cut = |cut| Fault::Partition(Partition { cut });
-    let (short, long) = (Span::ms(200, 800), Span::ms(1_000, 3_000));
+    let (soon, short, long) = (Span::ms(0, 900), Span::ms(200, 800), Span::ms(1_000, 3_000));
     let during = |first: Fault, change| Round::one(first, long).and(short, change, short);
     let rounds = vec![
         Round::one(change(Change::Grow), short).and(short, kill(Whom::Leader), long),
+        Round::one(change(Change::Grow), short).while_the_leader_dies(soon),
+        Round::one(change(Change::Remove(Whom::Follower)), short).while_the_leader_dies(soon),
         during(kill(Whom::Leader), change(Change::Grow)),
         during(cut(Cut::IsolateLeader), change(Change::Transfer)),
         Round::one(change(Change::Remove(Whom::One)), short),

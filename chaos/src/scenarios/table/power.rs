@@ -23,6 +23,9 @@ const SMALL: BedNeeds = BedNeeds {
 };
 const SHIMMED: BedNeeds = BedNeeds { shim: true, config: SHORT_LOG, ..PLAIN };
 
+/// Snapshots every few seconds of the load.
+const FREQUENT_SNAPSHOTS: &str = "snapshot_log_bytes = \"4MiB\"\nfree_space_floor = \"16MiB\"\n";
+
 pub const ALL: &[Scenario] = &[
     Scenario {
         name: "coordinated-power-failure",
@@ -40,8 +43,8 @@ pub const ALL: &[Scenario] = &[
         guards: "power cuts of one node, a majority and all, while snapshots are taken all the \
                  time",
         nodes: 5,
-        bed: BedNeeds { config: SHORT_LOG, ..IMAGES },
-        load: heavy,
+        bed: BedNeeds { config: FREQUENT_SNAPSHOTS, ..IMAGES },
+        load: steady,
         plan: |_| {
             let whom = [Whom::One, Whom::Leader, Whom::Majority, Whom::All];
             let cuts = whom.map(|whom| (cut(whom), Span::ms(0, 1_500)));
@@ -107,7 +110,7 @@ fn cut(whom: Whom) -> Fault {
 }
 
 /// As much as a few connections publish, with consumers that keep up.
-pub fn heavy(_: &mut fastrand::Rng) -> Load {
+fn heavy(_: &mut fastrand::Rng) -> Load {
     let fast = SupplierSpec { rate: 0, in_flight: 512, ..SupplierSpec::default() };
     let named = SupplierSpec {
         lane: LaneKind::Named("orders".into()),
@@ -124,4 +127,11 @@ pub fn heavy(_: &mut fastrand::Rng) -> Load {
         ],
         ..Load::default()
     }
+}
+
+/// The same at a pace that leaves room for elections: five nodes share the machine's one disk.
+fn steady(rng: &mut fastrand::Rng) -> Load {
+    let mut load = heavy(rng);
+    load.suppliers.iter_mut().for_each(|supplier| supplier.rate = 1_000);
+    load
 }
