@@ -24,7 +24,6 @@ mod resources_bounded;
 mod rules;
 mod states_agree;
 mod status_linearizable;
-mod table;
 
 #[cfg(test)]
 mod testing;
