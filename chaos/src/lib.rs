@@ -18,6 +18,7 @@ pub mod invariants;
 pub mod report;
 pub mod verdict;
 
+pub mod bed;
 pub mod faults;
 pub mod workloads;
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::history::{Outcome, Record, Stage, What};
+
 /// Something that must hold and did not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
@@ -38,6 +40,36 @@ impl Word {
 
 /// How often what happened, by name.
 pub type Coverage = BTreeMap<String, u64>;
+
+/// Counts what a record shows to have happened.
+pub fn cover(coverage: &mut Coverage, record: &Record) {
+    let key = match &record.what {
+        What::Published { outcome: Outcome::Ok(place), .. } if place.duplicate => {
+            "duplicate_answers"
+        }
+        What::Published { outcome: Outcome::Ok(_), .. } => "published",
+        What::Published { outcome: Outcome::Fail(_), .. } => "refused",
+        What::Published { outcome: Outcome::Unknown(_), .. } => "unknown",
+        What::Delivered { marked: true, .. } => "redelivered",
+        What::Delivered { .. } => "delivered",
+        What::Settled { outcome: Outcome::Ok(()), .. } => "settled",
+        What::Settled { .. } => "settlements_unconfirmed",
+        What::Detached { .. } => "detached",
+        What::Status { outcome: Outcome::Ok(view), .. } if view.linearizable => "statuses",
+        What::StateHash { .. } => "hashes",
+        What::Damaged { .. } => "damaged",
+        What::Fault { fault, stage: Stage::Begin, .. } => {
+            *coverage.entry(format!("fault:{fault}")).or_default() += 1;
+            return;
+        }
+        What::Note { key, count, .. } => {
+            *coverage.entry(key.clone()).or_default() += count;
+            return;
+        }
+        _ => return,
+    };
+    *coverage.entry(key.to_owned()).or_default() += 1;
+}
 
 /// Judges a run: any violation fails it; what it was to do and did not makes it unknown.
 pub fn word(violations: &[Violation], coverage: &Coverage, required: &Coverage) -> Word {

@@ -39,7 +39,7 @@ const KEPT_EACH: u64 = 10;
 const KEPT: usize = 100;
 
 /// One thing that must hold.
-pub trait Invariant {
+pub trait Invariant: Send {
     /// Its name in verdicts: short, lower case, with dashes.
     fn name(&self) -> &'static str;
 

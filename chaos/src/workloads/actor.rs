@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use aqueduct::client::Client;
-use aqueduct::env::Runtime;
+use aqueduct::env::{Runtime, Watch};
 use aqueduct::transport::Net;
-use tokio::sync::watch;
 
 use super::{Patience, World};
 use crate::history::What;
@@ -29,7 +28,7 @@ pub struct Actor<N, E> {
     pub by: String,
     pub patience: Patience,
     pub rng: fastrand::Rng,
-    pub course: watch::Receiver<Course>,
+    pub course: Watch<Course>,
 }
 
 /// Pause before a client that could not be made is tried again.
@@ -51,15 +50,15 @@ impl<N: Net, E: Runtime> Actor<N, E> {
 
     /// Whether the load has come so far, or nobody steers it any more.
     pub fn reached(&self, course: Course) -> bool {
-        *self.course.borrow() >= course || self.course.has_changed().is_err()
+        self.course.peek() >= course
     }
 
     /// Waits until the load has come so far; also ends if nobody steers it any more.
     pub fn until(&self, course: Course) -> impl Future<Output = ()> + Send + 'static {
         let mut news = self.course.clone();
         async move {
-            // An error means that the load was dropped, which ends everything.
-            let _ = news.wait_for(|now| *now >= course).await;
+            // `None` means that the load was dropped, which ends everything.
+            news.wait_for(|now| *now >= course).await;
         }
     }
 

@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use aqueduct::env::Runtime;
+use aqueduct::env::{Publisher, Runtime, Watch, watch};
 use aqueduct::transport::Net;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::actor::{Actor, Course};
 use super::consumer::Member;
@@ -29,11 +29,19 @@ pub struct Running<N, E> {
     world: World<N, E>,
     load: Load,
     seed: u64,
-    course: watch::Sender<Course>,
+    /// Not tokio's, which wakes in an order of chance.
+    course: Publisher<Course>,
+    news: Watch<Course>,
     /// Everybody holds a sender for as long as it lives.
     suppliers: Crowd,
     others: Crowd,
     asks: Arc<AtomicU64>,
+}
+
+impl<N, E> Drop for Running<N, E> {
+    fn drop(&mut self) {
+        self.course.set(Course::Stop);
+    }
 }
 
 /// Tells when the last of many is gone.
@@ -65,11 +73,13 @@ impl Load {
         world: World<N, E>,
         seed: u64,
     ) -> anyhow::Result<Running<N, E>> {
+        let (course, news) = watch(Course::Load);
         let mut running = Running {
             world,
             load: self,
             seed,
-            course: watch::Sender::new(Course::Load),
+            course,
+            news,
             suppliers: Crowd::new(),
             others: Crowd::new(),
             asks: Arc::default(),
@@ -93,7 +103,7 @@ impl<N: Net, E: Runtime> Running<N, E> {
             by,
             patience: self.load.patience.clone(),
             rng: fastrand::Rng::with_seed(seed),
-            course: self.course.subscribe(),
+            course: self.news.clone(),
         }
     }
 
@@ -174,7 +184,7 @@ impl<N: Net, E: Runtime> Running<N, E> {
     /// No new events from here on; waits until every supplier has the answers it can get, at most
     /// so long. Says whether they all ended.
     pub async fn quiet(&mut self, within: Duration) -> bool {
-        self.course.send_replace(Course::Quiet);
+        self.course.set(Course::Quiet);
         tokio::select! {
             biased;
             () = self.suppliers.gone() => true,
@@ -185,7 +195,7 @@ impl<N: Net, E: Runtime> Running<N, E> {
     /// Everybody behaves and settles; waits until nothing is pending for any durable consumer of
     /// the load, at most so long. Says whether it came to that.
     pub async fn drain(&mut self, within: Duration, eyes: &impl Eyes) -> bool {
-        self.course.send_replace(Course::Drain);
+        self.course.set(Course::Drain);
         let until = self.world.env.monotonic() + within;
         let recorder = self.world.recorder.clone();
         for turn in 0.. {
@@ -214,7 +224,7 @@ impl<N: Net, E: Runtime> Running<N, E> {
 
     /// Ends everybody, and waits for it.
     pub async fn stop(mut self) {
-        self.course.send_replace(Course::Stop);
+        self.course.set(Course::Stop);
         self.suppliers.gone().await;
         self.others.gone().await;
     }

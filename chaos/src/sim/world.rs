@@ -1,0 +1,550 @@
+//! A simulated cluster: its nodes, their disks and the network between them, and the hands that
+//! start, kill and look at them.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aqueduct::consensus::Replica;
+use aqueduct::env::disk::{Keep, MemDisk};
+use openraft_rt::AsyncRuntime;
+use openraft_rt_sim::SimRuntime;
+
+use super::env::{Chance, SimEnv};
+use super::net::Fabric;
+use super::node::{self, Process, Sizes, Started};
+use super::plan::{Left, Plan, Who};
+use super::recorder::Scribe;
+use super::weather::Weather;
+use crate::history::{NodeView, Recorder, What};
+
+/// A process that ended by itself is started again after up to this long.
+const SUPERVISED_MS: u64 = 800;
+
+/// Everything there is. Clones share it.
+#[derive(Clone)]
+pub struct World(Arc<Inner>);
+
+struct Inner {
+    pub fabric: Fabric,
+    pub chance: Chance,
+    pub scribe: Scribe,
+    sizes: Sizes,
+    calm: Weather,
+    pump_every: Duration,
+    hosts: Mutex<BTreeMap<u64, Host>>,
+}
+
+/// Where a node lives: a disk and a clock that outlast its processes.
+struct Host {
+    /// The node's id; that of a host that has not joined is 0.
+    id: u64,
+    disk: MemDisk,
+    state: State,
+    life: u64,
+    drift_ppm: i64,
+    ahead_ms: i64,
+    slow_disk: Duration,
+    /// Whoever keeps it down; started when the last lets go.
+    holds: u32,
+    full: u32,
+    failing_sync: u32,
+    /// A bit of it flipped, whether that was noticed or not.
+    damaged: bool,
+    /// The last committed entry that was looked at.
+    seen: u64,
+    hashed: u64,
+}
+
+enum State {
+    Up(Process),
+    Down,
+    Quarantined,
+    /// It is no member any more.
+    Retired,
+}
+
+/// Numbers of hosts; a node keeps its host's number as its id while the cluster is as founded.
+pub type Slot = u64;
+
+impl World {
+    pub fn new(plan: &Plan, chance: Chance, scribe: Scribe) -> World {
+        let fabric = Fabric::new(chance.clone(), plan.weather);
+        let world = World(Arc::new(Inner {
+            fabric,
+            chance,
+            scribe,
+            sizes: Sizes {
+                tail_bytes: plan.tail_bytes,
+                database_bytes: plan.database_bytes,
+                snapshot_log_bytes: plan.snapshot_log_bytes,
+                payload_cache_bytes: plan.payload_cache_bytes,
+            },
+            calm: plan.weather,
+            pump_every: Duration::from_micros(plan.pump_us),
+            hosts: Mutex::default(),
+        }));
+        for slot in 1..=plan.nodes {
+            let at = slot as usize - 1;
+            let drift = plan.drift_ppm.get(at).copied().unwrap_or(0);
+            let ahead = plan.ahead_ms.get(at).copied().unwrap_or(0);
+            world.add_host(slot, drift, ahead);
+        }
+        world
+    }
+
+    pub fn fabric(&self) -> &Fabric {
+        &self.0.fabric
+    }
+
+    /// The weather without any fault.
+    pub fn calm(&self) -> Weather {
+        self.0.calm
+    }
+
+    pub fn chance(&self) -> &Chance {
+        &self.0.chance
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, BTreeMap<Slot, Host>> {
+        self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn host<T>(&self, slot: Slot, act: impl FnOnce(&mut Host) -> T) -> Option<T> {
+        self.hosts().get_mut(&slot).map(act)
+    }
+
+    fn add_host(&self, slot: Slot, drift_ppm: i64, ahead_ms: i64) {
+        let host = Host {
+            id: 0,
+            disk: MemDisk::new(),
+            state: State::Down,
+            life: 0,
+            drift_ppm,
+            ahead_ms,
+            slow_disk: Duration::ZERO,
+            holds: 0,
+            full: 0,
+            failing_sync: 0,
+            damaged: false,
+            seen: 0,
+            hashed: 0,
+        };
+        self.hosts().insert(slot, host);
+    }
+
+    /// A host that never was.
+    pub fn new_host(&self) -> Slot {
+        let slot = self.hosts().keys().next_back().map_or(1, |last| last + 1);
+        self.add_host(slot, 0, 0);
+        slot
+    }
+
+    // Lives and deaths ---------------------------------------------------------------------------
+
+    /// Starts a host's process. With `id` its disk, which is empty, becomes that of the node.
+    pub async fn start(&self, slot: Slot, id: Option<u64>) {
+        let prepared = self.host(slot, |host| {
+            host.life += 1;
+            host.id = id.unwrap_or(host.id);
+            let env = SimEnv::new(self.0.chance.clone(), host.drift_ppm, host.ahead_ms);
+            env.slow_blocking(host.slow_disk);
+            (host.id, host.disk.clone(), env)
+        });
+        let Some((node, disk, env)) = prepared else { return };
+        let (world, net) = (self.clone(), self.0.fabric.host(node::host(slot)));
+        self.0.fabric.light(&node::host(slot));
+        let place = node::Place { slot, id: node, founding: id.is_some() };
+        let started =
+            node::start(place, &disk, self.0.sizes, self.0.pump_every, net, env.clone()).await;
+        match started {
+            Started::Up(process) => {
+                let replica = process.replica.clone();
+                let life = self.host(slot, |host| {
+                    host.seen = 0;
+                    host.state = State::Up(process);
+                    host.life
+                });
+                drop(SimRuntime::spawn(async move {
+                    replica.stopped().await;
+                    world.exited(slot, life).await;
+                }));
+            }
+            Started::Quarantined(reason) => {
+                env.die();
+                self.host(slot, |host| host.state = State::Quarantined);
+                self.note("quarantined", &format!("node {node}: {reason}"));
+                let view = NodeView { role: "quarantined".into(), ..NodeView::default() };
+                self.record(&format!("node-{node}"), What::Node { node, view });
+            }
+            Started::Failed(reason) => {
+                env.die();
+                self.note("failed_starts", &format!("node {node}: {reason}"));
+                self.supervise(slot);
+            }
+        }
+    }
+
+    /// A process ended by itself: storage failed under it, or it was removed.
+    async fn exited(&self, slot: Slot, life: Option<u64>) {
+        let same = |host: &mut Host| {
+            matches!(host.state, State::Up(_)).then_some(host.life) == life && life.is_some()
+        };
+        if self.host(slot, same) != Some(true) {
+            return;
+        }
+        let removed = self.replica(slot).is_some_and(|replica| replica.leadership().peek().removed);
+        let failure = self.replica(slot).and_then(|replica| replica.status().failure);
+        self.note("exits", &format!("host {slot}: {failure:?} removed: {removed}"));
+        // The kernel may have dropped what it could not write.
+        let left = if failure.is_some() { Left::Some } else { Left::Everything };
+        self.kill(slot, left, false);
+        if removed {
+            self.host(slot, |host| host.state = State::Retired);
+            return;
+        }
+        self.supervise(slot);
+    }
+
+    /// Has a host started again in a while.
+    fn supervise(&self, slot: Slot) {
+        self.hold(slot);
+        let pause = self.0.chance.draw(|chance| chance.u64(50..SUPERVISED_MS));
+        let world = self.clone();
+        let again: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+            SimRuntime::sleep(Duration::from_millis(pause)).await;
+            world.release(slot).await;
+        });
+        drop(SimRuntime::spawn(again));
+    }
+
+    /// Ends a process at once. What it still does changes nothing: its network is gone, and the
+    /// disk that is found afterwards is another.
+    pub fn kill(&self, slot: Slot, left: Left, silently: bool) {
+        let seed = self.0.chance.draw(|chance| chance.u64(..));
+        let keep = match left {
+            Left::Everything => Keep::Everything,
+            Left::Nothing => Keep::Nothing,
+            Left::Some => Keep::Some,
+        };
+        let died = self.host(slot, |host| {
+            let State::Up(process) = std::mem::replace(&mut host.state, State::Down) else {
+                return None;
+            };
+            host.disk = host.disk.crash(keep, seed);
+            host.repair();
+            process.env.die();
+            Some((host.id, process.replica))
+        });
+        let Some(Some((node, replica))) = died else { return };
+        self.0.fabric.die(&node::host(slot), silently);
+        self.record(&format!("node-{node}"), What::NodeDown { node });
+        drop(SimRuntime::spawn(async move { replica.shutdown().await }));
+    }
+
+    /// Ends a process in order.
+    pub async fn stop(&self, slot: Slot) {
+        let Some(replica) = self.replica(slot) else { return };
+        if replica.leadership().peek().tenure.is_some() && replica.members().len() > 1 {
+            let transfer = replica.transfer(None);
+            tokio::select! { biased;
+                _ = transfer => {}
+                () = SimRuntime::sleep(Duration::from_secs(2)) => {}
+            }
+        }
+        self.host(slot, |host| {
+            if let State::Up(process) = &host.state {
+                process.goodbye.set(true);
+            }
+        });
+        SimRuntime::sleep(Duration::from_millis(20)).await;
+        self.kill(slot, Left::Everything, false);
+    }
+
+    /// Keeps a host down.
+    pub fn hold(&self, slot: Slot) {
+        self.host(slot, |host| host.holds += 1);
+    }
+
+    /// Lets go of a host; whoever lets go last starts it.
+    pub async fn release(&self, slot: Slot) {
+        let start = self.host(slot, |host| {
+            host.holds = host.holds.saturating_sub(1);
+            host.holds == 0 && matches!(host.state, State::Down)
+        });
+        if start == Some(true) {
+            self.start(slot, None).await;
+        }
+    }
+
+    /// Takes a host out of the game.
+    pub fn retire(&self, slot: Slot) {
+        self.kill(slot, Left::Everything, false);
+        self.host(slot, |host| host.state = State::Retired);
+    }
+
+    // Faults of hosts ----------------------------------------------------------------------------
+
+    /// Changes something about a host's disk, for a down or running process alike.
+    pub fn disk<T>(&self, slot: Slot, act: impl FnOnce(&MemDisk) -> T) -> Option<T> {
+        self.host(slot, |host| act(&host.disk))
+    }
+
+    /// Adds to (or takes from) the reasons why the disk is full.
+    pub fn fill(&self, slot: Slot, full: bool) {
+        self.host(slot, |host| {
+            host.full = if full { host.full + 1 } else { host.full.saturating_sub(1) };
+            host.repair();
+        });
+    }
+
+    /// Adds to (or takes from) the reasons why syncs fail.
+    pub fn fail_sync(&self, slot: Slot, fail: bool) {
+        self.host(slot, |host| {
+            let now = host.failing_sync;
+            host.failing_sync = if fail { now + 1 } else { now.saturating_sub(1) };
+            host.repair();
+        });
+    }
+
+    /// Whether this disk may be damaged too: damaged members must stay a minority. If so it counts
+    /// as damaged from now on.
+    pub fn may_damage(&self, slot: Slot) -> bool {
+        let members = self.slots();
+        let damaged = |other: &&Slot| {
+            **other == slot || self.host(**other, |host| host.damaged) == Some(true)
+        };
+        let may = members.iter().filter(damaged).count() <= (members.len() - 1) / 2;
+        may && self.host(slot, |host| host.damaged = true).is_some()
+    }
+
+    pub fn slow_disk(&self, slot: Slot, longest: Duration) {
+        self.host(slot, |host| {
+            host.slow_disk = longest;
+            if let State::Up(process) = &host.state {
+                process.env.slow_blocking(longest);
+            }
+        });
+    }
+
+    pub fn set_clock(&self, slot: Slot, ahead_ms: i64) {
+        self.host(slot, |host| {
+            host.ahead_ms = ahead_ms;
+            if let State::Up(process) = &host.state {
+                process.env.set_clock_ahead(ahead_ms);
+            }
+        });
+    }
+
+    // Looking ------------------------------------------------------------------------------------
+
+    pub fn replica(&self, slot: Slot) -> Option<Replica<SimEnv>> {
+        let of = |host: &mut Host| match &host.state {
+            State::Up(process) => Some(process.replica.clone()),
+            _ => None,
+        };
+        self.host(slot, of).flatten()
+    }
+
+    /// All hosts whose node is, or should be, a member.
+    pub fn slots(&self) -> Vec<Slot> {
+        let hosts = self.hosts();
+        let member =
+            |(_, host): &(&Slot, &Host)| host.id > 0 && !matches!(host.state, State::Retired);
+        hosts.iter().filter(member).map(|(slot, _)| *slot).collect()
+    }
+
+    /// Hosts whose process found its disk damaged.
+    pub fn quarantined(&self) -> Vec<Slot> {
+        let hosts = self.hosts();
+        let damaged = hosts.iter().filter(|(_, host)| matches!(host.state, State::Quarantined));
+        damaged.map(|(slot, _)| *slot).collect()
+    }
+
+    pub fn is_up(&self, slot: Slot) -> bool {
+        self.host(slot, |host| matches!(host.state, State::Up(_))) == Some(true)
+    }
+
+    /// Members whose process runs.
+    pub fn up(&self) -> usize {
+        self.slots().into_iter().filter(|slot| self.is_up(*slot)).count()
+    }
+
+    /// Whether all members run and have applied everything any of them has in its log.
+    pub fn agrees(&self) -> bool {
+        let slots = self.slots();
+        let statuses: Vec<_> = (slots.iter())
+            .filter_map(|slot| self.replica(*slot))
+            .map(|replica| replica.status())
+            .collect();
+        let last = statuses.iter().map(|status| status.last_log).max();
+        statuses.len() == slots.len() && statuses.iter().all(|status| Some(status.applied) == last)
+    }
+
+    /// One line about each host, for people.
+    pub fn describe(&self) -> String {
+        let hosts: Vec<Slot> = self.hosts().keys().copied().collect();
+        let line = |slot: Slot| {
+            let state = self.host(slot, |host| match &host.state {
+                State::Up(_) => "up",
+                State::Down => "down",
+                State::Quarantined => "quarantined",
+                State::Retired => "retired",
+            });
+            let status = self.replica(slot).map(|replica| {
+                let status = replica.status();
+                let members = replica.members();
+                let voters: Vec<u64> =
+                    members.iter().filter(|info| info.voter).map(|info| info.member.id.0).collect();
+                format!(
+                    " {:?} term {} tenure {:?} leader {:?} log {} committed {} applied {} voters {voters:?} of {}",
+                    status.role,
+                    status.term,
+                    status.tenure,
+                    status.leader,
+                    status.last_log,
+                    status.committed,
+                    status.applied,
+                    members.len(),
+                )
+            });
+            format!(
+                "n{slot}={} {}{}",
+                self.id(slot),
+                state.unwrap_or("?"),
+                status.unwrap_or_default()
+            )
+        };
+        hosts.into_iter().map(line).collect::<Vec<_>>().join("; ")
+    }
+
+    pub fn id(&self, slot: Slot) -> u64 {
+        self.host(slot, |host| host.id).unwrap_or(0)
+    }
+
+    /// The host of the node that serves, if one does.
+    pub fn leader(&self) -> Option<Slot> {
+        let serves = |slot: &Slot| {
+            self.replica(*slot).is_some_and(|replica| replica.leadership().peek().tenure.is_some())
+        };
+        self.slots().into_iter().find(serves)
+    }
+
+    /// Whom a fault hits.
+    pub fn find(&self, who: Who) -> Vec<Slot> {
+        let slots = self.slots();
+        let leader = self.leader().or(slots.first().copied());
+        let followers = || slots.iter().copied().filter(|slot| Some(*slot) != leader);
+        let many = slots.len() / 2 + 1;
+        match who {
+            Who::Leader => leader.into_iter().collect(),
+            Who::Follower(number) => {
+                let followers: Vec<Slot> = followers().collect();
+                let at = number as usize % followers.len().max(1);
+                followers.get(at).copied().into_iter().collect()
+            }
+            Who::Majority(true) => leader.into_iter().chain(followers()).take(many).collect(),
+            Who::Majority(false) => followers().take(many).collect(),
+            Who::All => slots,
+        }
+    }
+
+    /// Takes down what each node shows of itself, and what it newly knows to be committed.
+    pub fn observe(&self) {
+        for slot in self.slots() {
+            self.look_at(slot);
+        }
+    }
+
+    fn look_at(&self, slot: Slot) {
+        let Some(replica) = self.replica(slot) else { return };
+        let known = self.host(slot, |host| match &host.state {
+            State::Up(process) => Some((host.id, host.life, host.seen, process.log.clone())),
+            _ => None,
+        });
+        let Some(Some((node, life, seen, log))) = known else { return };
+        let by = format!("node-{node}");
+        let status = replica.status();
+        let view = NodeView {
+            life,
+            role: format!("{:?}", status.role).to_lowercase(),
+            term: status.term,
+            leader: status.leader.map(|leader| leader.0),
+            tenure: status.tenure.map(|tenure| tenure.0),
+            applied: status.applied,
+            committed: status.committed,
+            snapshot_index: status.snapshot_index,
+        };
+        self.record(&by, What::Node { node, view });
+        let first = seen.max(status.purged) + 1;
+        let (mut last, wanted) = (first - 1, first..status.committed + 1);
+        if !wanted.is_empty() {
+            for entry in log.read(wanted, 1 << 20).unwrap_or_default() {
+                last = entry.id.index;
+                let digest =
+                    xxhash_rust::xxh3::xxh3_64_with_seed(&entry.body, u64::from(entry.kind));
+                let (index, term) = (entry.id.index, entry.id.term);
+                self.record(&by, What::Committed { node, index, term, digest });
+            }
+        }
+        let (index, hash) = replica.read(|machine| (machine.applied(), machine.hash()));
+        let hashed = self.host(slot, |host| {
+            host.seen = last;
+            std::mem::replace(&mut host.hashed, index)
+        });
+        if hashed != Some(index) {
+            self.record(&by, What::StateHash { node, index, hash, ledger_ok: true });
+        }
+    }
+
+    /// Walks every ledger, and sums every hash anew.
+    pub fn audit(&self) {
+        for slot in self.slots() {
+            let Some(replica) = self.replica(slot) else { continue };
+            let node = self.id(slot);
+            let (index, hash, kept, ledger) = replica.read(|machine| {
+                (
+                    machine.applied(),
+                    machine.recompute_hash(),
+                    machine.hash(),
+                    machine.check_ledger(),
+                )
+            });
+            if let Err(reason) = &ledger {
+                self.note("broken_ledgers", &format!("node {node} at {index}: {reason}"));
+            }
+            let ledger_ok = ledger.is_ok() && hash == kept;
+            self.record(&format!("node-{node}"), What::StateHash { node, index, hash, ledger_ok });
+        }
+    }
+
+    pub fn record(&self, by: &str, what: What) {
+        self.0.scribe.record(by, what);
+    }
+
+    pub fn note(&self, key: &str, text: &str) {
+        let what = What::Note { key: key.into(), count: 1, text: text.into() };
+        self.record("nemesis", what);
+    }
+}
+
+impl Host {
+    /// Puts the disk into the condition that the reasons ask for.
+    fn repair(&mut self) {
+        self.disk.fill(self.full > 0);
+        self.disk.fail_sync(self.failing_sync > 0);
+    }
+}
+
+/// Waits until something holds, looking every few milliseconds; says no after `longest`.
+pub async fn until(longest: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let deadline = super::env::now() + longest;
+    while !holds() {
+        if super::env::now() >= deadline {
+            return false;
+        }
+        SimRuntime::sleep(Duration::from_millis(5)).await;
+    }
+    true
+}
