@@ -1,0 +1,131 @@
+//! `report.md`: the same without the plots.
+
+use std::fmt::Write;
+
+use super::gather::{FaultSpan, Gathered};
+use super::html::word;
+use super::text::{count, list, moment, span};
+use crate::verdict::RunSummary;
+
+/// Violations listed.
+pub const VIOLATIONS: usize = 100;
+/// Faults listed.
+pub const FAULTS: usize = 200;
+
+/// How long a fault lasted.
+pub fn lasted(fault: &FaultSpan) -> String {
+    match fault.end {
+        Some(end) => span(end.saturating_sub(fault.begin) as f64),
+        None => "to the end".into(),
+    }
+}
+
+/// Text as it stands in a cell of a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace(['\n', '\r'], " ")
+}
+
+/// The whole text. Writing to a string does not fail.
+pub fn render(run: &RunSummary, gathered: &Gathered) -> String {
+    let mut text = format!("# {}: {}\n\n", run.scenario, word(run.verdict));
+    let begun =
+        if run.started.is_empty() { String::new() } else { format!(", begun {}", run.started) };
+    let RunSummary { nodes, seconds, seed, .. } = run;
+    let _ = writeln!(text, "{nodes} nodes, {seconds:.0} s, seed {seed}{begun}.\n");
+    let _ = writeln!(text, "| | |\n|---|---|");
+    let latency = |part| gathered.latency.quantile(part).map_or_else(|| "–".into(), span);
+    let rows = [
+        ("acknowledged", count(run.acked)),
+        ("lost", count(run.lost)),
+        ("unknown outcome", count(run.unknown)),
+        ("refused", count(gathered.refusals.buckets.iter().sum())),
+        ("deliveries", count(gathered.deliveries.buckets.iter().sum())),
+        ("delivered again", count(gathered.duplicates.buckets.iter().sum())),
+        ("publish latency p50, p99", format!("{}, {}", latency(0.5), latency(0.99))),
+        ("kill of the leader → next ack", failovers(gathered)),
+        ("faults", count(gathered.faults.len() as u64)),
+        ("records", count(gathered.records)),
+    ];
+    for (name, value) in rows {
+        let _ = writeln!(text, "| {name} | {value} |");
+    }
+    let _ = writeln!(text, "\nDo it again: `{}`\n", run.reproduce);
+    violations(&mut text, run);
+    coverage(&mut text, run);
+    left_out(&mut text, run);
+    faults(&mut text, gathered);
+    text
+}
+
+fn failovers(gathered: &Gathered) -> String {
+    let mut spans: Vec<u64> = gathered.failovers.iter().map(|(_, span)| *span).collect();
+    spans.sort_unstable();
+    match (spans.first(), spans.get(spans.len() / 2), spans.last()) {
+        (Some(least), Some(median), Some(most)) => format!(
+            "{} kills: median {} ({} to {})",
+            spans.len(),
+            span(*median as f64),
+            span(*least as f64),
+            span(*most as f64)
+        ),
+        _ => "–".into(),
+    }
+}
+
+fn violations(text: &mut String, run: &RunSummary) {
+    let _ = writeln!(text, "## Violations\n");
+    if run.violations.is_empty() {
+        let _ = writeln!(text, "None: every invariant held.\n");
+        return;
+    }
+    let _ = writeln!(text, "| at | invariant | what |\n|---:|---|---|");
+    for violation in run.violations.iter().take(VIOLATIONS) {
+        let (at, detail) = (moment(violation.at), cell(&violation.detail));
+        let _ = writeln!(text, "| {at} | {} | {detail} |", violation.invariant);
+    }
+    text.push('\n');
+}
+
+fn coverage(text: &mut String, run: &RunSummary) {
+    let _ = writeln!(text, "## Coverage\n\n| what | done | required |\n|---|---:|---:|");
+    let names = run.required.keys().chain(run.coverage.keys());
+    for name in names.collect::<std::collections::BTreeSet<_>>() {
+        let done = run.coverage.get(name).copied().unwrap_or(0);
+        let required = match run.required.get(name) {
+            Some(least) if done < *least => format!("{}, not enough", count(*least)),
+            Some(least) => count(*least),
+            None => String::new(),
+        };
+        let _ = writeln!(text, "| {} | {} | {required} |", cell(name), count(done));
+    }
+    text.push('\n');
+}
+
+fn left_out(text: &mut String, run: &RunSummary) {
+    let _ = writeln!(text, "## Left out\n");
+    if run.left_out.is_empty() {
+        let _ = writeln!(text, "Nothing.");
+    }
+    for why in &run.left_out {
+        let _ = writeln!(text, "- {why}");
+    }
+    text.push('\n');
+}
+
+fn faults(text: &mut String, gathered: &Gathered) {
+    let _ = writeln!(text, "## Timeline of faults\n");
+    if gathered.faults.is_empty() {
+        let _ = writeln!(text, "None.");
+        return;
+    }
+    if gathered.faults.len() > FAULTS {
+        let _ = writeln!(text, "The first {FAULTS} of {}.\n", gathered.faults.len());
+    }
+    let _ = writeln!(text, "| from | for | fault | nodes | detail |\n|---:|---:|---|---|---|");
+    for fault in gathered.faults.iter().take(FAULTS) {
+        let (from, lasted) = (moment(fault.begin), lasted(fault));
+        let (name, nodes) = (cell(&fault.name), list(&fault.targets));
+        let _ =
+            writeln!(text, "| {from} | {lasted} | {name} | {nodes} | {} |", cell(&fault.detail));
+    }
+}
