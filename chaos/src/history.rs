@@ -126,6 +126,15 @@ pub enum What {
         term: u64,
         digest: u64,
     },
+    /// What a node reads of an event that it retains; `problem`: why it cannot.
+    Stored {
+        node: u64,
+        channel: String,
+        seq: u64,
+        event: Option<EventId>,
+        digest: u64,
+        problem: Option<String>,
+    },
     /// What a node's process uses.
     Usage {
         node: u64,

@@ -128,8 +128,11 @@ async fn packets_obey_the_rules_of_their_link() {
     let both_ways = echo(&bed, a, b, SOON).await.unwrap();
     assert!(both_ways >= Duration::from_millis(160), "{both_ways:?}");
     network.heal_all();
-    let whole = echo(&bed, a, b, SOON).await.unwrap();
-    assert!(whole < Duration::from_millis(80), "{whole:?}");
+    // A busy machine has delays of its own, but not always.
+    let deadline = Instant::now() + SOON;
+    while echo(&bed, a, b, SOON).await.unwrap() >= Duration::from_millis(80) {
+        assert!(Instant::now() < deadline, "healed links are as slow as before");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

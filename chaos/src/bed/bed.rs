@@ -18,7 +18,7 @@ use super::roster::{NodeInfo, Roster, State};
 use super::shim::{self, ShimControl};
 
 /// How long a node may take from its start to its first word. Machines under test are busy.
-pub const READY_WITHIN: Duration = Duration::from_secs(60);
+pub const READY_WITHIN: Duration = Duration::from_secs(120);
 /// How long a node may take to end when told to.
 const ENDED_WITHIN: Duration = Duration::from_secs(30);
 /// How long a killed process may take to be gone.

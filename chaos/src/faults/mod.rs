@@ -15,11 +15,28 @@
 //! A fault chooses its targets, has its beginning recorded, and only then acts: what it causes is
 //! never in the history before it. Ending a fault undoes it as far as an operator would.
 
+pub mod anatomy;
+pub mod clock;
+pub mod damage;
+pub mod disk_full;
+pub mod failing_sync;
+pub mod flip;
+pub mod flood;
+pub mod frames;
 pub mod kill;
 pub mod link;
+pub mod membership;
 pub mod partition;
 pub mod pause;
+pub mod power_cut;
+pub mod rollback;
+pub mod rolling_restart;
+pub mod slow_disk;
+pub mod truncate;
 pub mod whom;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -39,15 +56,23 @@ pub struct Scene<'a> {
 }
 
 /// A fault that has begun: what it hit, and what there is to undo.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Begun {
     name: String,
     /// Ids of the nodes it hit.
     pub targets: Vec<u64>,
     /// For a reader.
     pub detail: String,
+    /// What it did to files.
+    pub damage: Vec<damage::Damage>,
+    /// What damaged nodes did next.
+    pub observed: Vec<damage::Observed>,
+    /// Nodes it added.
+    added: Vec<u64>,
     /// Links it blocked or shaped.
     links: Vec<(Host, Host)>,
+    /// Things done in the background.
+    count: Arc<AtomicU64>,
     /// What it does meanwhile; ends with this.
     background: JoinSet<()>,
 }
@@ -102,10 +127,22 @@ macro_rules! faults {
 }
 
 faults! {
+    Clock(clock),
+    DiskFull(disk_full),
+    FailingSync(failing_sync),
+    Flip(flip),
+    Flood(flood),
+    Frames(frames),
     Kill(kill),
     Link(link),
+    Membership(membership),
     Partition(partition),
     Pause(pause),
+    PowerCut(power_cut),
+    Rollback(rollback),
+    RollingRestart(rolling_restart),
+    SlowDisk(slow_disk),
+    Truncate(truncate),
 }
 
 /// A fault that is going on.
@@ -156,7 +193,7 @@ impl Scene<'_> {
             stage: Stage::Begin,
             detail: detail.clone(),
         });
-        Begun { name, targets, detail, links: Vec::new(), background: JoinSet::new() }
+        Begun { name, targets, detail, ..Begun::default() }
     }
 
     fn record(&self, what: What) {

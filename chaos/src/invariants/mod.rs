@@ -24,6 +24,7 @@ mod resources_bounded;
 mod rules;
 mod states_agree;
 mod status_linearizable;
+mod stored_whole;
 
 #[cfg(test)]
 mod testing;
@@ -74,6 +75,7 @@ pub fn all(rules: &Rules) -> Vec<Box<dyn Invariant>> {
         Box::new(one_leader::OneLeader::default()),
         Box::new(committed_immutable::CommittedImmutable::new(rules)),
         Box::new(status_linearizable::StatusLinearizable::default()),
+        Box::new(stored_whole::StoredWhole::default()),
         Box::new(damaged_stays_out::DamagedStaysOut::new(rules)),
         Box::new(not_stuck::NotStuck::new(rules)),
         Box::new(explicit_outcome::ExplicitOutcome::default()),

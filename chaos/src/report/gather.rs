@@ -38,8 +38,6 @@ pub struct Gathered {
     /// From each kill of a leader to the first acknowledgement of an event published after it:
     /// when it was, and how long, in microseconds.
     pub failovers: Vec<(u64, u64)>,
-    /// Counts of notes.
-    pub notes: BTreeMap<String, u64>,
 }
 
 /// A fault from its beginning to its end.
@@ -115,7 +113,6 @@ impl Gatherer {
                 Stage::Begin => self.fault(at, fault, targets, detail),
                 Stage::End => self.fault_ends(at, fault, targets),
             },
-            What::Note { key, count, .. } => *entry(&mut self.all.notes, key) += count,
             _ => {}
         }
     }

@@ -97,8 +97,12 @@ fn violations(page: &mut String, run: &RunSummary) {
 fn figure(page: &mut String, plot: &Plot) {
     put(page, format_args!("<figure><h2>{}</h2>", escape(&plot.title)));
     put(page, format_args!("<figcaption>{}", escape(&plot.about)));
-    for (colour, name) in &plot.legend {
-        put(page, format_args!("<span class=\"key c{colour}\">{}</span>", escape(name)));
+    if !plot.legend.is_empty() {
+        page.push_str("<div>");
+        for (colour, name) in &plot.legend {
+            put(page, format_args!("<span class=\"key c{colour}\">{}</span>", escape(name)));
+        }
+        page.push_str("</div>");
     }
     put(page, format_args!("</figcaption>\n{}</figure>", plot.svg));
 }

@@ -14,6 +14,9 @@ const KINDS: usize = 12;
 /// Bars of the distribution of failovers.
 const BARS: usize = 24;
 
+/// Values at times; `None` is a gap.
+type Line = Vec<(f64, Option<f64>)>;
+
 /// A plot with what a reader needs to understand it.
 pub struct Plot {
     pub title: String,
@@ -103,7 +106,7 @@ fn faults(run: &Gathered) -> Option<Plot> {
 }
 
 /// Counts as rates per second, without a last bucket that is hardly begun.
-fn rates(run: &Gathered, series: &Series<u64>) -> Vec<(f64, Option<f64>)> {
+fn rates(run: &Gathered, series: &Series<u64>) -> Line {
     let series = series.coarsened(width(run));
     let seconds = series.width as f64 / 1e6;
     let whole = (run.end / series.width) as usize;
@@ -135,7 +138,7 @@ fn throughput(run: &Gathered) -> Plot {
 fn latency(run: &Gathered) -> Option<Plot> {
     let (least, all) = (run.latency.quantile(0.001)?, run.latency.quantile(1.0)?);
     let series = run.latencies.coarsened(width(run));
-    let line = |part: f64| -> Vec<(f64, Option<f64>)> {
+    let line = |part: f64| -> Line {
         series.iter().map(|(at, found)| (at as f64, found.quantile(part))).collect()
     };
     let mut chart = over_time(run, 180.0, log(least, all), "Publish latency");
@@ -173,7 +176,7 @@ fn leaders(run: &Gathered) -> Option<Plot> {
 }
 
 fn pending(run: &Gathered) -> Option<Plot> {
-    let mut lines: Vec<(&String, Vec<(f64, Option<f64>)>)> = Vec::new();
+    let mut lines: Vec<(&String, Line)> = Vec::new();
     for (name, series) in &run.pending {
         let series = series.coarsened(width(run));
         let points = series.iter().filter_map(|(at, most)| Some((at as f64, Some(most.0? as f64))));
@@ -201,7 +204,7 @@ fn pending(run: &Gathered) -> Option<Plot> {
 }
 
 /// Counts as a growing sum.
-fn sums(run: &Gathered, series: &Series<u64>) -> Vec<(f64, Option<f64>)> {
+fn sums(run: &Gathered, series: &Series<u64>) -> Line {
     let series = series.coarsened(width(run));
     let mut sum = 0;
     let mut points = vec![(0.0, Some(0.0))];
@@ -217,6 +220,9 @@ fn duplicates(run: &Gathered) -> Plot {
     let (twice, never) = (sums(run, &run.duplicates), sums(run, &run.undelivered));
     let mut chart = over_time(run, 140.0, linear(most(&[&twice, &never])), "Duplicates, losses");
     chart.values(text::short);
+    for (at, lost) in run.undelivered.coarsened(width(run)).iter().filter(|(_, lost)| **lost > 0) {
+        chart.alarm(at as f64, &format!("{lost} never delivered"));
+    }
     chart.line(&twice, 0, true);
     chart.line(&never, 1, true);
     let total = |series: &Series<u64>| text::count(series.buckets.iter().sum());
@@ -225,7 +231,7 @@ fn duplicates(run: &Gathered) -> Plot {
         (1, format!("acknowledged, never delivered ({})", total(&run.undelivered))),
     ];
     let about = "Sums over all durable consumers. An event that was never delivered counts when \
-                 it was acknowledged."
+                 it was acknowledged; red marks show when."
         .into();
     Plot { title: "Duplicates and losses".into(), about, legend, svg: chart.finish() }
 }
@@ -250,14 +256,16 @@ fn failovers(run: &Gathered) -> Option<Plot> {
     }
     chart.span_axis();
     let at = |part: f64| spans[((spans.len() - 1) as f64 * part).round() as usize] as f64;
+    let tail = match spans.len() {
+        ..=19 => String::new(),
+        _ => format!(", p90 {}, p99 {}", text::span(at(0.9)), text::span(at(0.99))),
+    };
     let about = format!(
         "{} kills; from the kill to the first acknowledgement of an event published after it. \
-         Shortest {}, median {}, p90 {}, p99 {}, longest {}.",
+         Shortest {}, median {}{tail}, longest {}.",
         text::count(spans.len() as u64),
         text::span(least as f64),
         text::span(at(0.5)),
-        text::span(at(0.9)),
-        text::span(at(0.99)),
         text::span(longest as f64)
     );
     let title = "Kill of the leader to next acknowledgement".into();

@@ -45,7 +45,7 @@ const FAULTS: [(&str, u64, u64, u64); 8] = [
 /// How long nothing is acknowledged after a fault begins.
 fn outage(name: &str) -> u64 {
     match name {
-        name if name.starts_with("kill") => 900_000 + name.len() as u64,
+        name if name.starts_with("kill") => 900_000,
         name if name.starts_with("power") => 3_400_000,
         _ => 0,
     }

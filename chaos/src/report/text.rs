@@ -28,6 +28,7 @@ pub fn short(value: f64) -> String {
 /// A time span in microseconds: `350 µs`, `1.5 ms`, `12 s`.
 pub fn span(micros: f64) -> String {
     let (value, unit) = match micros {
+        0.0 => return "0".into(),
         m if m >= 1e6 => (m / 1e6, "s"),
         m if m >= 1e3 => (m / 1e3, "ms"),
         m => (m, "µs"),
@@ -72,6 +73,7 @@ mod tests {
             [short(950.0), short(12_000.0), short(1.5e6), short(0.5)],
             ["950", "12k", "1.5M", "0.5"]
         );
+        assert_eq!(span(0.0), "0");
         assert_eq!([span(350.0), span(1_500.0), span(12e6)], ["350 µs", "1.5 ms", "12 s"]);
         assert_eq!(escape("<a href=\"x\">&"), "&lt;a href=&quot;x&quot;&gt;&amp;");
         assert_eq!((moment(1_234_567), list(&[1, 3])), ("1.23 s".into(), "1, 3".into()));

@@ -80,6 +80,11 @@ pub struct Failure {
     pub shortened: Option<Vec<plan::Timed>>,
 }
 
+/// The plan of a seed, if that is all that is asked for.
+pub fn shown(args: &SimArgs) -> Option<Plan> {
+    args.seed.filter(|_| args.show).map(plan::draw)
+}
+
 /// Runs what the arguments ask for; progress goes to stderr.
 pub fn simulate(args: &SimArgs) -> Result<Summary> {
     watch_panics();

@@ -1,9 +1,10 @@
 //! Looks at the cluster as an administrator would, without the admin service.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aqueduct::machine::{Channel, Machine, Proxy};
-use aqueduct::types::{Outcome as Ending, Rejection};
+use aqueduct::types::{Outcome as Ending, ProxyId, Rejection};
 use openraft_rt::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 
@@ -21,9 +22,8 @@ impl Eyes for World {
 
     /// As the leader answers it, whoever is asked: passing on is the business of administration.
     async fn status(&self, _via: u64) -> Outcome<ClusterView> {
-        let Some(replica) = self.leader().and_then(|leader| self.replica(leader)) else {
-            return Outcome::Fail("no_leader".into());
-        };
+        let serving = self.leader().and_then(|leader| Some((leader, self.replica(leader)?)));
+        let Some((leader, replica)) = serving else { return Outcome::Fail("no_leader".into()) };
         let read = tokio::select! { biased;
             read = replica.linearize() => read,
             () = SimRuntime::sleep(ANSWER_MAX) => return Outcome::Unknown("no answer".into()),
@@ -32,12 +32,21 @@ impl Eyes for World {
             return Outcome::Fail(Rejection::from(error).code.to_string());
         }
         let status = replica.status();
+        let (mut channels, ids) = replica.read(|machine| (channels(machine), proxies(machine)));
+        let stats = self.deliveries(leader, ids.values().copied().collect()).await;
+        for channel in &mut channels {
+            for proxy in &mut channel.proxies {
+                let id = ids.get(&(channel.name.clone(), proxy.name.clone()));
+                proxy.in_flight =
+                    id.and_then(|id| stats.get(id)).map_or(0, |stats| stats.in_flight);
+            }
+        }
         Outcome::Ok(ClusterView {
             answered_by: replica.me().0,
             linearizable: true,
             leader: status.leader.map(|leader| leader.0),
             term: status.term,
-            channels: replica.read(channels),
+            channels,
         })
     }
 
@@ -45,6 +54,15 @@ impl Eyes for World {
     async fn look(&self, _node: u64) -> Vec<What> {
         Vec::new()
     }
+}
+
+fn proxies(machine: &Machine) -> BTreeMap<(String, String), ProxyId> {
+    let of = |channel: &Channel| {
+        let name = channel.name().to_string();
+        let named = |proxy: &Proxy| ((name.clone(), proxy.name().to_string()), proxy.id());
+        machine.proxies(channel.id()).map(named).collect::<Vec<_>>()
+    };
+    machine.channels().flat_map(of).collect()
 }
 
 fn channels(machine: &Machine) -> Vec<ChannelView> {

@@ -88,10 +88,10 @@ impl World {
         false
     }
 
-    /// Replaces damaged nodes: out of the cluster first, then a fresh disk joins. Says no if one
-    /// could not be.
+    /// Replaces nodes with damaged disks, also those whose damage nobody has read yet: out of the
+    /// cluster first, then a fresh disk joins. Says no if one could not be.
     pub async fn replace_damaged(&self, longest: Duration) -> bool {
-        for slot in self.quarantined() {
+        for slot in self.damaged() {
             let node = self.id(slot);
             if !self.leave(slot, longest).await {
                 return false;

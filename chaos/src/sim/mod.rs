@@ -18,6 +18,7 @@ mod membership;
 mod nemesis;
 mod net;
 mod node;
+mod observer;
 mod pipe;
 pub mod plan;
 mod recorder;
@@ -27,5 +28,5 @@ mod stream;
 mod weather;
 mod world;
 
-pub use command::{Failure, SimArgs, Summary, simulate};
+pub use command::{Failure, SimArgs, Summary, shown, simulate};
 pub use run::{Ran, run, watch_panics};

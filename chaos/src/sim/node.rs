@@ -40,6 +40,7 @@ pub struct Process {
     pub env: SimEnv,
     pub replica: Replica<SimEnv>,
     pub log: LogStore,
+    pub delivery: delivery::Handle,
     /// Sends sessions home.
     pub goodbye: Publisher<bool>,
 }
@@ -122,7 +123,7 @@ pub async fn start(
         },
         sessions: session::Options {
             cluster: replica.clone(),
-            delivery,
+            delivery: delivery.clone(),
             env: env.clone(),
             event_bytes_max: limits::EVENT_BYTES_MAX,
             shutdown: leaving,
@@ -133,7 +134,7 @@ pub async fn start(
         Err(error) => return Started::Failed(error.to_string()),
     };
     env.spawn(desk.open(listener, env.clone()));
-    Started::Up(Process { env, replica, log, goodbye })
+    Started::Up(Process { env, replica, log, delivery, goodbye })
 }
 
 /// Does the log's writing, a round at a time: what a disk takes is what passes between rounds.

@@ -226,7 +226,7 @@ fn load(rng: &mut fastrand::Rng) -> Load {
             true => LaneKind::Named(format!("lane-{number}")),
             false => LaneKind::Fresh,
         },
-        rate: rng.u64(20..200),
+        rate: rng.u64(10..120),
         in_flight: rng.usize(1..200),
         bytes: Span::bytes(8, *pick(rng, &[64, 400, 2_000])),
         deadline_ms: *pick(rng, &[1_000, 5_000, 30_000]),
@@ -238,10 +238,11 @@ fn load(rng: &mut fastrand::Rng) -> Load {
         ConsumerSpec {
             mode: if rng.u8(0..3) == 0 { Mode::Pull } else { Mode::Push },
             clients: rng.u32(1..4),
-            ack_wait_ms: rng.u64(800..4_000),
+            // Time may run a tenth slow, and leases with it: they end well before anybody is called stuck.
+            ack_wait_ms: rng.u64(600..2_000),
             max_deliveries: *pick(rng, &[0, 0, 5]),
-            max_in_flight: *pick(rng, &[4, 64, 4_096]),
-            credit: *pick(rng, &[1, 16, 512]),
+            max_in_flight: *pick(rng, &[8, 64, 4_096]),
+            credit: *pick(rng, &[4, 64, 512]),
             behaviour,
             ..ConsumerSpec::new(&format!("worker-{number}"))
         }

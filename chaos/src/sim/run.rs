@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::panic;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use openraft_rt::AsyncRuntime;
@@ -24,6 +25,8 @@ use crate::workloads::{self, Running};
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Time between linearizable statuses.
 const ASK_EVERY: Duration = Duration::from_millis(250);
+/// Number of the status asked at the very end, above all others.
+const LAST_ASK: u64 = 1 << 32;
 /// A healed cluster has a leader, all its members and all their entries after this long.
 const CONVERGE_MAX: Duration = Duration::from_secs(20);
 
@@ -127,9 +130,12 @@ async fn play(plan: &Plan, scribe: Scribe) -> Ended {
         return Ended::Stuck(what);
     }
     phase(Phase::End);
+    running.stop().await;
+    let last = AtomicU64::new(LAST_ASK);
+    workloads::ask(&world, &scribe, "observer", &last, 1).await;
     world.observe();
-    world.audit();
-    Ended::Drained
+    world.audit().await;
+    if scribe.is_alarmed() { Ended::Alarmed } else { Ended::Drained }
 }
 
 type Loaded = Running<super::net::SimNet, SimEnv>;

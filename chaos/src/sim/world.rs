@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aqueduct::consensus::Replica;
+use aqueduct::delivery::ProxyStats;
 use aqueduct::env::disk::{Keep, MemDisk};
+use aqueduct::storage::LogStore;
+use aqueduct::types::ProxyId;
 use openraft_rt::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 
@@ -59,6 +62,8 @@ struct Host {
 
 enum State {
     Up(Process),
+    /// On its way up.
+    Starting(SimEnv),
     Down,
     Quarantined,
     /// It is no member any more.
@@ -150,21 +155,24 @@ impl World {
             host.id = id.unwrap_or(host.id);
             let env = SimEnv::new(self.0.chance.clone(), host.drift_ppm, host.ahead_ms);
             env.slow_blocking(host.slow_disk);
-            (host.id, host.disk.clone(), env)
+            host.state = State::Starting(env.clone());
+            (host.id, host.life, host.disk.clone(), env)
         });
-        let Some((node, disk, env)) = prepared else { return };
+        let Some((node, life, disk, env)) = prepared else { return };
         let (world, net) = (self.clone(), self.0.fabric.host(node::host(slot)));
         self.0.fabric.light(&node::host(slot));
         let place = node::Place { slot, id: node, founding: id.is_some() };
         let started =
             node::start(place, &disk, self.0.sizes, self.0.pump_every, net, env.clone()).await;
+        let current = self.host(slot, |host| host.life == life && env.is_alive());
         match started {
+            Started::Up(process) if current != Some(true) => process.replica.shutdown().await,
+            _ if current != Some(true) => {}
             Started::Up(process) => {
                 let replica = process.replica.clone();
-                let life = self.host(slot, |host| {
+                self.host(slot, |host| {
                     host.seen = 0;
                     host.state = State::Up(process);
-                    host.life
                 });
                 drop(SimRuntime::spawn(async move {
                     replica.stopped().await;
@@ -180,6 +188,7 @@ impl World {
             }
             Started::Failed(reason) => {
                 env.die();
+                self.host(slot, |host| host.state = State::Down);
                 self.note("failed_starts", &format!("node {node}: {reason}"));
                 self.supervise(slot);
             }
@@ -187,10 +196,8 @@ impl World {
     }
 
     /// A process ended by itself: storage failed under it, or it was removed.
-    async fn exited(&self, slot: Slot, life: Option<u64>) {
-        let same = |host: &mut Host| {
-            matches!(host.state, State::Up(_)).then_some(host.life) == life && life.is_some()
-        };
+    async fn exited(&self, slot: Slot, life: u64) {
+        let same = |host: &mut Host| matches!(host.state, State::Up(_)) && host.life == life;
         if self.host(slot, same) != Some(true) {
             return;
         }
@@ -229,13 +236,22 @@ impl World {
             Left::Some => Keep::Some,
         };
         let died = self.host(slot, |host| {
-            let State::Up(process) = std::mem::replace(&mut host.state, State::Down) else {
-                return None;
-            };
             host.disk = host.disk.crash(keep, seed);
             host.repair();
-            process.env.die();
-            Some((host.id, process.replica))
+            match std::mem::replace(&mut host.state, State::Down) {
+                State::Up(process) => {
+                    process.env.die();
+                    Some((host.id, process.replica))
+                }
+                State::Starting(env) => {
+                    env.die();
+                    None
+                }
+                other => {
+                    host.state = other;
+                    None
+                }
+            }
         });
         let Some(Some((node, replica))) = died else { return };
         self.0.fabric.die(&node::host(slot), silently);
@@ -347,6 +363,22 @@ impl World {
         self.host(slot, of).flatten()
     }
 
+    /// What the leader's delivery knows of a proxy.
+    pub async fn deliveries(
+        &self,
+        slot: Slot,
+        proxies: Vec<ProxyId>,
+    ) -> BTreeMap<ProxyId, ProxyStats> {
+        let of = |host: &mut Host| match &host.state {
+            State::Up(process) => Some(process.delivery.clone()),
+            _ => None,
+        };
+        match self.host(slot, of).flatten() {
+            Some(delivery) => delivery.stats(proxies).await.proxies,
+            None => BTreeMap::new(),
+        }
+    }
+
     /// All hosts whose node is, or should be, a member.
     pub fn slots(&self) -> Vec<Slot> {
         let hosts = self.hosts();
@@ -360,6 +392,16 @@ impl World {
         let hosts = self.hosts();
         let damaged = hosts.iter().filter(|(_, host)| matches!(host.state, State::Quarantined));
         damaged.map(|(slot, _)| *slot).collect()
+    }
+
+    /// Hosts whose disk is damaged, noticed or not: their operator replaces them.
+    pub fn damaged(&self) -> Vec<Slot> {
+        let hit = |slot: &Slot| self.host(*slot, |host| host.damaged) == Some(true);
+        let mut damaged: Vec<Slot> = self.slots().into_iter().filter(hit).collect();
+        damaged.extend(self.quarantined());
+        damaged.sort_unstable();
+        damaged.dedup();
+        damaged
     }
 
     pub fn is_up(&self, slot: Slot) -> bool {
@@ -388,6 +430,7 @@ impl World {
         let line = |slot: Slot| {
             let state = self.host(slot, |host| match &host.state {
                 State::Up(_) => "up",
+                State::Starting(_) => "starting",
                 State::Down => "down",
                 State::Quarantined => "quarantined",
                 State::Retired => "retired",
@@ -450,73 +493,21 @@ impl World {
         }
     }
 
-    /// Takes down what each node shows of itself, and what it newly knows to be committed.
-    pub fn observe(&self) {
-        for slot in self.slots() {
-            self.look_at(slot);
-        }
-    }
-
-    fn look_at(&self, slot: Slot) {
-        let Some(replica) = self.replica(slot) else { return };
-        let known = self.host(slot, |host| match &host.state {
-            State::Up(process) => Some((host.id, host.life, host.seen, process.log.clone())),
+    /// Where the last look at a host's committed entries ended, and where its log is.
+    pub(super) fn seen(&self, slot: Slot) -> Option<(u64, u64, LogStore)> {
+        let of = |host: &mut Host| match &host.state {
+            State::Up(process) => Some((host.life, host.seen, process.log.clone())),
             _ => None,
-        });
-        let Some(Some((node, life, seen, log))) = known else { return };
-        let by = format!("node-{node}");
-        let status = replica.status();
-        let view = NodeView {
-            life,
-            role: format!("{:?}", status.role).to_lowercase(),
-            term: status.term,
-            leader: status.leader.map(|leader| leader.0),
-            tenure: status.tenure.map(|tenure| tenure.0),
-            applied: status.applied,
-            committed: status.committed,
-            snapshot_index: status.snapshot_index,
         };
-        self.record(&by, What::Node { node, view });
-        let first = seen.max(status.purged) + 1;
-        let (mut last, wanted) = (first - 1, first..status.committed + 1);
-        if !wanted.is_empty() {
-            for entry in log.read(wanted, 1 << 20).unwrap_or_default() {
-                last = entry.id.index;
-                let digest =
-                    xxhash_rust::xxh3::xxh3_64_with_seed(&entry.body, u64::from(entry.kind));
-                let (index, term) = (entry.id.index, entry.id.term);
-                self.record(&by, What::Committed { node, index, term, digest });
-            }
-        }
-        let (index, hash) = replica.read(|machine| (machine.applied(), machine.hash()));
-        let hashed = self.host(slot, |host| {
-            host.seen = last;
-            std::mem::replace(&mut host.hashed, index)
-        });
-        if hashed != Some(index) {
-            self.record(&by, What::StateHash { node, index, hash, ledger_ok: true });
-        }
+        self.host(slot, of).flatten()
     }
 
-    /// Walks every ledger, and sums every hash anew.
-    pub fn audit(&self) {
-        for slot in self.slots() {
-            let Some(replica) = self.replica(slot) else { continue };
-            let node = self.id(slot);
-            let (index, hash, kept, ledger) = replica.read(|machine| {
-                (
-                    machine.applied(),
-                    machine.recompute_hash(),
-                    machine.hash(),
-                    machine.check_ledger(),
-                )
-            });
-            if let Err(reason) = &ledger {
-                self.note("broken_ledgers", &format!("node {node} at {index}: {reason}"));
-            }
-            let ledger_ok = ledger.is_ok() && hash == kept;
-            self.record(&format!("node-{node}"), What::StateHash { node, index, hash, ledger_ok });
-        }
+    /// Remembers where a look ended; returns the index whose state was hashed last.
+    pub(super) fn set_seen(&self, slot: Slot, seen: u64, hashed: u64) -> Option<u64> {
+        self.host(slot, |host| {
+            host.seen = seen;
+            std::mem::replace(&mut host.hashed, hashed)
+        })
     }
 
     pub fn record(&self, by: &str, what: What) {

@@ -14,9 +14,9 @@
 //! what is drawn is drawn from a seed. Every wait ends when the load is told to stop.
 //!
 //! What the records promise beyond [`crate::history`]:
-//! - `Publish` comes before the client has the event, and each `Publish` has at most one
-//!   `Published`, in lane order. An event repeated on its lane has one pair per attempt, with the
-//!   same lane and number; what had no answer when a supplier crashed has none in the history.
+//! - `Publish` comes before the client has the event, and each `Publish` has one `Published`, in
+//!   lane order. An event repeated on its lane has one pair per attempt, with the same lane and
+//!   number; what had no answer when a supplier crashed is unknown.
 //! - Numbers of a named lane stand for one event for ever: a refused event's number is only ever
 //!   used again for that event. `Fail` is said only if no attempt can have been accepted.
 //! - `lane` of `Publish` is the number that `Delivered` has, in decimal; see [`lane_number`].

@@ -1,7 +1,7 @@
 //! What a supplier remembers of its lane, across its own crashes: as a careful program would keep
 //! it on its disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::EventId;
 
@@ -42,6 +42,8 @@ pub enum Resume {
 #[derive(Debug, Default)]
 pub struct Notebook {
     entries: BTreeMap<u64, Entry>,
+    /// Numbers given to the present client that have no answer.
+    awaited: BTreeSet<u64>,
 }
 
 impl Notebook {
@@ -52,6 +54,7 @@ impl Notebook {
     /// The number is given to a client.
     pub fn give(&mut self, number: u64, event: EventId, bytes: usize) {
         self.entries.insert(number, Entry { event, bytes, known: Known::Open });
+        self.awaited.insert(number);
         while self.entries.len() > REMEMBERED
             && self.entries.first_key_value().is_some_and(|(_, e)| e.known != Known::Open)
         {
@@ -64,6 +67,13 @@ impl Notebook {
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.known = known;
         }
+        self.awaited.remove(&number);
+    }
+
+    /// The client is gone: the events that it never answered.
+    pub fn abandon(&mut self) -> Vec<EventId> {
+        let awaited = std::mem::take(&mut self.awaited);
+        awaited.iter().filter_map(|number| self.get(*number)).map(|entry| entry.event).collect()
     }
 
     /// Whether a number has no answer.
@@ -113,6 +123,9 @@ mod tests {
         assert_eq!(notebook.first(Resume::Open), None);
         assert_eq!(notebook.first(Resume::Overlap(1)), Some(6));
         assert!(!notebook.has_open());
+        notebook.give(3, 103, 8);
+        assert_eq!((notebook.abandon(), notebook.abandon()), (vec![103], vec![]));
+        assert!(notebook.has_open());
     }
 
     #[test]

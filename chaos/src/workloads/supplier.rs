@@ -87,6 +87,10 @@ impl<N: Net, E: Runtime> Supplier<N, E> {
         };
         // Whoever waited for answers is gone: they are not heard any more.
         client.close();
+        for event in open(&self.notebook).abandon() {
+            let outcome = Outcome::Unknown("the supplier is gone".into());
+            self.actor.record(What::Published { event, outcome });
+        }
         if crashed {
             self.actor.note("supplier_crashes", "");
         }

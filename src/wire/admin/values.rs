@@ -76,6 +76,15 @@ pub struct NodeReport {
     pub role: Role,
     /// `healthy`, `unreachable`, `catching up`, `quarantined: why`, `stopping`, `disk full`.
     pub state: String,
+    /// Raft term; 0 if it takes no part.
+    #[serde(default)]
+    pub term: u64,
+    /// Who leads, as far as it knows.
+    #[serde(default)]
+    pub leader: Option<NodeId>,
+    /// The tenure that it serves itself, if it does.
+    #[serde(default)]
+    pub tenure: Option<Tenure>,
     pub applied: u64,
     pub committed: u64,
     /// Last log index covered by its snapshot; 0: none.

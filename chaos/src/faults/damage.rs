@@ -1,0 +1,168 @@
+//! What damage faults share: a node is stopped, damaged and started again; then an operator
+//! replaces it if it is quarantined.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::whom::Whom;
+use super::{Begun, Scene};
+use crate::bed::State;
+use crate::history::What;
+
+/// Which of a node's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    Log,
+    Vote,
+    Snapshot,
+    Segment,
+    Manifest,
+}
+
+/// How many of the copies that there are: slots of a register, retained snapshots.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Copies {
+    #[default]
+    One,
+    All,
+}
+
+/// What the product must make of damage when it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expect {
+    /// Something acknowledged is gone for good: it must not vote, lead or serve.
+    Quarantine,
+    /// There is another copy: it must start, with nothing lost.
+    Repair,
+    /// It starts; the damage shows when an event is read, if anybody still needs it.
+    OnRead,
+    /// Either is right: it cannot be said from outside whether what was hit still counted.
+    Either,
+    /// Nothing that counts has changed.
+    Nothing,
+    /// The directory is as it once was. No node can know by itself: nothing is promised.
+    Unnoticed,
+}
+
+/// Something that was done to a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    pub node: u64,
+    /// Path below the data directory.
+    pub file: String,
+    pub how: String,
+    pub expect: Expect,
+}
+
+/// What a damaged node did next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    pub node: u64,
+    pub state: State,
+    /// From its start to its first word.
+    pub after_ms: u64,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Part::Log => "log",
+            Part::Vote => "vote",
+            Part::Snapshot => "snapshot",
+            Part::Segment => "segment",
+            Part::Manifest => "manifest",
+        })
+    }
+}
+
+impl fmt::Display for Copies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Copies::One => "one copy",
+            Copies::All => "all copies",
+        })
+    }
+}
+
+/// What was done to a directory: file, how, and what must come of it.
+pub type Done = Vec<(String, String, Expect)>;
+
+/// Kills the chosen nodes, has `work` damage their directories, records that, and starts them
+/// again.
+pub(super) async fn inflict(
+    scene: &mut Scene<'_>,
+    name: String,
+    whom: &Whom,
+    work: impl Fn(&Path, &mut fastrand::Rng) -> Result<Done>,
+) -> Result<Begun> {
+    let targets = whom.choose(scene).await?;
+    let mut begun = scene.announce(name, &targets, "");
+    scene.bed.kill(&targets).await?;
+    for node in &targets {
+        let dir = scene.bed.node(*node)?.data_dir;
+        let done = work(&dir, scene.rng)?;
+        note(scene, &mut begun, *node, done);
+    }
+    observe(scene, &mut begun).await?;
+    Ok(begun)
+}
+
+/// Records what was done to a stopped node.
+pub(super) fn note(scene: &Scene<'_>, begun: &mut Begun, node: u64, done: Done) {
+    for (file, how, expect) in done {
+        let damage = Damage { node, file, how, expect };
+        scene.record(match expect {
+            Expect::Quarantine => {
+                What::Damaged { node, file: damage.file.clone(), how: damage.how.clone() }
+            }
+            _ => What::Note {
+                key: "damage".into(),
+                count: 1,
+                text: format!("node {node}: {}: {}: {expect:?}", damage.file, damage.how),
+            },
+        });
+        begun.damage.push(damage);
+    }
+}
+
+/// Starts the targets, and notes what they say.
+pub(super) async fn observe(scene: &mut Scene<'_>, begun: &mut Begun) -> Result<()> {
+    for node in begun.targets.clone() {
+        let start = Instant::now();
+        let state = scene.bed.restart(node).await?;
+        let after_ms = start.elapsed().as_millis() as u64;
+        let key = match state {
+            State::Quarantined(_) => "quarantined",
+            State::Ready => "ready after damage",
+            _ => "ended after damage",
+        };
+        let text = format!("node {node} after {after_ms} ms: {state:?}");
+        scene.record(What::Note { key: key.into(), count: 1, text });
+        begun.observed.push(Observed { node, state, after_ms });
+    }
+    Ok(())
+}
+
+/// Does what an operator does with nodes that are quarantined, or do not start: takes them out,
+/// wipes them and lets them join again under new ids.
+pub(super) async fn replace(begun: &Begun, scene: &mut Scene<'_>) -> Result<String> {
+    let mut done = Vec::new();
+    for node in &begun.targets {
+        if scene.bed.node(*node)?.state == State::Ready {
+            continue;
+        }
+        scene.bed.kill(&[*node]).await?;
+        scene.bed.remove(*node).await?;
+        let new = scene.bed.replace(*node).await?;
+        scene.record(What::Wiped { node: *node });
+        done.push(format!("node {node} was replaced by node {new}"));
+    }
+    Ok(done.join(", "))
+}
