@@ -3,7 +3,7 @@
 //! ```text
 //! workloads ─► records ─► history ─► invariants ─► verdict ─► report
 //!                 ▲
-//!   sim (virtual time, network, disk)   or   scenarios + faults (processes, sockets, disks)
+//!   sim (virtual time, network, disk)   or   scenarios + faults + bed (processes, disks)
 //! ```
 //!
 //! Both halves write the same [`history::Record`]s and are judged by the same [`invariants`], one
@@ -24,3 +24,5 @@ pub mod workloads;
 
 pub mod scenarios;
 pub mod sim;
+
+pub mod cli;

@@ -41,6 +41,46 @@ impl Word {
     }
 }
 
+impl std::fmt::Display for Word {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Word::Pass => "pass",
+            Word::Fail => "fail",
+            Word::Unknown => "unknown",
+        })
+    }
+}
+
+/// What a run on real processes came to: `verdict.json`, a contract with scripts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub scenario: String,
+    pub seed: u64,
+    pub nodes: usize,
+    /// How long the faults were to go on.
+    pub seconds: u64,
+    pub verdict: Word,
+    /// Events acknowledged.
+    pub acked: u64,
+    /// Acknowledged events that some durable consumer never got.
+    pub lost: u64,
+    /// Events of which nobody knows whether they were accepted.
+    pub unknown: u64,
+    pub violations: Vec<Violation>,
+    pub coverage: Coverage,
+    /// What the run was to do at least.
+    pub required: Coverage,
+    /// What it could not do here, and why.
+    pub left_out: Vec<String>,
+    /// From a kill of the leader to the next acknowledgement of an event published after it, each
+    /// in milliseconds, in the order of the kills.
+    pub failover_ms: Vec<u64>,
+    /// What went wrong with the run itself, if anything.
+    pub error: Option<String>,
+    /// The command that does it again.
+    pub reproduce: String,
+}
+
 /// How often what happened, by name.
 pub type Coverage = BTreeMap<String, u64>;
 

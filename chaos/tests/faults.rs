@@ -40,6 +40,16 @@ impl Seen {
         names.collect()
     }
 
+    /// What the last fault that ended says of itself.
+    fn last_end(&self) -> String {
+        let seen = self.0.lock().unwrap();
+        let end = seen.iter().rev().find_map(|what| match what {
+            What::Fault { stage: Stage::End, detail, .. } => Some(detail.clone()),
+            _ => None,
+        });
+        end.expect("a fault has ended")
+    }
+
     fn count(&self, wanted: impl Fn(&What) -> bool) -> usize {
         self.0.lock().unwrap().iter().filter(|what| wanted(what)).count()
     }
@@ -143,7 +153,9 @@ async fn survive(bed: &mut Bed, seen: &Seen, fault: Fault) {
     running.end(scene).await.unwrap_or_else(|error| panic!("{error:#}"));
     bed.voters(members).await.unwrap();
     publish(bed, 100).await;
-    println!("{} was survived in {:?}", fault.name(), started.elapsed());
+    let detail = seen.last_end();
+    println!("{} was survived in {:?}: {detail}", fault.name(), started.elapsed());
+    assert!(!detail.starts_with("0 "), "it did nothing: {detail}");
     assert_eq!(seen.stages(Stage::Begin).last(), Some(&fault.name()));
     assert_eq!(seen.stages(Stage::End).last(), Some(&fault.name()));
 }

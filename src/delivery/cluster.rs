@@ -31,6 +31,11 @@ pub trait Cluster: Clone + Send + Sync + 'static {
     /// node stops.
     fn tenure_after(&self, seen: Option<Tenure>) -> impl Future<Output = Option<Tenure>> + Send;
 
+    /// Makes sure, by asking a majority, that this node leads and knows everything that was
+    /// acknowledged anywhere before the call. A leader that was replaced without hearing of it
+    /// still believes for a moment that it serves; this tells it.
+    fn confirm(&self) -> impl Future<Output = Result<(), Rejection>> + Send;
+
     /// Why this node does not serve, and who might.
     fn not_serving(&self) -> Rejection;
 

@@ -40,6 +40,10 @@ impl<E: RaftRuntime> Cluster for Replica<E> {
         }
     }
 
+    async fn confirm(&self) -> Result<(), Rejection> {
+        self.linearize().await.map(|_| ()).map_err(Rejection::from)
+    }
+
     fn not_serving(&self) -> Rejection {
         ProposeError::NotLeader { leader: self.leadership().peek().leader }.into()
     }

@@ -177,6 +177,10 @@ impl Cluster for FakeCluster {
         async move { tenures.wait_for(|tenure| *tenure != seen).await.flatten() }
     }
 
+    async fn confirm(&self) -> Result<(), Rejection> {
+        self.0.world.lock().unwrap().refusing.clone().map_or(Ok(()), Err)
+    }
+
     fn not_serving(&self) -> Rejection {
         Rejection::new(Code::NoLeader, "this node does not lead")
     }

@@ -84,6 +84,10 @@ impl<C: Cluster> Cluster for Spacious<C> {
         self.cluster.tenure_after(seen)
     }
 
+    fn confirm(&self) -> impl Future<Output = Result<(), Rejection>> + Send {
+        self.cluster.confirm()
+    }
+
     fn not_serving(&self) -> Rejection {
         self.cluster.not_serving()
     }

@@ -121,6 +121,15 @@ impl<R: AsyncRead + Unpin, C: Cluster> Talk<R, C> {
         let cluster = self.cluster.clone();
         let mut stopping = pin!(shutdown.wait_for(|stop| *stop));
         let mut tenure_over = pin!(cluster.tenure_after(Some(tenure)));
+        // Whoever comes here may have had acks confirmed elsewhere: a leader that was replaced
+        // without hearing of it would deliver those events again.
+        let confirmed = tokio::select! { biased;
+            _ = &mut tenure_over => Err(cluster.not_serving()),
+            confirmed = cluster.confirm() => confirmed,
+        };
+        if let Err(rejection) = confirmed {
+            return End::Closed(rejection);
+        }
         loop {
             if let Some(end) = self.carry_out().await {
                 return end;

@@ -19,6 +19,9 @@ const NO_LOG_FLUSH: u32 = 2;
 /// Somebody may look at a file just when its disk is to be unmounted.
 const UNMOUNT_WITHIN: Duration = Duration::from_secs(10);
 
+/// Less than this is not worth filling.
+const BLOCK_BYTES: u64 = 4096;
+
 /// One node's disk. Clones mean the same disk.
 #[derive(Debug, Clone)]
 pub struct Disk {
@@ -85,11 +88,16 @@ impl Disk {
         if !self.can_be_full() {
             bail!("{} shares its space with others", self.root.display());
         }
-        let free = self.free_bytes()?;
         let ballast = File::create(self.ballast()).context("create the ballast")?;
-        let bytes = free.saturating_sub(leave);
-        if bytes > 0 {
-            fallocate(&ballast, FallocateFlags::empty(), 0, bytes).context("grow the ballast")?;
+        // Others write meanwhile, and the file system needs some for itself: by ever smaller steps.
+        let (mut len, mut step) = (0, u64::MAX);
+        while step >= BLOCK_BYTES {
+            step = step.min(self.free_bytes()?.saturating_sub(leave));
+            match fallocate(&ballast, FallocateFlags::empty(), len, step.max(1)) {
+                Ok(()) => len += step,
+                Err(rustix::io::Errno::NOSPC) => step /= 2,
+                Err(error) => return Err(error).context("grow the ballast"),
+            }
         }
         Ok(())
     }
@@ -164,7 +172,7 @@ pub fn choose(kind: DiskKind, dir: &Path) -> Result<(DiskKind, Option<String>)> 
         return Ok((kind, None));
     }
     let root = dir.join("probe");
-    let probed = Disk::create(DiskKind::Ext4Images, &root, 16 << 20).and_then(|d| d.unmount());
+    let probed = Disk::create(DiskKind::Ext4Images, &root, 64 << 20).and_then(|d| d.unmount());
     let _ = std::fs::remove_file(root.with_extension("img"));
     let _ = std::fs::remove_dir(&root);
     match probed {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::unmount_patiently;
 
-/// Below the system's directory for temporary files.
+/// Below the system's directory for temporary files, followed by the number of the user.
 const DIR: &str = "aqueduct-beds";
 
 /// A process that is meant even if its number is used again.
@@ -41,7 +41,7 @@ pub struct Leftovers {
 impl Leftovers {
     /// Begins to take notes.
     pub fn begin() -> Result<Leftovers> {
-        let dir = std::env::temp_dir().join(DIR);
+        let dir = dir();
         std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         let own = std::process::id();
         let owner = ProcessId::of(own).context("find this process in /proc")?;
@@ -82,8 +82,7 @@ impl Drop for Leftovers {
 /// Removes what beds of dead processes have left behind: processes and mounts, by their notes.
 /// Returns a line for each. Beds of living processes are left alone.
 pub fn sweep() -> Vec<String> {
-    let dir = std::env::temp_dir().join(DIR);
-    let Ok(files) = std::fs::read_dir(dir) else { return Vec::new() };
+    let Ok(files) = std::fs::read_dir(dir()) else { return Vec::new() };
     let mut swept = Vec::new();
     for path in files.flatten().map(|file| file.path()) {
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
@@ -94,6 +93,11 @@ pub fn sweep() -> Vec<String> {
         }
     }
     swept
+}
+
+fn dir() -> PathBuf {
+    let user = rustix::process::geteuid().as_raw();
+    std::env::temp_dir().join(format!("{DIR}-{user}"))
 }
 
 impl Notes {

@@ -48,7 +48,7 @@ pub fn flip(dir: &Path, part: Part, copies: Copies, rng: &mut fastrand::Rng) -> 
         Part::Vote => {
             let mut slots = register::slots(dir, "vote")?;
             let expect = choose_copies(&mut slots, copies, rng);
-            slots.iter().map(|slot| any(dir, &slot.path, slot.len(), expect, rng)).collect()
+            slots.iter().map(|slot| any(dir, &slot.path, slot.bytes(), expect, rng)).collect()
         }
         Part::Manifest => {
             let path = events::manifest_path(dir);

@@ -84,7 +84,7 @@ impl Inject for Partition {
         for (from, to) in begun.links.drain(..) {
             links.unblock(from, to);
         }
-        Ok(format!("{lost} packets lost"))
+        Ok(format!("{lost} packets did not pass"))
     }
 }
 

@@ -52,7 +52,7 @@ pub fn truncate(dir: &Path, part: Part, copies: Copies, rng: &mut fastrand::Rng)
             let mut slots = register::slots(dir, "vote")?;
             let expect = choose_copies(&mut slots, copies, rng);
             let cut =
-                |slot: &register::Slot| shorten(dir, &slot.path, rng.u64(..slot.len()), expect);
+                |slot: &register::Slot| shorten(dir, &slot.path, rng.u64(..slot.bytes()), expect);
             slots.iter().map(cut).collect()
         }
         Part::Manifest => {

@@ -98,6 +98,11 @@ impl Client {
         tokio::time::timeout(PATIENCE, self.server).await.expect("the session goes on").unwrap()
     }
 
+    /// How the server's side ended, by itself.
+    pub async fn ended_by_server(self) -> End {
+        tokio::time::timeout(PATIENCE, self.server).await.expect("the session goes on").unwrap()
+    }
+
     pub async fn open_lane(&mut self) -> (LaneId, u32) {
         let channel = Name::default_channel();
         self.say(OpenLane { request: 1, channel, target: LaneTarget::Fresh }).await;

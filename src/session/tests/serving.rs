@@ -311,3 +311,19 @@ async fn a_full_log_queue_refuses_and_the_client_goes_on() {
     node.cluster.refuse(None);
     assert_eq!(client.publish(lane, 1, &["a"]).await.refused, None);
 }
+
+#[tokio::test]
+async fn a_leader_that_a_majority_does_not_confirm_serves_nobody() {
+    let node = Node::new();
+    let (mut supplier, mut consumer) = (node.client(), node.client());
+    consumer.attach(ProxySettings::default(), push(100)).await;
+    let lane = supplier.open_lane().await;
+    supplier.publish(lane, 1, &["acked elsewhere by now"]).await;
+    // It was replaced, and has not heard of it.
+    node.cluster.refuse(Some(Rejection::new(Code::NoLeader, "another node leads")));
+    let newcomer = node.client();
+    match newcomer.ended_by_server().await {
+        End::Closed(reason) => assert_eq!(reason.code, Code::NoLeader),
+        other => panic!("{other:?}"),
+    }
+}

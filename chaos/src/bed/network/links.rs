@@ -42,7 +42,7 @@ pub const QUEUE_MAX: Duration = Duration::from_millis(400);
 pub struct Count {
     /// Packets, or pieces of streams.
     pub carried: u64,
-    /// Lost to a block, a loss or a full queue.
+    /// Lost to a block, a loss or a full queue; in streams, what a block has held up.
     pub lost: u64,
     /// Came late, or twice.
     pub spoilt: u64,
@@ -163,8 +163,11 @@ impl Links {
         link.queued(&shape, bytes, now) + shape.travel(rng)
     }
 
-    /// Completes when the link is not blocked.
+    /// Completes when the link is not blocked; a block that holds somebody up is counted.
     pub(super) async fn open(&self, from: Host, to: Host) {
+        if let Some(link) = self.lock().get_mut(&(from, to)).filter(|link| link.blocked) {
+            link.count.lost += 1;
+        }
         let mut changes = self.changed.subscribe();
         // The sender lives in `self`, so waiting cannot fail.
         let _ = changes.wait_for(|_| !self.is_blocked(from, to)).await;

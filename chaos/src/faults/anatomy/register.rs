@@ -20,7 +20,7 @@ pub struct Slot {
 
 impl Slot {
     /// Bytes that count; what follows in the file is a leftover.
-    pub fn len(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         (FIXED_BYTES + self.payload.len()) as u64
     }
 }

@@ -1,0 +1,130 @@
+//! Carries out a plan: begins and ends faults at their times.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::plan::{Plan, Round};
+use crate::bed::{Bed, State};
+use crate::faults::{Fault, NEMESIS, Running, Scene};
+use crate::history::{Recorder, What};
+
+/// Plays faults on a bed.
+pub struct Nemesis<'a> {
+    pub bed: &'a mut Bed,
+    pub rng: fastrand::Rng,
+    pub recorder: Arc<dyn Recorder>,
+}
+
+impl Nemesis<'_> {
+    fn scene(&mut self) -> Scene<'_> {
+        Scene { bed: self.bed, rng: &mut self.rng, recorder: &*self.recorder }
+    }
+
+    fn note(&self, key: &str, text: String) {
+        self.recorder.record(NEMESIS, What::Note { key: key.into(), count: 1, text });
+    }
+
+    /// Takes out of the plan what the bed lacks the means for; says what.
+    pub fn leave_out(&self, plan: &mut Plan) -> Vec<String> {
+        let lacks = |fault: &Fault| fault.lacks(self.bed).map(|lack| (fault.name(), lack));
+        let left_out = plan.faults().filter_map(lacks);
+        let left_out = left_out.map(|(name, lack)| format!("{name}: it needs {lack}")).collect();
+        plan.rounds.retain(|round| round.0.iter().all(|act| lacks(&act.fault).is_none()));
+        left_out
+    }
+
+    /// Plays rounds until the time is over, each at least once.
+    pub async fn play(&mut self, plan: &Plan, until: Instant) {
+        let mut played = 0;
+        while !plan.rounds.is_empty() {
+            for index in plan.order(&mut self.rng) {
+                let enough = plan.rounds_max > 0 && played >= plan.rounds_max;
+                let over = Instant::now() >= until && played >= plan.rounds.len() as u64;
+                if enough || over {
+                    tokio::time::sleep_until(until).await;
+                    return;
+                }
+                tokio::time::sleep(plan.pause.draw_ms(&mut self.rng)).await;
+                self.round(&plan.rounds[index]).await;
+                played += 1;
+            }
+        }
+        tokio::time::sleep_until(until).await;
+    }
+
+    async fn round(&mut self, round: &Round) {
+        let cues = round.cues(&mut self.rng);
+        let began = Instant::now();
+        let mut running = BTreeMap::<usize, Running>::new();
+        for cue in cues {
+            tokio::time::sleep_until(began + cue.at).await;
+            if !cue.ends {
+                let fault = &round.0[cue.act].fault;
+                match fault.begin(&mut self.scene()).await {
+                    Ok(begun) => drop(running.insert(cue.act, begun)),
+                    Err(error) => self.failed(&error).await,
+                }
+            } else if let Some(begun) = running.remove(&cue.act)
+                && let Err(error) = begun.end(&mut self.scene()).await
+            {
+                self.failed(&error).await;
+            }
+        }
+    }
+
+    /// A fault that went wrong may have killed nodes and not started them again.
+    async fn failed(&mut self, error: &anyhow::Error) {
+        tracing::warn!("a fault went wrong: {error:#}");
+        self.note("faults_failed", format!("{error:#}"));
+        if let Err(error) = self.restart().await {
+            self.note("faults_failed", format!("{error:#}"));
+        }
+    }
+
+    /// Starts all members that have no process.
+    async fn restart(&mut self) -> anyhow::Result<()> {
+        let nodes = self.bed.nodes();
+        let down = nodes.iter().filter(|node| node.member && !node.state.is_running());
+        let down: Vec<u64> = down.map(|node| node.id).collect();
+        self.bed.restart_all(&down).await
+    }
+
+    /// Does what an operator does with members that do not take part: takes them out, wipes them
+    /// and lets them join again.
+    async fn replace(&mut self) -> anyhow::Result<()> {
+        let nodes = self.bed.nodes();
+        for node in nodes.iter().filter(|node| node.member && node.state != State::Ready) {
+            let text = format!("node {}: {:?}", node.id, node.state);
+            self.note("replaced_at_the_end", text);
+            self.bed.kill(&[node.id]).await?;
+            // It may have been taken out before.
+            if let Err(error) = self.bed.remove(node.id).await {
+                tracing::info!("node {} could not be removed: {error:#}", node.id);
+            }
+            self.bed.replace(node.id).await?;
+            self.recorder.record(NEMESIS, What::Wiped { node: node.id });
+        }
+        Ok(())
+    }
+
+    /// Makes everything whole again that may be, whatever went wrong, and waits for a leader.
+    /// Says what did not recover.
+    pub async fn heal(&mut self) -> Result<(), String> {
+        let failed = |what: &str, error: anyhow::Error| format!("{what}: {error:#}");
+        self.bed.network().heal_all();
+        let nodes = self.bed.nodes();
+        let paused: Vec<u64> = nodes.iter().filter(|n| n.paused).map(|n| n.id).collect();
+        self.bed.resume(&paused).map_err(|e| failed("go on with paused nodes", e))?;
+        for node in nodes.iter().filter(|node| node.id != 0) {
+            if let Ok(shim) = self.bed.shim(node.id) {
+                shim.reset().map_err(|e| failed("reset the shim", e))?;
+            }
+        }
+        self.restart().await.map_err(|e| failed("start again", e))?;
+        self.bed.leader().await.map_err(|e| failed("have a leader again", e))?;
+        self.replace().await.map_err(|e| failed("take back nodes that were out", e))?;
+        Ok(())
+    }
+}

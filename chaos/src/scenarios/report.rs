@@ -1,0 +1,57 @@
+//! Judges a recorded run again.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::judgement::Judgement;
+use super::{Scenario, find};
+use crate::history;
+use crate::verdict::Verdict;
+use crate::workloads::Load;
+
+/// The files of a run's directory.
+pub const HISTORY: &str = "history.jsonl";
+pub const VERDICT: &str = "verdict.json";
+pub const LOAD: &str = "load.json";
+
+/// Reads the history in `dir` again, judges it by today's invariants and writes the verdict.
+///
+/// # Errors
+/// The directory is not that of a run, or its history is damaged; then nothing is written.
+pub fn judge_again(dir: &Path) -> Result<Verdict> {
+    let path = dir.join(HISTORY);
+    let records = history::read(&path).with_context(|| {
+        format!("{}: this is not the directory of a run, see 'run --out'", path.display())
+    })?;
+    let mut records = records.peekable();
+    let scenario = match records.peek() {
+        Some(Ok(first)) => scenario_of(first)?,
+        _ => anyhow::bail!("{} does not begin as a run's history does", path.display()),
+    };
+    let text = std::fs::read_to_string(dir.join(LOAD)).context("read what the load was")?;
+    let load: Load = serde_json::from_str(&text).context("read what the load was")?;
+    let mut judgement = Judgement::new(scenario, &load);
+    for record in records {
+        judgement.observe(&record.with_context(|| format!("read {}", path.display()))?);
+    }
+    let verdict = judgement.conclude();
+    write(dir, &verdict)?;
+    Ok(verdict)
+}
+
+/// Writes the verdict.
+pub fn write(dir: &Path, verdict: &Verdict) -> Result<()> {
+    let path = dir.join(VERDICT);
+    let text = serde_json::to_string_pretty(verdict)? + "\n";
+    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+}
+
+fn scenario_of(first: &history::Record) -> Result<&'static Scenario> {
+    match &first.what {
+        history::What::Note { key, text, .. } if key == "scenario" => {
+            find(text).with_context(|| format!("there is no scenario '{text}' any more"))
+        }
+        _ => anyhow::bail!("the history does not say which scenario it is of"),
+    }
+}

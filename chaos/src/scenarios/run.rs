@@ -1,0 +1,288 @@
+//! One run, from the first process to the verdict.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use aqueduct::env::TokioRuntime;
+use aqueduct::transport::TcpNet;
+use tokio::time::Instant;
+
+use super::eyes::RealEyes;
+use super::judgement::{Judgement, note};
+use super::nemesis::Nemesis;
+use super::report::{self, HISTORY, LOAD};
+use super::tape::Tape;
+use super::{Plan, Scenario};
+use crate::bed::{Bed, BedOptions, Roster, State, binary};
+use crate::history::{Phase, Recorder, What};
+use crate::verdict::{Verdict, Word};
+use crate::workloads::{Load, Running, World};
+
+/// How often each node is looked at, and a linearizable status is asked for.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How long the load goes on after healing.
+const HEAL_FOR: Duration = Duration::from_secs(5);
+/// How long suppliers may take to find out what became of their last events.
+const QUIET_WITHIN: Duration = Duration::from_secs(30);
+/// How long well-behaved consumers may take to settle everything.
+const DRAIN_WITHIN: Duration = Duration::from_secs(90);
+/// How long the nodes may take to agree on their state in the end.
+const AUDIT_WITHIN: Duration = Duration::from_secs(30);
+/// Between two lines about how it goes.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+
+/// How to run a scenario.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Nodes; `None`: as many as the scenario has.
+    pub nodes: Option<usize>,
+    /// How long faults go on; `None`: as long as the scenario says.
+    pub seconds: Option<u64>,
+    pub seed: u64,
+    /// The run's directory; created when absent. A history there is overwritten.
+    pub out: PathBuf,
+    /// The `aqueduct` program; `None`: the one beside this program.
+    pub binary: Option<PathBuf>,
+    /// Keeps the nodes' data also after a run that passed.
+    pub keep: bool,
+}
+
+impl Options {
+    /// The defaults for a seed and a directory.
+    pub fn new(seed: u64, out: impl Into<PathBuf>) -> Options {
+        Options { nodes: None, seconds: None, seed, out: out.into(), binary: None, keep: false }
+    }
+}
+
+/// A load on real nodes.
+type RealLoad = Running<TcpNet, TokioRuntime>;
+
+/// What all parts of a run share.
+struct Run<'a> {
+    scenario: &'a Scenario,
+    nodes: usize,
+    seconds: u64,
+    seed: u64,
+    recorder: Arc<dyn Recorder>,
+}
+
+/// Runs a scenario: leaves `history.jsonl`, `load.json`, `verdict.json` and the nodes' logs in the
+/// run's directory. A run that could not be carried out has a verdict, too: unknown, and why.
+///
+/// # Errors
+/// The directory cannot be written to, or the program under test is not there.
+pub async fn run(scenario: &Scenario, options: &Options) -> Result<Verdict> {
+    let dir = &options.out;
+    std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+    let binary = options.binary.clone().map_or_else(binary::find, Ok)?;
+    let mut rng = fastrand::Rng::with_seed(options.seed);
+    let load = (scenario.load)(&mut rng);
+    let plan = (scenario.plan)(&mut rng);
+    let path = dir.join(LOAD);
+    std::fs::write(&path, serde_json::to_string_pretty(&load)?)
+        .with_context(|| format!("write {}", path.display()))?;
+    let tape = Tape::start(&dir.join(HISTORY), Judgement::new(scenario, &load))?;
+    let run = Run {
+        scenario,
+        nodes: options.nodes.unwrap_or(scenario.nodes),
+        seconds: options.seconds.unwrap_or(scenario.seconds),
+        seed: options.seed,
+        recorder: tape.recorder(),
+    };
+    run.introduce();
+    let bed_dir = dir.join("bed");
+    let done = match scenario.later {
+        Some(why) => {
+            run.note(note::LEFT_OUT, 1, format!("{}: {why}", scenario.name));
+            Ok(())
+        }
+        None => run.carry_out(&bed_dir, binary, load, plan, rng, &tape).await,
+    };
+    if let Err(error) = done {
+        run.note(note::ERROR, 1, format!("{error:#}"));
+    }
+    let judging = tokio::task::spawn_blocking(move || tape.finish());
+    let verdict = judging.await.context("judge the run")??.conclude();
+    report::write(dir, &verdict)?;
+    if verdict.verdict == Word::Pass && !options.keep {
+        // Logs stay beside; data of runs that passed would fill the disk.
+        let _ = std::fs::remove_dir_all(&bed_dir);
+    }
+    Ok(verdict)
+}
+
+impl Run<'_> {
+    fn note(&self, key: &str, count: u64, text: impl Into<String>) {
+        let what = What::Note { key: key.into(), count, text: text.into() };
+        self.recorder.record("run", what);
+    }
+
+    fn phase(&self, phase: Phase) {
+        tracing::info!("{}: {phase:?}", self.scenario.name);
+        self.recorder.record("run", What::Phase { phase });
+    }
+
+    /// The first records: what this is.
+    fn introduce(&self) {
+        self.note("scenario", 1, self.scenario.name);
+        self.note(note::SEED, self.seed, "");
+        self.note(note::NODES, self.nodes as u64, "");
+        self.note(note::SECONDS, self.seconds, "");
+    }
+
+    async fn carry_out(
+        &self,
+        dir: &Path,
+        binary: PathBuf,
+        load: Load,
+        mut plan: Plan,
+        rng: fastrand::Rng,
+        tape: &Tape,
+    ) -> Result<()> {
+        self.phase(Phase::Setup);
+        let needs = &self.scenario.bed;
+        let mut bed = Bed::start(BedOptions {
+            network: needs.network,
+            disks: needs.disks,
+            disk_bytes: needs.disk_bytes,
+            shim: needs.shim,
+            node_config: needs.config.into(),
+            seed: self.seed,
+            ..BedOptions::new(self.nodes, dir, binary)
+        })
+        .await
+        .context("start the nodes")?;
+        bed.voters(self.nodes).await.context("form a cluster")?;
+        let mut nemesis = Nemesis { bed: &mut bed, rng, recorder: self.recorder.clone() };
+        for what in nemesis.leave_out(&mut plan) {
+            self.note(note::LEFT_OUT, 1, what);
+        }
+        let eyes = Arc::new(RealEyes::new(nemesis.bed.roster()));
+        let running = self.begin_load(nemesis.bed, load, &eyes).await?;
+        let mut watching = Watching { roster: nemesis.bed.roster(), eyes, known: BTreeSet::new() };
+        tokio::select! {
+            () = self.play(&mut nemesis, &plan, tape) => {}
+            () = watching.follow(&running) => {}
+        }
+        self.settle(&mut nemesis, running, watching).await
+    }
+
+    async fn begin_load(&self, bed: &Bed, load: Load, eyes: &Arc<RealEyes>) -> Result<RealLoad> {
+        let world = World {
+            net: Arc::new(|_: &str| TcpNet),
+            env: TokioRuntime::new(),
+            servers: bed.servers(),
+            token: String::new(),
+            recorder: self.recorder.clone(),
+        };
+        let running = load.start(world, self.seed).await.context("start the load")?;
+        running.watch(eyes, &[], LOOK_EVERY, ASK_EVERY);
+        Ok(running)
+    }
+
+    /// Faults, under load.
+    async fn play(&self, nemesis: &mut Nemesis<'_>, plan: &Plan, tape: &Tape) {
+        self.phase(Phase::Faults);
+        let began = Instant::now();
+        let until = began + Duration::from_secs(self.seconds);
+        let progress = async {
+            loop {
+                tokio::time::sleep(PROGRESS_EVERY).await;
+                let (passed, acked) = (began.elapsed().as_secs(), tape.published());
+                tracing::info!("{passed} of {} s, {acked} events acknowledged", self.seconds);
+            }
+        };
+        tokio::select! {
+            () = nemesis.play(plan, until) => {}
+            () = progress => {}
+        }
+    }
+
+    /// Everything after the faults.
+    async fn settle(
+        &self,
+        nemesis: &mut Nemesis<'_>,
+        mut running: RealLoad,
+        mut watching: Watching,
+    ) -> Result<()> {
+        if let Err(what) = nemesis.heal().await {
+            self.note(note::UNRECOVERED, 1, format!("the cluster did not {what}"));
+        } else {
+            self.note(note::HEALED, 1, "");
+        }
+        watching.newcomers(&running);
+        self.phase(Phase::Heal);
+        tokio::time::sleep(HEAL_FOR).await;
+        let quiet = running.quiet(QUIET_WITHIN).await;
+        self.phase(Phase::Drain);
+        let drained = running.drain(DRAIN_WITHIN, &*watching.eyes).await;
+        match (quiet, drained) {
+            (true, true) => self.note(note::DRAINED, 1, ""),
+            (false, _) => {
+                let text = format!("the suppliers had no answers {QUIET_WITHIN:?} after healing");
+                self.note(note::UNRECOVERED, 1, text);
+            }
+            (_, false) => {
+                let text = format!(
+                    "well-behaved consumers had not settled everything in {DRAIN_WITHIN:?}"
+                );
+                self.note(note::UNRECOVERED, 1, text);
+            }
+        }
+        self.phase(Phase::End);
+        let audited = self.audit(nemesis.bed).await;
+        running.stop().await;
+        audited
+    }
+
+    /// Compares the states of the nodes that take part.
+    async fn audit(&self, bed: &Bed) -> Result<()> {
+        let deadline = Instant::now() + AUDIT_WITHIN;
+        loop {
+            let audit = bed.admin().audit().await.context("audit the nodes")?.value;
+            let ready = bed.nodes().iter().filter(|n| n.member && n.state == State::Ready).count();
+            let hashed = audit.nodes.iter().filter(|node| node.hash.is_some()).count();
+            if hashed < ready && Instant::now() < deadline {
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            }
+            for node in audit.nodes {
+                let hash = node.hash.map(|hash| u64::from_str_radix(&hash, 16)).transpose();
+                let Some(hash) = hash.context("read a state hash")? else { continue };
+                let (index, ledger_ok) = (audit.index, node.ledger_ok);
+                let node = node.id.0;
+                self.recorder.record("audit", What::StateHash { node, index, hash, ledger_ok });
+            }
+            return Ok(());
+        }
+    }
+}
+
+/// Has nodes looked at that were not there before.
+struct Watching {
+    roster: Roster,
+    eyes: Arc<RealEyes>,
+    known: BTreeSet<u64>,
+}
+
+impl Watching {
+    fn newcomers(&mut self, running: &RealLoad) {
+        for node in self.roster.nodes() {
+            if node.id != 0 && self.known.insert(node.id) {
+                running.watch_node(&self.eyes, node.id, LOOK_EVERY);
+            }
+        }
+    }
+
+    /// Goes on for ever.
+    async fn follow(&mut self, running: &RealLoad) {
+        loop {
+            self.newcomers(running);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}

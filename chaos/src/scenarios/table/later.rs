@@ -1,0 +1,35 @@
+//! What the product does not do yet. Written down so that it is listed as left out, and not
+//! forgotten.
+
+use super::DEFAULT;
+use crate::scenarios::Scenario;
+
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "recovery-from-a-full-disk",
+        guards: "a node whose disk was full takes part again once there is room, without a \
+                 restart by hand",
+        later: Some("recovering from a full disk is not built yet"),
+        ..DEFAULT
+    },
+    Scenario {
+        name: "rejoin-after-damage",
+        guards: "a node whose data was damaged repairs itself from its peers and votes again",
+        later: Some(
+            "repair from peers is not built yet; a damaged node stays out until it is wiped",
+        ),
+        ..DEFAULT
+    },
+    Scenario {
+        name: "streamed-catch-up",
+        guards: "a node far behind catches up by a stream of segments while the leader serves",
+        later: Some("streamed catch-up is not built yet; a snapshot travels as one image"),
+        ..DEFAULT
+    },
+    Scenario {
+        name: "backlog-beyond-memory",
+        guards: "a backlog larger than memory is kept and delivered in bounded memory",
+        later: Some("a backlog beyond memory is not built yet; its index is held in memory"),
+        ..DEFAULT
+    },
+];
