@@ -67,7 +67,7 @@ bugs! {
     SyncSkipped, "sync-skipped", Simulation,
         "The log writer leaves syncing to the kernel, and acknowledges what it wrote.",
         "no acknowledged event is lost, an undamaged node serves";
-    FlushTrusted, "flush-trusted", Scenario("power-cut-all"),
+    FlushTrusted, "flush-trusted", Scenario("coordinated-power-failure"),
         "sled has a flush, so no fdatasync of our own is needed.",
         "no acknowledged event is lost";
     VoteNotPersisted, "vote-not-persisted", Simulation,

@@ -64,18 +64,21 @@ fn options(nodes: usize, dir: &Path) -> BedOptions {
 
 /// Publishes events that a consumer who never comes back keeps pending, so that snapshots and
 /// segments are needed.
-async fn publish(bed: &Bed, count: u64) {
-    let client = Client::connect(Options::new(bed.servers())).await.unwrap();
-    let idle = SubscribeOptions::durable(Name::new("idle").unwrap());
-    drop(client.subscribe(Name::default_channel(), idle).await.unwrap());
-    let publisher = client.publisher(Name::default_channel(), LaneChoice::Fresh).await.unwrap();
+async fn try_publish(servers: Vec<String>, count: u64) -> anyhow::Result<()> {
+    let client = Client::connect(Options::new(servers)).await?;
+    let idle = SubscribeOptions::durable(Name::new("idle")?);
+    drop(client.subscribe(Name::default_channel(), idle).await?);
+    let publisher = client.publisher(Name::default_channel(), LaneChoice::Fresh).await?;
     let event = Event::of_body(vec![7; 1000]);
     for _ in 0..count / 100 {
         let sent = (0..100).map(|_| publisher.publish(&event));
-        for ack in futures::future::join_all(sent).await {
-            ack.unwrap();
-        }
+        futures::future::try_join_all(sent).await?;
     }
+    Ok(())
+}
+
+async fn publish(bed: &Bed, count: u64) {
+    try_publish(bed.servers(), count).await.unwrap();
 }
 
 /// Damages a stopped node's directory many times, each time from the same beginning.
@@ -147,8 +150,12 @@ async fn survive(bed: &mut Bed, seen: &Seen, fault: Fault) {
     let started = std::time::Instant::now();
     let members = bed.nodes().iter().filter(|node| node.member).count();
     let rng = &mut fastrand::Rng::with_seed(3);
+    // A fault that nobody meets is none. What becomes of these events is not looked at here.
+    let mut load = tokio::task::JoinSet::new();
+    load.spawn(try_publish(bed.servers(), 1_000_000));
     let running = fault.begin(&mut Scene { bed, rng, recorder: seen }).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1500)).await;
+    load.shutdown().await;
     let scene = &mut Scene { bed, rng, recorder: seen };
     running.end(scene).await.unwrap_or_else(|error| panic!("{error:#}"));
     bed.voters(members).await.unwrap();

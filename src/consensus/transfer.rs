@@ -140,9 +140,12 @@ impl Reception {
         Ok(())
     }
 
-    /// Installs what was received; the vote is this node's.
+    /// Installs what was received; the vote is this node's. Damage on the sender's disk is its
+    /// own affair: it must not reach openraft, which would end this node for it.
     pub async fn install<E: RaftRuntime>(self, replica: &Replica<E>) -> Result<RaftVote, String> {
         let staging = self.staging.ok_or("a piece was not stored")?;
+        let checked = replica.env().blocking(move || staging.check().map(|()| staging)).await;
+        let staging = checked.ok_or("checking was aborted")?.map_err(|e| e.to_string())?;
         let snapshot = RaftSnapshot { meta: self.meta, snapshot: SnapshotData::Received(staging) };
         let installed = replica.raft().install_full_snapshot(self.vote, snapshot).await;
         installed.map(|response| response.vote).map_err(|e| e.to_string())

@@ -191,7 +191,7 @@ impl Opening {
         }
         let floor = registers.read_floor()?;
         let events = EventStore::open(self.disk.clone(), identity.node, floor)?;
-        let snapshot = events.current().map_or(0, |snapshot| snapshot.last.index + 1);
+        let snapshot = events.current().map(|snapshot| snapshot.last);
         match recover(medium()?, registers, snapshot, self.options.tail_bytes, self.drive)? {
             Recovered::Healthy(log) => Ok((log, events)),
             Recovered::Damaged(detail) => Err(StorageError::corrupt("the log", detail)),

@@ -9,6 +9,10 @@ use bytes::Bytes;
 use super::*;
 use crate::types::{ClusterId, EntryId, Event, LaneId, NodeId, Payload, PayloadKey, Stamp};
 
+mod crashes;
+mod damage;
+mod script;
+
 const OWNER: Owner = Owner { cluster: ClusterId(7), node: NodeId(3) };
 const EVENTS: u32 = 40;
 
@@ -88,8 +92,10 @@ fn content(storage: &Storage) -> Content {
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    let mut entries: Vec<_> = fs::read_dir(from).unwrap().map(Result::unwrap).collect();
+    // Registers first: a copy takes time, and a mark must not be younger than its log.
+    entries.sort_by_key(|entry| entry.file_type().unwrap().is_dir());
+    for entry in entries {
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
             copy(&entry.path(), &target);

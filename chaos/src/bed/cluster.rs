@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use aqueduct::client::{AdminClient, AdminOptions};
+use aqueduct::client::{AdminClient, AdminError, AdminOptions};
 use aqueduct::types::NodeId;
 use aqueduct::wire::admin::ClusterStatus;
 
@@ -77,14 +77,33 @@ impl Bed {
 
     /// Takes a node out of the cluster; its process, if there is one, ends by itself.
     pub async fn remove(&self, id: u64) -> Result<()> {
-        self.admin().remove(NodeId(id)).await?;
-        self.dismiss(id)
+        self.until_out(id, || async { self.admin().remove(NodeId(id)).await.map(drop) }).await
     }
 
     /// Asks a node to leave; its process ends by itself.
     pub async fn leave(&self, id: u64) -> Result<()> {
-        self.admin_at(id)?.leave().await?;
-        self.dismiss(id)
+        let admin = self.admin_at(id)?;
+        self.until_out(id, || async { admin.leave().await.map(drop) }).await
+    }
+
+    /// Asks until the node is no member. The answer to one attempt may get lost, or be that an
+    /// earlier one has done it.
+    async fn until_out<Asked>(&self, id: u64, ask: impl Fn() -> Asked) -> Result<()>
+    where
+        Asked: Future<Output = Result<(), AdminError>>,
+    {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let Err(error) = ask().await else { return self.dismiss(id) };
+            let members = self.admin().cluster().await.map(|answer| answer.value.members);
+            if members.is_ok_and(|members| members.iter().all(|member| member.id.0 != id)) {
+                return self.dismiss(id);
+            }
+            if Instant::now() > deadline {
+                return Err(error).with_context(|| format!("take node {id} out"));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 }
 

@@ -9,10 +9,11 @@
 //! - deliveries that claim to be the first and are not marked ascend, whatever happens: those of a
 //!   later tenure are of later events;
 //! - deliveries that claim to be the first, marked or not, ascend within a tenure: they start over
-//!   at most as often as leadership changed. Tenures are not in the history, but terms and the
-//!   lives of nodes are, and a tenure needs a new one of either.
+//!   at most as often as leadership changed. A tenure needs a new term or a new life of a node, or
+//!   a leader that lost its majority for a while: then it has a new tenure in its old term, which
+//!   an observer sees as another tenure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Invariant;
 use crate::history::{Record, What};
@@ -26,6 +27,8 @@ pub(super) struct FirstDeliveryOrder {
     /// Latest life of each node.
     lives: BTreeMap<u64, u64>,
     restarts: u64,
+    /// By term: tenures that nodes were seen to serve.
+    tenures: BTreeMap<u64, BTreeSet<u64>>,
 }
 
 #[derive(Default)]
@@ -53,7 +56,8 @@ impl FirstDeliveryOrder {
     /// may have gone unnoticed.
     fn tenures_more(&self) -> u64 {
         let (least, most) = self.terms.unwrap_or_default();
-        most - least + self.restarts + 1
+        let again = |seen: &BTreeSet<u64>| seen.len().saturating_sub(1) as u64;
+        most - least + self.restarts + self.tenures.values().map(again).sum::<u64>() + 1
     }
 }
 
@@ -66,6 +70,9 @@ impl Invariant for FirstDeliveryOrder {
         match &record.what {
             What::Node { node, view } => {
                 self.saw_term(view.term);
+                if let Some(tenure) = view.tenure {
+                    self.tenures.entry(view.term).or_default().insert(tenure);
+                }
                 self.saw_life(*node, view.life);
             }
             What::Delivered { consumer, seq, delivery: 1, marked, .. } => {
@@ -146,6 +153,13 @@ mod tests {
         holds(one(), again(quiet.clone()));
         catches(one(), again(again(quiet.clone())), "started over 2 times");
         let life = NodeView { life: 2, term: 1, ..NodeView::default() };
-        holds(one(), again(again(quiet.node(1, life))));
+        holds(one(), again(again(quiet.clone().node(1, life))));
+        let serves = |tenure| NodeView {
+            role: "leader".into(),
+            term: 1,
+            tenure: Some(tenure),
+            ..NodeView::default()
+        };
+        holds(one(), again(again(quiet.node(1, serves(90)).node(1, serves(95)))));
     }
 }

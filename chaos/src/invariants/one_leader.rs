@@ -1,14 +1,19 @@
-//! One leader per term, and one node per tenure.
+//! A node leads a term in one of its lives only, and a tenure is served by one node.
+//!
+//! Terms are shared: votes are ordered by term and node, so that of two candidates in one term the
+//! later may replace the earlier (openraft's advanced leader ids). A leader is told by both, and
+//! must not come back as the same one after a restart: its log may have been cut meanwhile.
 
 use std::collections::BTreeMap;
 
 use super::Invariant;
-use crate::history::{Record, What};
+use crate::history::{NodeView, Record, What};
 
 #[derive(Default)]
 pub(super) struct OneLeader {
-    by_term: BTreeMap<u64, u64>,
-    by_tenure: BTreeMap<u64, u64>,
+    /// Which life of the node led the term.
+    lives: BTreeMap<(u64, u64), u64>,
+    tenures: BTreeMap<u64, u64>,
 }
 
 impl Invariant for OneLeader {
@@ -18,14 +23,17 @@ impl Invariant for OneLeader {
 
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         let What::Node { node, view } = &record.what else { return Ok(()) };
-        if view.role == "leader" {
-            let known = *self.by_term.entry(view.term).or_insert(*node);
-            if known != *node {
-                return Err(format!("nodes {known} and {node} both lead in term {}", view.term));
+        let NodeView { role, term, life, tenure, .. } = view;
+        if role == "leader" {
+            let known = *self.lives.entry((*term, *node)).or_insert(*life);
+            if known != *life {
+                return Err(format!(
+                    "lives {known} and {life} of node {node} both lead term {term}"
+                ));
             }
         }
-        if let Some(tenure) = view.tenure {
-            let known = *self.by_tenure.entry(tenure).or_insert(*node);
+        if let Some(tenure) = tenure {
+            let known = *self.tenures.entry(*tenure).or_insert(*node);
             if known != *node {
                 return Err(format!("nodes {known} and {node} both serve tenure {tenure}"));
             }
@@ -37,25 +45,25 @@ impl Invariant for OneLeader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::NodeView;
     use crate::invariants::testing::*;
 
-    fn serves(node: u64, role: &str, term: u64, tenure: u64) -> Story {
-        let (role, tenure) = (role.into(), Some(tenure));
-        story().leads(1, 1).node(node, NodeView { role, term, tenure, ..NodeView::default() })
+    fn leads(life: u64, term: u64, tenure: u64) -> NodeView {
+        NodeView { role: "leader".into(), life, term, tenure: Some(tenure), ..NodeView::default() }
     }
 
     #[test]
     fn holds_for_one_after_the_other() {
-        holds(OneLeader::default(), story().leads(1, 1).leads(2, 2).leads(1, 1).leads(1, 3));
+        let shared = story().node(1, leads(1, 1, 10)).node(2, leads(1, 1, 20));
+        holds(OneLeader::default(), shared.node(1, leads(2, 2, 30)));
         let follower = NodeView { role: "follower".into(), term: 1, ..NodeView::default() };
-        holds(OneLeader::default(), story().leads(1, 1).node(2, follower));
+        holds(OneLeader::default(), story().node(1, leads(1, 1, 10)).node(1, follower));
     }
 
     #[test]
-    fn catches_two_of_a_term_and_two_of_a_tenure() {
-        catches(OneLeader::default(), serves(2, "leader", 1, 20), "both lead in term 1");
-        catches(OneLeader::default(), serves(2, "leader", 2, 10), "both serve tenure 10");
-        catches(OneLeader::default(), serves(2, "follower", 2, 10), "both serve tenure 10");
+    fn catches_a_leader_that_comes_back_and_two_of_a_tenure() {
+        let again = story().node(1, leads(1, 1, 10)).node(1, leads(2, 1, 20));
+        catches(OneLeader::default(), again, "both lead term 1");
+        let two = story().node(1, leads(1, 1, 10)).node(2, leads(1, 2, 10));
+        catches(OneLeader::default(), two, "both serve tenure 10");
     }
 }

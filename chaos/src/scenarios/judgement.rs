@@ -20,9 +20,20 @@ pub mod note {
     pub const ERROR: &str = "run_failed";
     /// Text: what the cluster did not manage to do.
     pub const UNRECOVERED: &str = "unrecovered";
+    /// The machine stood still for a moment.
+    pub const STALLS: &str = "machine_stalls";
     pub const HEALED: &str = "healed";
     pub const DRAINED: &str = "drained";
 }
+
+/// What is about being in time, and means nothing if the machine stood still before.
+const ABOUT_TIME: [&str; 2] = ["not-stuck", RECOVERS];
+/// So many stalls in so many microseconds before excuse a cluster that is late.
+const STALLS: usize = 3;
+const STALLED_WITHIN: u64 = 30_000_000;
+
+/// The invariant that the runner itself watches.
+const RECOVERS: &str = "recovers";
 
 /// The fault whose end is timed.
 const LEADER_KILL: &str = "kill(leader)";
@@ -38,6 +49,8 @@ pub struct Judgement {
     own: Vec<Violation>,
     figures: BTreeMap<String, u64>,
     failovers: Failovers,
+    /// When the machine stood still.
+    stalls: Vec<u64>,
 }
 
 impl Judgement {
@@ -60,6 +73,7 @@ impl Judgement {
             own: Vec::new(),
             figures: BTreeMap::new(),
             failovers: Failovers::default(),
+            stalls: Vec::new(),
         }
     }
 
@@ -72,10 +86,14 @@ impl Judgement {
                     self.figures.insert(key.clone(), *count);
                 }
                 note::LEFT_OUT => self.left_out.push(text.clone()),
+                note::STALLS => {
+                    self.stalls.push(record.at);
+                    cover(&mut self.coverage, record);
+                }
                 note::ERROR => self.error = Some(text.clone()),
                 note::UNRECOVERED => {
                     let violation = Violation {
-                        invariant: "recovers".into(),
+                        invariant: RECOVERS.into(),
                         at: record.at,
                         detail: text.clone(),
                     };
@@ -93,8 +111,15 @@ impl Judgement {
     pub fn conclude(mut self) -> Verdict {
         let drained = self.coverage.contains_key(note::DRAINED);
         let conclusion = self.judge.conclude(drained);
-        let mut violations = self.own;
-        violations.extend(conclusion.violations);
+        let found = self.own.into_iter().chain(conclusion.violations);
+        let (excused, violations): (Vec<_>, Vec<_>) =
+            found.partition(|violation| is_excused(violation, &self.stalls));
+        if let Some(first) = excused.first() {
+            let Violation { invariant, detail, .. } = first;
+            let text =
+                format!("the machine stood still, so nothing follows from {invariant}: {detail}");
+            self.error.get_or_insert(text);
+        }
         let figure = |key: &str| conclusion.figures.get(key).copied().unwrap_or_default();
         let (acked, lost, unknown) = (figure("acked"), figure("lost"), figure("unknown"));
         for (key, count) in conclusion.figures {
@@ -129,6 +154,13 @@ impl Judgement {
     }
 }
 
+/// Whether a violation may be the machine's doing.
+fn is_excused(violation: &Violation, stalls: &[u64]) -> bool {
+    let since = violation.at.saturating_sub(STALLED_WITHIN);
+    let before = stalls.iter().filter(|at| (since..=violation.at).contains(*at)).count();
+    ABOUT_TIME.contains(&&*violation.invariant) && before >= STALLS
+}
+
 /// Times kills of the leader.
 #[derive(Default)]
 struct Failovers {
@@ -158,5 +190,69 @@ impl Failovers {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenarios::find;
+
+    fn judged(notes: &[(u64, &str)]) -> Verdict {
+        let scenario = find("leader-kills").unwrap();
+        let mut judgement = Judgement::new(scenario, &Load::default());
+        for (at, key) in notes {
+            let what = What::Note { key: key.to_string(), count: 1, text: "x".into() };
+            judgement.observe(&Record { at: *at, by: "run".into(), what });
+        }
+        judgement.conclude()
+    }
+
+    #[test]
+    fn a_cluster_that_is_late_fails_unless_the_machine_stood_still() {
+        let late = (60_000_000, note::UNRECOVERED);
+        let stall = |second: u64| (second * 1_000_000, note::STALLS);
+        assert_eq!(judged(&[late]).verdict, Word::Fail);
+        assert_eq!(judged(&[stall(1), stall(2), stall(3), late]).verdict, Word::Fail);
+        assert_eq!(judged(&[stall(40), stall(50), late]).verdict, Word::Fail);
+        let excused = judged(&[stall(40), stall(50), stall(55), late]);
+        assert_eq!((excused.verdict, excused.violations.len()), (Word::Unknown, 0));
+        assert!(excused.error.is_some());
+    }
+
+    #[test]
+    fn a_failover_is_timed_by_what_was_published_after_the_kill() {
+        let mut failovers = Failovers::default();
+        let mut see = |at_ms: u64, what| {
+            failovers.observe(&Record { at: at_ms * 1000, by: String::new(), what });
+        };
+        let publish = |event| What::Publish {
+            event,
+            channel: String::new(),
+            lane: String::new(),
+            number: event,
+            digest: 0,
+            bytes: 8,
+        };
+        let place = crate::history::Place { seq: 1, duplicate: false };
+        let acked = |event| What::Published { event, outcome: Outcome::Ok(place) };
+        let unknown = What::Published { event: 2, outcome: Outcome::Unknown(String::new()) };
+        see(1, publish(1));
+        see(
+            10,
+            What::Fault {
+                fault: LEADER_KILL.into(),
+                targets: vec![1],
+                stage: Stage::Begin,
+                detail: String::new(),
+            },
+        );
+        [publish(2), publish(3)].into_iter().for_each(|what| see(11, what));
+        see(12, acked(1));
+        see(500, unknown);
+        see(900, acked(3));
+        see(901, publish(4));
+        see(902, acked(4));
+        assert_eq!(failovers.times_ms, [890]);
     }
 }

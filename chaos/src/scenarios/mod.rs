@@ -11,6 +11,7 @@
 
 mod eyes;
 mod judgement;
+mod machine;
 mod nemesis;
 mod plan;
 mod report;

@@ -78,9 +78,29 @@ impl Nemesis<'_> {
     async fn failed(&mut self, error: &anyhow::Error) {
         tracing::warn!("a fault went wrong: {error:#}");
         self.note("faults_failed", format!("{error:#}"));
-        if let Err(error) = self.restart().await {
-            self.note("faults_failed", format!("{error:#}"));
+        for mended in [self.restart().await, self.admit_again().await] {
+            if let Err(error) = mended {
+                tracing::warn!("what it left behind could not be mended: {error:#}");
+                self.note("faults_failed", format!("{error:#}"));
+            }
         }
+    }
+
+    /// A node that failed to join again is wiped and tries once more; what is left of its first
+    /// attempt is taken out.
+    async fn admit_again(&mut self) -> anyhow::Result<()> {
+        let nodes = self.bed.nodes();
+        if nodes.iter().all(|node| node.id != 0) {
+            return Ok(());
+        }
+        self.bed.kill(&[0]).await?;
+        let known = |id: u64| nodes.iter().any(|node| node.id == id);
+        for member in self.bed.admin().cluster().await?.value.members {
+            if !known(member.id.0) {
+                self.bed.admin().remove(member.id).await?;
+            }
+        }
+        self.bed.replace(0).await.map(drop)
     }
 
     /// Starts all members that have no process.
@@ -124,6 +144,7 @@ impl Nemesis<'_> {
         }
         self.restart().await.map_err(|e| failed("start again", e))?;
         self.bed.leader().await.map_err(|e| failed("have a leader again", e))?;
+        self.admit_again().await.map_err(|e| failed("let a node join again", e))?;
         self.replace().await.map_err(|e| failed("take back nodes that were out", e))?;
         Ok(())
     }

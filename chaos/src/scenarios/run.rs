@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::eyes::RealEyes;
 use super::judgement::{Judgement, note};
+use super::machine::Machine;
 use super::nemesis::Nemesis;
 use super::report::{self, HISTORY, LOAD};
 use super::tape::Tape;
@@ -100,7 +101,11 @@ pub async fn run(scenario: &Scenario, options: &Options) -> Result<Verdict> {
             run.note(note::LEFT_OUT, 1, format!("{}: {why}", scenario.name));
             Ok(())
         }
-        None => run.carry_out(&bed_dir, binary, load, plan, rng, &tape).await,
+        None => {
+            std::fs::create_dir_all(&bed_dir)
+                .with_context(|| format!("create {}", bed_dir.display()))?;
+            run.carry_out(&bed_dir, binary, load, plan, rng, &tape).await
+        }
     };
     if let Err(error) = done {
         run.note(note::ERROR, 1, format!("{error:#}"));
@@ -134,6 +139,7 @@ impl Run<'_> {
         self.note(note::SECONDS, self.seconds, "");
     }
 
+    /// `dir`: for everything of the bed.
     async fn carry_out(
         &self,
         dir: &Path,
@@ -144,6 +150,7 @@ impl Run<'_> {
         tape: &Tape,
     ) -> Result<()> {
         self.phase(Phase::Setup);
+        let _machine = Machine::watch(dir, self.recorder.clone())?;
         let needs = &self.scenario.bed;
         let mut bed = Bed::start(BedOptions {
             network: needs.network,

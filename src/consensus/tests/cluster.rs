@@ -95,6 +95,40 @@ async fn a_follower_whose_entries_are_gone_catches_up_by_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_damaged_at_its_sender_does_no_harm_to_its_receiver() {
+    let mut rig = Rig::new(3, 32 << 10).await;
+    let leader = rig.leader().await;
+    let behind = (1..=3).find(|id| *id != leader.me().0).unwrap();
+    let mut supplier = Supplier::open(&leader).await;
+    let seen = leader.status().last_log;
+    rig.kill(behind).await;
+    for _ in 0..100 {
+        supplier.send(&leader, 8, 200).await.unwrap();
+    }
+    until("a purge", || (leader.status().purged > seen).then_some(())).await;
+    let disk = rig.disks[&leader.me().0].clone();
+    let segments = || disk.paths().into_iter().filter(|path| path.contains("/seg-"));
+    let damaged: Vec<String> = segments().collect();
+    assert!(!damaged.is_empty());
+    assert!(damaged.iter().all(|path| disk.flip_bit(path, 8 * 100)));
+
+    let node = rig.start(behind).await;
+    let receiving = rig.disks[&behind].clone();
+    let arrives = || receiving.paths().iter().any(|path| path.ends_with(".part")).then_some(());
+    until("a snapshot on its way", arrives).await;
+    let refused = tokio::time::timeout(Duration::from_secs(1), node.stopped()).await;
+    assert!(refused.is_err(), "the receiver ended: {:?}", node.status().failure);
+    assert_eq!(node.status().snapshot_index, 0);
+
+    // With the sender's disk as it was, it goes on.
+    assert!(damaged.iter().all(|path| disk.flip_bit(path, 8 * 100)));
+    until("a snapshot", || (node.status().snapshot_index > seen).then_some(())).await;
+    rig.agree().await;
+    assert_eq!(check_payloads(&node, supplier.channel).await, supplier.acked);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_cut_off_stops_serving_and_says_so() {
     let rig = Rig::new(3, 64 << 20).await;
     let old = rig.leader().await;

@@ -224,6 +224,9 @@ fn read_index(disk: &dyn Disk, file: &FileInfo) -> Result<Result<Index, String>,
     }
     let mut fixed = fixed;
     let (at, columns, crc) = (fixed.get_u64_le(), fixed.get_u32_le(), fixed.get_u32_le());
+    if at.checked_add(u64::from(columns)) != Some(len - FOOTER_BYTES) {
+        return Ok(Err("the footer does not point at the index".into()));
+    }
     let columns = disk.read(&path, at, columns as usize).map_err(failed())?;
     if crc32fast::hash(&columns) != crc {
         return Ok(Err("wrong checksum of the index".into()));

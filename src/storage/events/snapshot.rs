@@ -67,9 +67,16 @@ impl Snapshot {
         Ok(Snapshot::new(file, head, machine.len() as u64))
     }
 
-    /// Opens a snapshot and verifies all of it.
+    /// Opens a snapshot and verifies all of it; also that it is the one the manifest means: an old
+    /// copy, put back under a new name, is whole in itself.
     pub fn open(disk: &dyn Disk, file: FileInfo) -> Result<Snapshot, StorageError> {
-        let (head, machine) = read(disk, &file.name)?;
+        let bytes = load(disk, &file.name)?;
+        let same = bytes.len() as u64 == file.len && crc32fast::hash(&bytes) == file.crc;
+        let (head, machine) = understand(&file.name, bytes)?;
+        if !same && !planted(Bug::SnapshotCrcIgnored) {
+            let what = format!("snapshot {}", file.name);
+            return Err(StorageError::corrupt(what, "it is not the file that the manifest names"));
+        }
         Ok(Snapshot::new(file, head, machine.len() as u64))
     }
 
@@ -86,12 +93,14 @@ impl Snapshot {
 
 /// Reads the machine out of a snapshot file, verified.
 pub fn read_machine(disk: &dyn Disk, name: &str) -> Result<Bytes, StorageError> {
-    Ok(read(disk, name)?.1)
+    Ok(understand(name, load(disk, name)?)?.1)
 }
 
-fn read(disk: &dyn Disk, name: &str) -> Result<(Head, Bytes), StorageError> {
-    let failed = StorageError::io(format!("reading snapshot {name}"));
-    let bytes = disk.read_all(&files::path(name)).map_err(failed)?;
+fn load(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, StorageError> {
+    disk.read_all(&files::path(name)).map_err(StorageError::io(format!("reading snapshot {name}")))
+}
+
+fn understand(name: &str, bytes: Vec<u8>) -> Result<(Head, Bytes), StorageError> {
     decode(bytes.into()).map_err(|detail| StorageError::corrupt(format!("snapshot {name}"), detail))
 }
 
@@ -139,6 +148,21 @@ fn decode(bytes: Bytes) -> Result<(Head, Bytes), String> {
 mod tests {
     use super::*;
     use crate::types::{NodeId, PayloadKey};
+
+    #[test]
+    fn another_whole_snapshot_under_its_name_is_damage() {
+        let disk = crate::env::disk::MemDisk::new();
+        let at = |index| EntryId { term: 1, node: NodeId(1), index };
+        let write = |name: &str, index, machine| {
+            let head = (at(index), Bytes::new(), Keys::default());
+            Snapshot::write(&disk, name.into(), head, machine).unwrap()
+        };
+        let (old, new) = (write("old", 5, b"state"), write("new", 9, b"STATE"));
+        assert_eq!(Snapshot::open(&disk, new.file.clone()).unwrap().info.last, at(9));
+        let bytes = disk.read_all(&files::path(&old.file.name)).unwrap();
+        disk.create(&files::path(&new.file.name), &bytes).unwrap();
+        assert!(Snapshot::open(&disk, new.file).unwrap_err().is_corruption());
+    }
 
     #[test]
     fn golden_bytes() {

@@ -84,6 +84,13 @@ impl Staging {
         self.store.disk().write_at(&staged(name), offset, bytes).map_err(failed)
     }
 
+    /// Verifies what has arrived, and drops what is damaged, so that it is asked for again. What is
+    /// whole here can still be found damaged by [`Staging::install`]; then it is this disk's fault.
+    pub fn check(&self) -> Result<(), StorageError> {
+        let checked: Vec<_> = self.missing().iter().map(|file| self.check_file(file)).collect();
+        checked.into_iter().try_for_each(|checked| checked.map(drop))
+    }
+
     /// Verifies every file and makes the snapshot current in one step; the old ones go. If the
     /// store has a snapshot as new by now, that one is returned.
     pub fn install(self) -> Result<SnapshotInfo, StorageError> {
@@ -112,20 +119,30 @@ impl Staging {
 
     /// Checks a file that has arrived, makes it durable and gives it its name.
     fn verify(&self, file: &FileInfo) -> Result<(), StorageError> {
+        let checked = self.check_file(file)?;
+        let path = files::path(&file.name);
+        if checked == path {
+            return Ok(());
+        }
+        let (disk, failed) = (self.store.disk(), || StorageError::io(format!("receiving {path}")));
+        disk.sync(&checked).map_err(failed())?;
+        disk.rename(&checked, &path).map_err(failed())
+    }
+
+    /// Checks a file that has arrived, and says where it is: an earlier attempt may have given it
+    /// its name. What is damaged on its way in is dropped.
+    fn check_file(&self, file: &FileInfo) -> Result<String, StorageError> {
         let disk = self.store.disk();
         let (part, path) = (staged(&file.name), files::path(&file.name));
         let failed = || StorageError::io(format!("receiving {}", file.name));
         if !disk.exists(&part).map_err(failed())? && disk.exists(&path).map_err(failed())? {
-            return files::verify(disk, &path, file);
+            return files::verify(disk, &path, file).map(|()| path);
         }
-        if let Err(error) = files::verify(disk, &part, file) {
-            if error.is_corruption() {
-                disk.remove(&part).map_err(failed())?;
-            }
-            return Err(error);
+        let checked = files::verify(disk, &part, file);
+        if checked.as_ref().is_err_and(StorageError::is_corruption) {
+            disk.remove(&part).map_err(failed())?;
         }
-        disk.sync(&part).map_err(failed())?;
-        disk.rename(&part, &path).map_err(failed())
+        checked.map(|()| part)
     }
 
     fn open(&self) -> Result<State, StorageError> {

@@ -8,9 +8,10 @@ use super::medium::Medium;
 use super::record::{self, Assembler};
 use super::store::{Drive, LogStore, Shared};
 use super::tail::Tail;
-use super::writer::{Registers, Writer};
+use super::writer::{Mark, Registers, Writer};
 use crate::planted::{Bug, planted};
 use crate::storage::error::StorageError;
+use crate::types::EntryId;
 
 /// How the log was found.
 pub enum Recovered {
@@ -21,18 +22,20 @@ pub enum Recovered {
 }
 
 /// Reads the whole log, checks it against the floor and the high-water mark, and starts it.
-/// Entries up to `snapshot` (exclusive end) are covered by a snapshot; `tail_bytes` of the newest
+/// Entries up to `snapshot`, included, are covered by a snapshot: a log that does not hold this
+/// very entry ends before it or is another leader's, and nothing in it counts any more (a crash
+/// came between installing the snapshot and purging the log). `tail_bytes` of the newest entries
 /// stay in memory.
 pub fn recover<M: Medium + 'static>(
     mut medium: M,
-    registers: Registers,
-    snapshot: u64,
+    mut registers: Registers,
+    snapshot: Option<EntryId>,
     tail_bytes: usize,
     drive: Drive,
 ) -> Result<Recovered, StorageError> {
     let floor = registers.read_floor()?;
     let mark = registers.read_mark()?;
-    let mut scan = Scan::new(Tail::new(floor, tail_bytes));
+    let mut scan = Scan::new(Tail::new(floor, tail_bytes), mark.end);
     let scanned = medium.scan(&mut |bytes| scan.take(bytes));
     match scanned {
         Err(StorageError::Corrupt { what, detail }) => {
@@ -43,11 +46,8 @@ pub fn recover<M: Medium + 'static>(
     }
     scan.finish();
     let end = scan.tail.expected().unwrap_or(0);
-    if end.max(snapshot) < mark && !planted(Bug::MarkIgnored) {
-        let why = scan.bad.unwrap_or_else(|| "records are missing".into());
-        return Ok(Recovered::Damaged(format!(
-            "the log ends before entry {end}, but entries before {mark} were durable: {why}"
-        )));
+    if let Some(reason) = scan.damage(mark, snapshot).filter(|_| !planted(Bug::MarkIgnored)) {
+        return Ok(Recovered::Damaged(reason));
     }
     if let Some(why) = scan.bad {
         tracing::warn!(end, %why, "the log has an unfinished end, as a crash leaves it: cut off");
@@ -55,13 +55,33 @@ pub fn recover<M: Medium + 'static>(
     if scan.excess {
         medium.truncate_after(scan.tail.last_index(), None)?;
     }
-    if let Some(floor) = floor {
+    if let Some(last) = snapshot.filter(|last| scan.tail.id(last.index) != Some(*last)) {
+        tracing::warn!(end, snapshot = %last, "the log does not lead to the snapshot: discarded");
+        discard(&mut medium, &mut registers, last)?;
+        scan = Scan::new(Tail::new(Some(last), tail_bytes), 0);
+    } else if let Some(floor) = floor {
         medium.drop_below(floor.index + 1)?;
     }
+    let end = scan.tail.expected().unwrap_or(0);
     let vote = registers.vote.value().filter(|vote| !vote.is_empty()).cloned();
     let shared = Shared::new(scan.tail, vote, medium.reader());
     let writer = Writer::new(shared.clone(), medium, registers, scan.chain, end)?;
     Ok(Recovered::Healthy(LogStore::start(writer, shared, drive)?))
+}
+
+/// Removes all entries in favour of a snapshot. The floor comes last: above it, entries of another
+/// leader would look like the log that goes on there.
+fn discard<M: Medium>(
+    medium: &mut M,
+    registers: &mut Registers,
+    snapshot: EntryId,
+) -> Result<(), StorageError> {
+    let covered = snapshot.index + 1;
+    if registers.read_mark()?.end > covered {
+        registers.lower_mark(covered)?;
+    }
+    medium.truncate_after(None, None)?;
+    registers.write_floor(Some(snapshot))
 }
 
 /// The state of a scan over all records.
@@ -74,12 +94,23 @@ struct Scan {
     excess: bool,
     /// Parts of a split entry are still to come.
     unfinished: bool,
+    /// The high-water mark, and the checksum of the record that ends there.
+    mark: u64,
+    marked: Option<u32>,
 }
 
 impl Scan {
-    fn new(tail: Tail) -> Scan {
-        let assembler = Assembler::default();
-        Scan { tail, assembler, chain: 0, bad: None, excess: false, unfinished: false }
+    fn new(tail: Tail, mark: u64) -> Scan {
+        Scan {
+            tail,
+            assembler: Assembler::default(),
+            chain: 0,
+            bad: None,
+            excess: false,
+            unfinished: false,
+            mark,
+            marked: None,
+        }
     }
 
     fn take(&mut self, bytes: Bytes) -> ControlFlow<()> {
@@ -116,8 +147,29 @@ impl Scan {
         }
         if let Some(header) = header.filter(|_| !self.unfinished) {
             self.chain = header.crc;
+            if header.last().checked_add(1) == Some(self.mark) {
+                self.marked = Some(header.crc);
+            }
         }
         Ok(())
+    }
+
+    /// What is missing of that which was durable, and is not covered by a snapshot.
+    fn damage(&self, mark: Mark, snapshot: Option<EntryId>) -> Option<String> {
+        let end = self.tail.expected().unwrap_or(0);
+        let covered = snapshot.map_or(0, |last| last.index + 1);
+        if end.max(covered) < mark.end {
+            let why = self.bad.as_deref().unwrap_or("records are missing");
+            return Some(format!(
+                "the log ends before entry {end}, but entries before {} were durable: {why}",
+                mark.end
+            ));
+        }
+        let held = self.tail.first() < mark.end && mark.end <= end;
+        let other = mark.chain.filter(|chain| held && self.marked != Some(*chain));
+        other.map(|_| {
+            format!("the log before entry {} is not what was durable: an old copy?", mark.end)
+        })
     }
 
     fn finish(&mut self) {

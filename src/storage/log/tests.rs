@@ -94,13 +94,15 @@ fn entry(chance: &mut fastrand::Rng, term: u64, index: u64) -> Entry {
     Entry { id: EntryId { term, node: NodeId(1), index }, kind: chance.u8(..), body }
 }
 
-fn random_op(chance: &mut fastrand::Rng, seen: &Seen, term: &mut u64) -> Op {
+/// `covered`: entries before it are in a snapshot, and are not truncated any more.
+fn random_op(chance: &mut fastrand::Rng, seen: &Seen, covered: u64, term: &mut u64) -> Op {
     let (first, end) = (seen.purged.map_or(0, |id| id.index + 1), seen.end());
+    let kept = first.max(covered);
     match chance.u8(0..12) {
         0 => Op::Vote(vec![chance.u8(..); chance.usize(1..50)].into()),
-        1 if end > first => {
+        1 if end > kept => {
             *term += 1;
-            let index = chance.u64(first..end);
+            let index = chance.u64(kept..end);
             Op::Truncate(index.checked_sub(1).filter(|index| *index >= first))
         }
         2 if end > first => {
@@ -128,9 +130,11 @@ fn submit(log: &LogStore, op: Op, done: Done) {
     }
 }
 
-/// Writes the snapshot that must be there before the log is purged.
+/// Writes the snapshot that must be there before the log is purged; what was asked before it is
+/// done before it.
 fn is_covered(storage: &Storage, op: &Op) -> bool {
     let Op::Purge(upto) = op else { return true };
+    storage.log.pump();
     storage.events.writer().finish(Bytes::new(), *upto, Bytes::new(), &|_| false).is_ok()
 }
 
@@ -142,11 +146,15 @@ fn run_until_crash(disk: &MemDisk, start: &Seen, chance: &mut fastrand::Rng) -> 
     assert!(Seen::of(&log) == *start);
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
     let (mut ops, mut seen) = (Vec::new(), start.clone());
+    let mut unsure = None;
     let mut term = seen.end() + 100;
     disk.cut_power_after(chance.u64(1..60));
     for _ in 0..40 {
-        let op = random_op(chance, &seen, &mut term);
+        let covered = storage.events.current().map_or(0, |snapshot| snapshot.last.index + 1);
+        let op = random_op(chance, &seen, covered, &mut term);
         if !is_covered(&storage, &op) {
+            // The snapshot may be there all the same, and stand for what would have been purged.
+            unsure = Some(op);
             break;
         }
         seen = seen.steps(&op).pop().unwrap();
@@ -170,6 +178,7 @@ fn run_until_crash(disk: &MemDisk, start: &Seen, chance: &mut fastrand::Rng) -> 
     assert!(acknowledged.iter().map(|(number, _)| *number).eq(0..ops.len()), "answered in order");
     let good = acknowledged.iter().take_while(|(_, ok)| *ok).count();
     assert!(acknowledged[good..].iter().all(|(_, ok)| !ok), "a failure is sticky");
+    ops.extend(unsure);
     (ops, good)
 }
 

@@ -19,8 +19,18 @@ pub struct Registers {
     pub vote: Register,
     /// The last entry purged: postcard of `Option<EntryId>`.
     pub floor: Register,
-    /// One more than the index up to which the log is known to be durable: u64 LE.
+    /// The high-water mark: u64 LE; u32 LE as well if the checksum is known.
     pub mark: Register,
+}
+
+/// How far the log is known to be durable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// One more than the index of the last entry.
+    pub end: u64,
+    /// Checksum of the record that ends there, which is that of all before it, too. So an old copy
+    /// of the log is told from it, however long. Unknown after a truncation.
+    pub chain: Option<u32>,
 }
 
 impl Registers {
@@ -37,12 +47,16 @@ impl Registers {
     }
 
     /// The high-water mark: entries below it were durable.
-    pub fn read_mark(&self) -> Result<u64, StorageError> {
-        let Some(value) = self.mark.value() else { return Ok(0) };
-        let bytes = <[u8; 8]>::try_from(&value[..]);
-        bytes.map(u64::from_le_bytes).map_err(|_| {
-            StorageError::corrupt("register mark", format!("it has {} bytes", value.len()))
-        })
+    pub fn read_mark(&self) -> Result<Mark, StorageError> {
+        let Some(value) = self.mark.value() else { return Ok(Mark::default()) };
+        let damaged =
+            || StorageError::corrupt("register mark", format!("it has {} bytes", value.len()));
+        let (end, chain) = value.split_first_chunk().ok_or_else(damaged)?;
+        let chain = match chain {
+            [] => None,
+            chain => Some(u32::from_le_bytes(chain.try_into().map_err(|_| damaged())?)),
+        };
+        Ok(Mark { end: u64::from_le_bytes(*end), chain })
     }
 
     /// Saves the purge floor, durably.
@@ -53,12 +67,14 @@ impl Registers {
     }
 
     /// Lowers the mark, in both slots: an old slot must never bring a higher one back.
-    pub fn lower_mark(&mut self, mark: u64) -> Result<(), StorageError> {
-        self.mark.write_both(&mark.to_le_bytes())
+    pub fn lower_mark(&mut self, end: u64) -> Result<(), StorageError> {
+        self.mark.write_both(&end.to_le_bytes())
     }
 
-    fn raise_mark(&mut self, mark: u64) -> Result<(), StorageError> {
-        self.mark.write_next(&mark.to_le_bytes())
+    fn raise_mark(&mut self, mark: Mark) -> Result<(), StorageError> {
+        let mut bytes = mark.end.to_le_bytes().to_vec();
+        bytes.extend(mark.chain.iter().flat_map(|chain| chain.to_le_bytes()));
+        self.mark.write_next(&bytes)
     }
 }
 
@@ -69,26 +85,27 @@ pub struct Writer<M> {
     registers: Registers,
     packer: Packer,
     /// The mark as saved, and as it may be saved.
-    saved_mark: u64,
-    synced_mark: u64,
+    saved: Mark,
+    synced: Mark,
     failed: Option<StorageError>,
 }
 
 impl<M: Medium> Writer<M> {
-    /// A writer that continues a recovered log: `chain` is the checksum of its last record,
-    /// `mark` one more than its last index.
+    /// A writer that continues a recovered log: `chain` is the checksum of its last record, `end`
+    /// one more than its last index.
     pub(super) fn new(
         shared: Arc<Shared>,
         medium: M,
         registers: Registers,
         chain: u32,
-        mark: u64,
+        end: u64,
     ) -> Result<Writer<M>, StorageError> {
-        let saved_mark = registers.read_mark()?;
+        let saved = registers.read_mark()?;
         shared.lock().medium_bytes = medium.bytes();
         let packer = Packer { chain };
-        let synced_mark = mark.max(saved_mark);
-        Ok(Writer { shared, medium, registers, packer, saved_mark, synced_mark, failed: None })
+        let found = Mark { end, chain: Some(chain) };
+        let synced = if end > saved.end { found } else { saved };
+        Ok(Writer { shared, medium, registers, packer, saved, synced, failed: None })
     }
 
     /// Does what was asked, in order.
@@ -108,10 +125,10 @@ impl<M: Medium> Writer<M> {
 
     /// Saves the high-water mark if it has moved. A failure is sticky.
     pub(super) fn raise_mark(&mut self) {
-        if self.synced_mark > self.saved_mark {
-            let mark = self.synced_mark;
+        if self.synced.end > self.saved.end {
+            let mark = self.synced;
             if self.guard(|writer| writer.registers.raise_mark(mark)).is_ok() {
-                self.saved_mark = mark;
+                self.saved = mark;
             }
         }
     }
@@ -138,7 +155,7 @@ impl<M: Medium> Writer<M> {
             writer.medium.sync()
         });
         if let (Ok(()), Some(last)) = (&result, batch.entries.last()) {
-            self.synced_mark = last.id.index + 1;
+            self.synced = Mark { end: last.id.index + 1, chain: Some(self.packer.chain) };
             let mut inside = self.shared.lock();
             inside.tail.set_durable(batch.epoch, last.id.index);
             inside.medium_bytes = self.medium.bytes();
@@ -160,12 +177,15 @@ impl<M: Medium> Writer<M> {
     }
 
     fn truncate(&mut self, after: Option<u64>) -> Result<(), StorageError> {
-        let mark = after.map_or(0, |index| index + 1);
-        if self.saved_mark > mark {
-            self.registers.lower_mark(mark)?;
-            self.saved_mark = mark;
+        let end = after.map_or(0, |index| index + 1);
+        let lowered = Mark { end, chain: None };
+        if self.saved.end > end {
+            self.registers.lower_mark(end)?;
+            self.saved = lowered;
         }
-        self.synced_mark = self.synced_mark.min(mark);
+        if self.synced.end > end {
+            self.synced = lowered;
+        }
         let (chain, prefix) = match after {
             None => (0, None),
             Some(index) => self.cut(index)?,
