@@ -1,9 +1,6 @@
 //! What a run came to: violations, coverage, and the one word.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -124,81 +121,9 @@ pub fn word(violations: &[Violation], coverage: &Coverage, required: &Coverage) 
     }
 }
 
-/// A run in short: what `verdict.json` says.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RunSummary {
-    pub scenario: String,
-    pub seed: u64,
-    pub verdict: Word,
-    /// Events acknowledged.
-    pub acked: u64,
-    /// Of these, how many a durable consumer never got, summed over consumers.
-    pub lost: u64,
-    /// Events that may have been accepted or not.
-    pub unknown: u64,
-    pub violations: Vec<Violation>,
-    pub coverage: Coverage,
-    /// What the run had to do at least.
-    pub required: Coverage,
-    /// What could not be done here, each with the reason.
-    pub left_out: Vec<String>,
-    /// A command that does it again.
-    pub reproduce: String,
-    /// How long it took.
-    pub seconds: f64,
-    pub nodes: u64,
-    /// When it began, as a date and time for people.
-    pub started: String,
-}
-
-impl RunSummary {
-    /// The file a summary is written to.
-    pub const FILE: &str = "verdict.json";
-
-    /// Writes `verdict.json` into a run's directory.
-    pub fn write(&self, dir: &Path) -> io::Result<()> {
-        let mut text = serde_json::to_vec_pretty(self)?;
-        text.push(b'\n');
-        fs::write(dir.join(RunSummary::FILE), text)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_summary_keeps_the_names_scripts_rely_on() {
-        let summary = RunSummary {
-            scenario: "x".into(),
-            seed: 7,
-            verdict: Word::Pass,
-            acked: 1,
-            lost: 0,
-            unknown: 2,
-            violations: Vec::new(),
-            coverage: Coverage::new(),
-            required: Coverage::new(),
-            left_out: Vec::new(),
-            reproduce: "aqueduct-chaos run x --seed 7".into(),
-            seconds: 1.5,
-            nodes: 3,
-            started: String::new(),
-        };
-        let dir = tempfile::tempdir().unwrap();
-        summary.write(dir.path()).unwrap();
-        let text = fs::read_to_string(dir.path().join("verdict.json")).unwrap();
-        assert_eq!(serde_json::from_str::<RunSummary>(&text).unwrap(), summary);
-        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-        for name in
-            "scenario seed verdict acked lost unknown violations coverage required left_out \
-                     reproduce"
-                .split_whitespace()
-        {
-            assert!(json.get(name).is_some(), "{name}");
-        }
-        assert_eq!(json["verdict"], "pass");
-    }
 
     #[test]
     fn a_run_that_did_nothing_does_not_pass() {

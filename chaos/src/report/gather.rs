@@ -9,7 +9,7 @@ use crate::table::{Set, Table, entry};
 
 /// Publishes whose beginning is remembered; of the rest no latency is known.
 const OPEN: usize = 1_000_000;
-/// Faults, changes of leadership and failovers kept.
+/// Faults and changes of leadership kept.
 const EVENTS: usize = 20_000;
 /// Consumers whose backlog is kept.
 const CONSUMERS: usize = 64;
@@ -35,9 +35,6 @@ pub struct Gathered {
     /// Acknowledged then, and never delivered to some durable consumer.
     pub undelivered: Series<u64>,
     pub pending: BTreeMap<String, Series<Most>>,
-    /// From each kill of a leader to the first acknowledgement of an event published after it:
-    /// when it was, and how long, in microseconds.
-    pub failovers: Vec<(u64, u64)>,
 }
 
 /// A fault from its beginning to its end.
@@ -66,8 +63,6 @@ pub struct Gatherer {
     consumers: BTreeMap<String, Consumer>,
     leader: Option<u64>,
     term: u64,
-    /// Kills of leaders that no acknowledgement has followed yet.
-    killed: Vec<u64>,
 }
 
 struct Open {
@@ -102,7 +97,8 @@ impl Gatherer {
             }
             What::Delivered { consumer, seq, .. } => {
                 *self.all.deliveries.at(at) += 1;
-                if !entry(&mut self.consumers, consumer).delivered.insert(*seq) {
+                let consumer = entry(&mut self.consumers, consumer);
+                if !consumer.delivered.insert(*seq) && consumer.durable {
                     *self.all.duplicates.at(at) += 1;
                 }
             }
@@ -133,14 +129,6 @@ impl Gatherer {
             let millis = u32::try_from(at / 1000 + 1).unwrap_or(u32::MAX);
             *entry(&mut self.channels, &open.channel).slot(seq) = millis;
         }
-        let failovers = &mut self.all.failovers;
-        self.killed.retain(|killed| {
-            let after = open.at > *killed;
-            if after && failovers.len() < EVENTS {
-                failovers.push((*killed, at - *killed));
-            }
-            !after
-        });
     }
 
     fn status(&mut self, at: u64, view: &ClusterView) {
@@ -182,12 +170,6 @@ impl Gatherer {
             end: None,
             detail: detail.into(),
         };
-        let leads = |leader: u64| targets.contains(&leader);
-        let killed = span.kind().contains("kill")
-            && (name.contains("leader") || self.leader.is_some_and(leads));
-        if killed && self.killed.len() < EVENTS {
-            self.killed.push(at);
-        }
         if self.all.faults.len() < EVENTS {
             self.all.faults.push(span);
         }

@@ -6,13 +6,13 @@ use super::gather::Gathered;
 use super::markdown::{FAULTS, VIOLATIONS, lasted};
 use super::plots::{self, Plot};
 use super::text::{count, escape, list, moment};
-use crate::verdict::{RunSummary, Word};
+use crate::verdict::Verdict;
 
 const STYLE: &str = include_str!("style.css");
 
 /// The whole page.
-pub fn render(run: &RunSummary, gathered: &Gathered) -> String {
-    let (word, title) = (word(run.verdict), escape(&run.scenario));
+pub fn render(run: &Verdict, gathered: &Gathered) -> String {
+    let (word, title) = (run.verdict, escape(&run.scenario));
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -20,7 +20,7 @@ pub fn render(run: &RunSummary, gathered: &Gathered) -> String {
     );
     head(&mut page, run, gathered);
     violations(&mut page, run);
-    plots::all(gathered).iter().for_each(|plot| figure(&mut page, plot));
+    plots::all(run, gathered).iter().for_each(|plot| figure(&mut page, plot));
     coverage(&mut page, run);
     left_out(&mut page, run);
     faults(&mut page, gathered);
@@ -28,34 +28,24 @@ pub fn render(run: &RunSummary, gathered: &Gathered) -> String {
     page
 }
 
-pub fn word(word: Word) -> &'static str {
-    match word {
-        Word::Pass => "pass",
-        Word::Fail => "fail",
-        Word::Unknown => "unknown",
-    }
-}
-
 fn put(page: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a string does not fail.
     let _ = writeln!(page, "{text}");
 }
 
-fn head(page: &mut String, run: &RunSummary, gathered: &Gathered) {
-    let word = word(run.verdict);
+fn head(page: &mut String, run: &Verdict, gathered: &Gathered) {
+    let Verdict { verdict: word, nodes, seconds, seed, .. } = run;
     put(
         page,
         format_args!(
-            "<header><p class=\"verdict {word}\">{word}</p><div><h1>{}</h1><p class=\"quiet\">{} nodes, \
-         {:.0} s, seed {}{}{}</p></div></header>",
-            escape(&run.scenario),
-            run.nodes,
-            run.seconds,
-            run.seed,
-            if run.started.is_empty() { "" } else { ", begun " },
-            escape(&run.started)
+            "<header><p class=\"verdict {word}\">{word}</p><div><h1>{}</h1><p class=\"quiet\">{nodes} \
+             nodes, {seconds} s, seed {seed}</p></div></header>",
+            escape(&run.scenario)
         ),
     );
+    if let Some(error) = &run.error {
+        put(page, format_args!("<p class=\"bad\">The run itself failed: {}</p>", escape(error)));
+    }
     let duplicates = gathered.duplicates.buckets.iter().sum();
     let deliveries = gathered.deliveries.buckets.iter().sum();
     let figures = [
@@ -74,7 +64,7 @@ fn head(page: &mut String, run: &RunSummary, gathered: &Gathered) {
     put(page, format_args!("<p>Do it again: <code>{}</code></p>", escape(&run.reproduce)));
 }
 
-fn violations(page: &mut String, run: &RunSummary) {
+fn violations(page: &mut String, run: &Verdict) {
     page.push_str("<h2>Violations</h2>\n");
     if run.violations.is_empty() {
         return page.push_str("<p>None: every invariant held.</p>\n");
@@ -107,7 +97,7 @@ fn figure(page: &mut String, plot: &Plot) {
     put(page, format_args!("</figcaption>\n{}</figure>", plot.svg));
 }
 
-fn coverage(page: &mut String, run: &RunSummary) {
+fn coverage(page: &mut String, run: &Verdict) {
     page.push_str("<h2>Coverage</h2>\n<p>What the run had to do at least, and what it did.</p>\n");
     page.push_str("<div class=\"table\"><table><tr><th>what<th>done<th>required<th>\n");
     let names = run.required.keys().chain(run.coverage.keys());
@@ -133,7 +123,7 @@ fn coverage(page: &mut String, run: &RunSummary) {
     page.push_str("</table></div>\n");
 }
 
-fn left_out(page: &mut String, run: &RunSummary) {
+fn left_out(page: &mut String, run: &Verdict) {
     page.push_str("<h2>Left out</h2>\n");
     if run.left_out.is_empty() {
         return page.push_str("<p>Nothing.</p>\n");

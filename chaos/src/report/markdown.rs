@@ -3,9 +3,8 @@
 use std::fmt::Write;
 
 use super::gather::{FaultSpan, Gathered};
-use super::html::word;
 use super::text::{count, list, moment, span};
-use crate::verdict::RunSummary;
+use crate::verdict::Verdict;
 
 /// Violations listed.
 pub const VIOLATIONS: usize = 100;
@@ -26,12 +25,13 @@ fn cell(text: &str) -> String {
 }
 
 /// The whole text. Writing to a string does not fail.
-pub fn render(run: &RunSummary, gathered: &Gathered) -> String {
-    let mut text = format!("# {}: {}\n\n", run.scenario, word(run.verdict));
-    let begun =
-        if run.started.is_empty() { String::new() } else { format!(", begun {}", run.started) };
-    let RunSummary { nodes, seconds, seed, .. } = run;
-    let _ = writeln!(text, "{nodes} nodes, {seconds:.0} s, seed {seed}{begun}.\n");
+pub fn render(run: &Verdict, gathered: &Gathered) -> String {
+    let mut text = format!("# {}: {}\n\n", run.scenario, run.verdict);
+    let Verdict { nodes, seconds, seed, .. } = run;
+    let _ = writeln!(text, "{nodes} nodes, {seconds} s, seed {seed}.\n");
+    if let Some(error) = &run.error {
+        let _ = writeln!(text, "The run itself failed: {error}\n");
+    }
     let _ = writeln!(text, "| | |\n|---|---|");
     let latency = |part| gathered.latency.quantile(part).map_or_else(|| "–".into(), span);
     let rows = [
@@ -42,7 +42,7 @@ pub fn render(run: &RunSummary, gathered: &Gathered) -> String {
         ("deliveries", count(gathered.deliveries.buckets.iter().sum())),
         ("delivered again", count(gathered.duplicates.buckets.iter().sum())),
         ("publish latency p50, p99", format!("{}, {}", latency(0.5), latency(0.99))),
-        ("kill of the leader → next ack", failovers(gathered)),
+        ("kill of the leader → next ack", failovers(run)),
         ("faults", count(gathered.faults.len() as u64)),
         ("records", count(gathered.records)),
     ];
@@ -57,22 +57,18 @@ pub fn render(run: &RunSummary, gathered: &Gathered) -> String {
     text
 }
 
-fn failovers(gathered: &Gathered) -> String {
-    let mut spans: Vec<u64> = gathered.failovers.iter().map(|(_, span)| *span).collect();
-    spans.sort_unstable();
-    match (spans.first(), spans.get(spans.len() / 2), spans.last()) {
-        (Some(least), Some(median), Some(most)) => format!(
-            "{} kills: median {} ({} to {})",
-            spans.len(),
-            span(*median as f64),
-            span(*least as f64),
-            span(*most as f64)
-        ),
+fn failovers(run: &Verdict) -> String {
+    let mut times = run.failover_ms.clone();
+    times.sort_unstable();
+    match (times.first(), times.get(times.len() / 2), times.last()) {
+        (Some(least), Some(median), Some(most)) => {
+            format!("{} kills: median {median} ms ({least} to {most})", times.len())
+        }
         _ => "–".into(),
     }
 }
 
-fn violations(text: &mut String, run: &RunSummary) {
+fn violations(text: &mut String, run: &Verdict) {
     let _ = writeln!(text, "## Violations\n");
     if run.violations.is_empty() {
         let _ = writeln!(text, "None: every invariant held.\n");
@@ -86,7 +82,7 @@ fn violations(text: &mut String, run: &RunSummary) {
     text.push('\n');
 }
 
-fn coverage(text: &mut String, run: &RunSummary) {
+fn coverage(text: &mut String, run: &Verdict) {
     let _ = writeln!(text, "## Coverage\n\n| what | done | required |\n|---|---:|---:|");
     let names = run.required.keys().chain(run.coverage.keys());
     for name in names.collect::<std::collections::BTreeSet<_>>() {
@@ -101,7 +97,7 @@ fn coverage(text: &mut String, run: &RunSummary) {
     text.push('\n');
 }
 
-fn left_out(text: &mut String, run: &RunSummary) {
+fn left_out(text: &mut String, run: &Verdict) {
     let _ = writeln!(text, "## Left out\n");
     if run.left_out.is_empty() {
         let _ = writeln!(text, "Nothing.");

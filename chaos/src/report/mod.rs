@@ -22,7 +22,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::history;
-use crate::verdict::RunSummary;
+use crate::verdict::Verdict;
 use gather::{Gathered, Gatherer};
 
 /// Writes `report.md` and `report.html` into a run's directory, from its `history.jsonl`. Reads the
@@ -30,7 +30,7 @@ use gather::{Gathered, Gatherer};
 ///
 /// # Errors
 /// The history cannot be read, or the reports cannot be written.
-pub fn write(dir: &Path, run: &RunSummary) -> anyhow::Result<()> {
+pub fn write(dir: &Path, run: &Verdict) -> anyhow::Result<()> {
     let gathered = gather(&dir.join("history.jsonl"))?;
     let put = |name: &str, text: String| {
         fs::write(dir.join(name), text).with_context(|| format!("write {name}"))

@@ -4,6 +4,7 @@ use super::chart::{COLOURS, Chart, Scale, linear, log};
 use super::gather::{FaultSpan, Gathered};
 use super::series::Series;
 use super::text;
+use crate::verdict::Verdict;
 
 /// Points of a line, at most twice as many.
 const POINTS: u64 = 240;
@@ -27,7 +28,7 @@ pub struct Plot {
 }
 
 /// All plots that have something to show.
-pub fn all(run: &Gathered) -> Vec<Plot> {
+pub fn all(verdict: &Verdict, run: &Gathered) -> Vec<Plot> {
     let plots = [
         faults(run),
         Some(throughput(run)),
@@ -35,7 +36,7 @@ pub fn all(run: &Gathered) -> Vec<Plot> {
         leaders(run),
         pending(run),
         Some(duplicates(run)),
-        failovers(run),
+        failovers(&verdict.failover_ms),
     ];
     plots.into_iter().flatten().collect()
 }
@@ -236,8 +237,8 @@ fn duplicates(run: &Gathered) -> Plot {
     Plot { title: "Duplicates and losses".into(), about, legend, svg: chart.finish() }
 }
 
-fn failovers(run: &Gathered) -> Option<Plot> {
-    let mut spans: Vec<u64> = run.failovers.iter().map(|(_, span)| *span).collect();
+fn failovers(times_ms: &[u64]) -> Option<Plot> {
+    let mut spans: Vec<u64> = times_ms.iter().map(|ms| ms * 1000).collect();
     spans.sort_unstable();
     let (least, longest) = (*spans.first()?, *spans.last()?);
     let Scale::Linear(end) = linear(longest as f64) else { return None };
