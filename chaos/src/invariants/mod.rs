@@ -25,7 +25,6 @@ mod rules;
 mod states_agree;
 mod status_linearizable;
 mod stored_whole;
-mod table;
 
 #[cfg(test)]
 mod testing;

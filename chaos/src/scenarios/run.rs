@@ -71,8 +71,8 @@ struct Run<'a> {
     recorder: Arc<dyn Recorder>,
 }
 
-/// Runs a scenario: leaves `history.jsonl`, `load.json`, `verdict.json` and the nodes' logs in the
-/// run's directory. A run that could not be carried out has a verdict, too: unknown, and why.
+/// Runs a scenario: leaves `history.jsonl`, `load.json`, `verdict.json`, `report.md`,
+/// `report.html` and the nodes' logs in the run's directory. A run that could not be carried out has a verdict, too: unknown, and why.
 ///
 /// # Errors
 /// The directory cannot be written to, or the program under test is not there.
