@@ -12,6 +12,7 @@
 //! to each other.
 
 pub mod history;
+mod table;
 
 pub mod invariants;
 pub mod report;

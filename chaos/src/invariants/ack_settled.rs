@@ -15,9 +15,9 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::rules::micros;
-use super::table::{Table, entry};
 use super::{Invariant, Rules};
 use crate::history::{EventId, Outcome, Record, Verdict, What};
+use crate::table::{Table, entry};
 
 /// Latest publishes of which the time is known. An older one proves less, and never wrongly.
 const PUBLISHES: usize = 200_000;

@@ -11,8 +11,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Invariant;
-use super::table::{Set, entry};
 use crate::history::{EventId, Outcome, Place, ProxyView, Record, Verdict, What};
+use crate::table::{Set, entry};
 
 /// Missing sequences named in a violation.
 const NAMED: usize = 5;

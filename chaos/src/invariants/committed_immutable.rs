@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 
 use super::rules::micros;
-use super::table::Table;
 use super::{Invariant, Rules};
 use crate::history::{NodeView, Record, What};
+use crate::table::Table;
 
 pub(super) struct CommittedImmutable {
     observe_lag: u64,

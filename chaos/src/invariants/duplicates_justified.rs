@@ -20,9 +20,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use aqueduct::types::limits;
 
 use super::rules::micros;
-use super::table::{Table, entry};
 use super::{Invariant, Rules};
 use crate::history::{NodeView, Outcome, Record, Stage, Verdict, What};
+use crate::table::{Table, entry};
 
 /// Duplicates that may wait for their cause; beyond it the oldest is judged early.
 const WAITING: usize = 65_536;

@@ -1,10 +1,12 @@
 //! A refusal is explicit: whatever is refused is refused with one of the documented codes, and
-//! whatever was asked is answered, or said to be unknown, by the end of a drained run.
+//! whatever was asked is answered, or said to be unknown, by the end of a drained run. A supplier
+//! that crashed hears no more answers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::Invariant;
 use crate::history::{EventId, Outcome, Record, What};
+use crate::table::entry;
 
 /// The codes of `docs/PROTOCOL.md`, §4; a test compares them.
 const CODES: [&str; 25] = [
@@ -35,10 +37,13 @@ const CODES: [&str; 25] = [
     "not_allowed",
 ];
 
+/// The note of a supplier that crashes.
+const CRASHES: &str = "supplier_crashes";
+
 #[derive(Default)]
 pub(super) struct ExplicitOutcome {
-    /// Attempts without an outcome.
-    open: HashMap<EventId, u32>,
+    /// Attempts without an outcome, by supplier.
+    open: BTreeMap<String, HashMap<EventId, u32>>,
 }
 
 fn check_code<T>(what: &str, outcome: &Outcome<T>) -> Result<(), String> {
@@ -58,16 +63,21 @@ impl Invariant for ExplicitOutcome {
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match &record.what {
             What::Publish { event, .. } => {
-                *self.open.entry(*event).or_default() += 1;
+                *entry(&mut self.open, &record.by).entry(*event).or_default() += 1;
                 Ok(())
             }
             What::Published { event, outcome } => {
-                match self.open.get_mut(event) {
-                    Some(1) => drop(self.open.remove(event)),
+                let open = entry(&mut self.open, &record.by);
+                match open.get_mut(event) {
+                    Some(1) => drop(open.remove(event)),
                     Some(attempts) => *attempts -= 1,
                     None => return Err(format!("event {event} has an outcome without an attempt")),
                 }
                 check_code("a publish", outcome)
+            }
+            What::Note { key, .. } if key == CRASHES => {
+                self.open.remove(&record.by);
+                Ok(())
             }
             What::Settled { outcome, .. } => check_code("a settlement", outcome),
             What::Status { outcome, .. } => check_code("a status", outcome),
@@ -76,9 +86,10 @@ impl Invariant for ExplicitOutcome {
     }
 
     fn finish(&mut self, drained: bool) -> Vec<String> {
-        match self.open.keys().min() {
+        let open = || self.open.values().flat_map(|open| open.keys());
+        match open().min() {
             Some(first) if drained => {
-                let count = self.open.len();
+                let count = open().count();
                 vec![format!("{count} publishes never came to an end, such as that of {first}")]
             }
             _ => Vec::new(),
@@ -112,6 +123,15 @@ mod tests {
     fn catches_a_publish_without_an_end_or_a_beginning() {
         catches(one(), unanswered(), "2 publishes never came to an end, such as that of 1");
         catches(one(), story().event(1, 1).published(1, 1), "without an attempt");
+    }
+
+    #[test]
+    fn a_supplier_that_crashed_hears_no_more() {
+        let crash = What::Note { key: CRASHES.into(), count: 1, text: String::new() };
+        let story = story().by("supplier-1").publish(1).publish(2).then(crash.clone());
+        holds(one(), story.clone().event(1, 1));
+        let other = story.by("supplier-2").publish(3).by("supplier-1").then(crash);
+        catches(one(), other, "1 publishes never came to an end, such as that of 3");
     }
 
     #[test]

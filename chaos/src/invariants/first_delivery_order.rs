@@ -16,8 +16,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Invariant;
-use super::table::entry;
 use crate::history::{Record, What};
+use crate::table::entry;
 
 #[derive(Default)]
 pub(super) struct FirstDeliveryOrder {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Invariant;
 use super::nothing_invented::origin;
-use super::table::Table;
 use crate::history::{EventId, Outcome, Record, What};
+use crate::table::Table;
 
 #[derive(Default)]
 pub(super) struct LaneOnce {

@@ -7,13 +7,13 @@
 //!
 //! That nothing done is left out of the count is the business of `status_linearizable`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Invariant;
-use super::table::{Set, entry};
 use crate::history::{
-    ChannelView, EventId, Outcome, Phase, Place, ProxyView, Record, Verdict, What,
+    ChannelView, ClusterView, EventId, Outcome, Phase, Place, ProxyView, Record, Verdict, What,
 };
+use crate::table::{Set, entry};
 
 #[derive(Default)]
 pub(super) struct LedgerExact {
@@ -21,9 +21,9 @@ pub(super) struct LedgerExact {
     consumers: BTreeMap<String, Consumer>,
     /// Events published, neither acknowledged nor certainly refused.
     open: HashMap<EventId, Open>,
-    /// The first status asked after the run began to drain: it and those asked later count.
-    asked_in_drain: Option<u64>,
     draining: bool,
+    /// Statuses asked since then and not yet answered.
+    asks: BTreeSet<u64>,
     refused: u64,
 }
 
@@ -49,7 +49,7 @@ struct Consumer {
     subscribed: bool,
     /// Sequences that a client tried to ack.
     acks: Set,
-    /// Pending in the latest status asked since the drain began.
+    /// The least pending in any status asked since the drain began; nothing new comes in a drain.
     pending: Option<u64>,
 }
 
@@ -80,6 +80,15 @@ impl LedgerExact {
             Outcome::Ok(Place { seq: 0, .. }) => channel.placeless += 1,
             Outcome::Ok(place) => drop(channel.acknowledged.insert(place.seq)),
             _ => {}
+        }
+    }
+
+    fn drained(&mut self, view: &ClusterView) {
+        for proxy in view.channels.iter().flat_map(|channel| &channel.proxies) {
+            if let Some(consumer) = self.consumers.get_mut(&proxy.name) {
+                let least = consumer.pending.map_or(proxy.pending, |p| p.min(proxy.pending));
+                consumer.pending = Some(least);
+            }
         }
     }
 
@@ -140,16 +149,13 @@ impl Invariant for LedgerExact {
             }
             What::Phase { phase } => self.draining = *phase >= Phase::Drain,
             What::AskStatus { ask, .. } if self.draining => {
-                self.asked_in_drain.get_or_insert(*ask);
+                self.asks.insert(*ask);
             }
-            What::Status { ask, outcome: Outcome::Ok(view) } => {
-                let in_drain = self.asked_in_drain.is_some_and(|first| *ask >= first);
+            What::Status { ask, outcome } => {
+                let in_drain = self.asks.remove(ask);
+                let Outcome::Ok(view) = outcome else { return Ok(()) };
                 if view.linearizable && in_drain {
-                    for proxy in view.channels.iter().flat_map(|channel| &channel.proxies) {
-                        if let Some(consumer) = self.consumers.get_mut(&proxy.name) {
-                            consumer.pending = Some(proxy.pending);
-                        }
-                    }
+                    self.drained(view);
                 }
                 return view.channels.iter().try_for_each(|channel| self.check_channel(channel));
             }
@@ -235,6 +241,13 @@ mod tests {
     #[test]
     fn catches_events_not_offered() {
         catches(one(), drained(two().status(view(2, &[proxy(1, 0)]))), "offered 1 of 2");
+    }
+
+    #[test]
+    fn statuses_may_be_asked_at_once() {
+        let story = two().settle(&[2], Verdict::Ack).phase(Phase::Drain).ask(1).ask(2);
+        let story = story.answer(1, view(2, &[proxy(2, 0)]));
+        holds(one(), story.then(What::Status { ask: 2, outcome: Outcome::Unknown("?".into()) }));
     }
 
     #[test]

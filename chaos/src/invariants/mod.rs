@@ -26,7 +26,6 @@ mod sound_stays_in;
 mod states_agree;
 mod status_linearizable;
 mod stored_whole;
-mod table;
 
 #[cfg(test)]
 mod testing;

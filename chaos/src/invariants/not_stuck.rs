@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::rules::micros;
-use super::table::entry;
 use super::{Invariant, Rules};
 use crate::history::{ClusterView, Outcome, Phase, ProxyView, Record, What};
+use crate::table::entry;
 
 pub(super) struct NotStuck {
     stuck_after: u64,

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Invariant;
 use super::nothing_invented::origin;
-use super::table::{Table, entry};
 use crate::history::{EventId, Outcome, Record, What};
+use crate::table::{Table, entry};
 
 #[derive(Default)]
 pub(super) struct OneSequence {

@@ -11,7 +11,8 @@ pub struct Rules {
     /// After healing, a consumer with events waiting and a client attached gets one at least this
     /// often.
     pub stuck_after: Duration,
-    /// The lease of a delivery: not settled by then, it goes again.
+    /// The lease of a delivery, the shortest of the run's consumers: not settled by then, it goes
+    /// again.
     pub ack_wait: Duration,
     /// How much later than it was sent a client may record a delivery: what it did not read yet
     /// waits in sockets and buffers while leases end and leaders change.

@@ -2,8 +2,8 @@
 //! each node's own ledger adds up.
 
 use super::Invariant;
-use super::table::Table;
 use crate::history::{Record, What};
+use crate::table::Table;
 
 /// Hashes by log index.
 #[derive(Default)]

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Invariant;
-use super::table::{Set, entry};
 use crate::history::{ChannelView, ClusterView, Outcome, ProxyView, Record, Verdict, What};
+use crate::table::{Set, entry};
 
 /// Questions that may wait for an answer; an older one is not judged.
 const ASKS: usize = 256;

@@ -65,12 +65,10 @@ pub struct BedNeeds {
 impl BedNeeds {
     /// What in the machine it cannot do without, for people.
     pub fn describe(&self) -> String {
-        let network = matches!(self.network, NetworkKind::Namespaces | NetworkKind::Auto);
         let parts = [
             (self.network == NetworkKind::Namespaces, "network namespaces (root)"),
-            (network && self.network != NetworkKind::Namespaces, "better with namespaces (root)"),
-            (self.disks == DiskKind::Ext4Images, "ext4 images (root)"),
-            (self.disks == DiskKind::Tmpfs, "tmpfs (root)"),
+            (self.network == NetworkKind::Auto, "network namespaces (root) for some of it"),
+            (self.disks == DiskKind::Auto, "ext4 images (root)"),
             (self.shim, "a C compiler"),
         ];
         let named = parts.iter().filter(|(needed, _)| *needed).map(|(_, what)| *what);

@@ -1,4 +1,4 @@
-//! Judges a recorded run again.
+//! What a run leaves for its readers, and how it is judged again.
 
 use std::path::Path;
 
@@ -40,11 +40,12 @@ pub fn judge_again(dir: &Path) -> Result<Verdict> {
     Ok(verdict)
 }
 
-/// Writes the verdict.
+/// Writes the verdict, and the reports for people.
 pub fn write(dir: &Path, verdict: &Verdict) -> Result<()> {
     let path = dir.join(VERDICT);
     let text = serde_json::to_string_pretty(verdict)? + "\n";
-    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    crate::report::write(dir, verdict)
 }
 
 fn scenario_of(first: &history::Record) -> Result<&'static Scenario> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use aqueduct::env::TokioRuntime;
 use aqueduct::transport::TcpNet;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use super::nemesis::Nemesis;
 use super::report::{self, HISTORY, LOAD};
 use super::tape::Tape;
 use super::{Plan, Scenario};
-use crate::bed::{Bed, BedOptions, Roster, State, binary};
+use crate::bed::{Bed, BedOptions, DiskKind, NetworkKind, Roster, State, binary};
 use crate::history::{Phase, Recorder, What};
 use crate::verdict::{Verdict, Word};
 use crate::workloads::{Load, Running, World};
@@ -71,8 +71,8 @@ struct Run<'a> {
     recorder: Arc<dyn Recorder>,
 }
 
-/// Runs a scenario: leaves `history.jsonl`, `load.json`, `verdict.json` and the nodes' logs in the
-/// run's directory. A run that could not be carried out has a verdict, too: unknown, and why.
+/// Runs a scenario: leaves `history.jsonl`, `load.json`, `verdict.json`, `report.md`,
+/// `report.html` and the nodes' logs in the run's directory. A run that could not be carried out has a verdict, too: unknown, and why.
 ///
 /// # Errors
 /// The directory cannot be written to, or the program under test is not there.
@@ -165,8 +165,16 @@ impl Run<'_> {
         .context("start the nodes")?;
         bed.voters(self.nodes).await.context("form a cluster")?;
         let mut nemesis = Nemesis { bed: &mut bed, rng, recorder: self.recorder.clone() };
+        let had_faults = !plan.rounds.is_empty();
         for what in nemesis.leave_out(&mut plan) {
             self.note(note::LEFT_OUT, 1, what);
+        }
+        if needs.network == NetworkKind::Auto || needs.disks == DiskKind::Auto {
+            let lacks = nemesis.bed.left_out().to_vec();
+            lacks.into_iter().for_each(|what| self.note(note::LEFT_OUT, 1, what));
+        }
+        if had_faults && plan.rounds.is_empty() {
+            bail!("none of its faults can be had on this machine");
         }
         let eyes = Arc::new(RealEyes::new(nemesis.bed.roster()));
         let running = self.begin_load(nemesis.bed, load, &eyes).await?;

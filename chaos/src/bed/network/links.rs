@@ -30,7 +30,7 @@ pub struct Shape {
     pub delay_ms: u32,
     /// Up to so many milliseconds more, at random: packets overtake each other.
     pub jitter_ms: u32,
-    /// Bytes per second; 0: unlimited. What would wait longer than [`QUEUE_MAX`] is lost.
+    /// Bytes per second; 0: unlimited. What would wait longer than `QUEUE_MAX` is lost.
     pub rate: u64,
 }
 

@@ -1,8 +1,8 @@
 //! How nodes and clients reach each other, and how that is spoilt.
 //!
 //! Every rule is about a *directed link*, so a one-way partition, a bridge or a majority ring is a
-//! set of blocked links. Two carriers obey the same rules: [`namespaces`] (packets, as root) and
-//! [`proxies`] (byte streams, for everybody).
+//! set of blocked links. Two carriers obey the same rules: `namespaces` (packets, as root) and
+//! `proxies` (byte streams, for everybody).
 
 mod addresses;
 mod links;

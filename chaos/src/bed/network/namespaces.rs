@@ -30,7 +30,7 @@ pub struct Namespaces {
 impl Namespaces {
     /// A network that only the clients, who are in the namespace of this process, are in.
     pub fn start(links: Links, seed: u64) -> Result<Namespaces> {
-        let subnet = free_subnet(seed)?;
+        let subnet = free_subnet()?;
         let switch = Switch::start(links, seed)?;
         let device = tun::create("aqbed%d", ip(subnet, Host::CLIENTS))?;
         switch.connect(Host::CLIENTS, ip(subnet, Host::CLIENTS), device)?;
@@ -95,7 +95,7 @@ fn ip([a, b, c]: [u8; 3], host: Host) -> Ipv4Addr {
 }
 
 /// A private /24 that no route of this machine leads to.
-fn free_subnet(seed: u64) -> Result<[u8; 3]> {
+fn free_subnet() -> Result<[u8; 3]> {
     let routes = std::fs::read_to_string("/proc/net/route").context("read the routes")?;
     let taken: Vec<(u32, u32)> = routes
         .lines()
@@ -108,8 +108,8 @@ fn free_subnet(seed: u64) -> Result<[u8; 3]> {
             (mask != 0).then_some((to, mask))
         })
         .collect();
-    // Beds of other processes look at the same time: each begins elsewhere.
-    let mut rng = fastrand::Rng::with_seed(seed ^ (u64::from(std::process::id()) << 32));
+    // Not from the seed: beds side by side may have the same, and look at the same time.
+    let mut rng = fastrand::Rng::new();
     for _ in 0..1000 {
         let subnet = [10, rng.u8(64..128), rng.u8(..)];
         let first = u32::from(ip(subnet, Host(1)));

@@ -40,8 +40,8 @@ pub fn value(dir: &Path, name: &str) -> Result<Vec<u8>> {
 /// Entries below this index were durable.
 pub fn mark(dir: &Path) -> Result<u64> {
     let value = value(dir, "mark")?;
-    let bytes = <[u8; 8]>::try_from(&value[..]).ok().context("the mark is not a number")?;
-    Ok(u64::from_le_bytes(bytes))
+    let end = value.first_chunk().context("the mark is too short")?;
+    Ok(u64::from_le_bytes(*end))
 }
 
 /// The last entry that was purged from the log.

@@ -13,10 +13,10 @@ use crate::scenarios::{BedNeeds, Plan, Scenario};
 use crate::workloads::{Behaviour, ConsumerSpec, LaneKind, Load, Mode, Span, SupplierSpec};
 
 /// Disks with a power of their own; nodes with default settings.
-const IMAGES: BedNeeds = BedNeeds { disks: DiskKind::Ext4Images, ..PLAIN };
+const IMAGES: BedNeeds = BedNeeds { disks: DiskKind::Auto, ..PLAIN };
 /// Disks that can be full, and nodes that see it coming.
 const SMALL: BedNeeds = BedNeeds {
-    disks: DiskKind::Ext4Images,
+    disks: DiskKind::Auto,
     disk_bytes: 512 << 20,
     config: "free_space_floor = \"48MiB\"\nsnapshot_log_bytes = \"8MiB\"\n",
     ..PLAIN

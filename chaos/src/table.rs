@@ -8,7 +8,7 @@ const PAGE: usize = 512;
 /// A map from numbers to small values, in pages: little more than the values themselves where
 /// numbers are dense, and never more than a page for a wild one. The default value means absence.
 #[derive(Debug)]
-pub(super) struct Table<T>(BTreeMap<u64, Box<[T; PAGE]>>);
+pub struct Table<T>(BTreeMap<u64, Box<[T; PAGE]>>);
 
 impl<T> Default for Table<T> {
     fn default() -> Table<T> {
@@ -46,7 +46,7 @@ fn split(number: u64) -> (u64, usize) {
 
 /// A set of numbers, a bit each where they are dense.
 #[derive(Debug, Default)]
-pub(super) struct Set {
+pub struct Set {
     words: Table<u64>,
     len: u64,
 }
@@ -86,7 +86,7 @@ impl Set {
 }
 
 /// The value of a name, made if there is none; allocates only then.
-pub(super) fn entry<'a, V: Default>(map: &'a mut BTreeMap<String, V>, name: &str) -> &'a mut V {
+pub fn entry<'a, V: Default>(map: &'a mut BTreeMap<String, V>, name: &str) -> &'a mut V {
     if !map.contains_key(name) {
         map.insert(name.to_owned(), V::default());
     }
