@@ -20,17 +20,17 @@ pub mod note {
     pub const ERROR: &str = "run_failed";
     /// Text: what the cluster did not manage to do.
     pub const UNRECOVERED: &str = "unrecovered";
-    /// The machine stood still for a moment.
-    pub const STALLS: &str = "machine_stalls";
+    /// Count: milliseconds for which the machine stood still just now.
+    pub const STALLS: &str = "machine_stalled_ms";
     pub const HEALED: &str = "healed";
     pub const DRAINED: &str = "drained";
 }
 
 /// What is about being in time, and means nothing if the machine stood still before.
 const ABOUT_TIME: [&str; 2] = ["not-stuck", RECOVERS];
-/// So many stalls in so many microseconds before excuse a cluster that is late.
-const STALLS: usize = 3;
-const STALLED_WITHIN: u64 = 30_000_000;
+/// Standing still for so long, within so many microseconds before, excuses a cluster that is late.
+const STALLED_MS: u64 = 3_000;
+const STALLED_WITHIN: u64 = 90_000_000;
 
 /// The invariant that the runner itself watches.
 const RECOVERS: &str = "recovers";
@@ -49,8 +49,8 @@ pub struct Judgement {
     own: Vec<Violation>,
     figures: BTreeMap<String, u64>,
     failovers: Failovers,
-    /// When the machine stood still.
-    stalls: Vec<u64>,
+    /// Until when the machine stood still, and for how many milliseconds.
+    stalls: Vec<(u64, u64)>,
 }
 
 impl Judgement {
@@ -87,7 +87,7 @@ impl Judgement {
                 }
                 note::LEFT_OUT => self.left_out.push(text.clone()),
                 note::STALLS => {
-                    self.stalls.push(record.at);
+                    self.stalls.push((record.at, *count));
                     cover(&mut self.coverage, record);
                 }
                 note::ERROR => self.error = Some(text.clone()),
@@ -155,10 +155,11 @@ impl Judgement {
 }
 
 /// Whether a violation may be the machine's doing.
-fn is_excused(violation: &Violation, stalls: &[u64]) -> bool {
+fn is_excused(violation: &Violation, stalls: &[(u64, u64)]) -> bool {
     let since = violation.at.saturating_sub(STALLED_WITHIN);
-    let before = stalls.iter().filter(|at| (since..=violation.at).contains(*at)).count();
-    ABOUT_TIME.contains(&&*violation.invariant) && before >= STALLS
+    let before = stalls.iter().filter(|(at, _)| (since..=violation.at).contains(at));
+    let stalled_ms: u64 = before.map(|(_, ms)| ms).sum();
+    ABOUT_TIME.contains(&&*violation.invariant) && stalled_ms >= STALLED_MS
 }
 
 /// Times kills of the leader.
@@ -198,24 +199,24 @@ mod tests {
     use super::*;
     use crate::scenarios::find;
 
-    fn judged(notes: &[(u64, &str)]) -> Verdict {
+    fn judged(notes: &[(u64, &str, u64)]) -> Verdict {
         let scenario = find("leader-kills").unwrap();
         let mut judgement = Judgement::new(scenario, &Load::default());
-        for (at, key) in notes {
-            let what = What::Note { key: key.to_string(), count: 1, text: "x".into() };
-            judgement.observe(&Record { at: *at, by: "run".into(), what });
+        for (second, key, count) in notes {
+            let what = What::Note { key: key.to_string(), count: *count, text: "x".into() };
+            judgement.observe(&Record { at: second * 1_000_000, by: "run".into(), what });
         }
         judgement.conclude()
     }
 
     #[test]
     fn a_cluster_that_is_late_fails_unless_the_machine_stood_still() {
-        let late = (60_000_000, note::UNRECOVERED);
-        let stall = |second: u64| (second * 1_000_000, note::STALLS);
+        let late = (200, note::UNRECOVERED, 1);
+        let stall = |second: u64, ms: u64| (second, note::STALLS, ms);
         assert_eq!(judged(&[late]).verdict, Word::Fail);
-        assert_eq!(judged(&[stall(1), stall(2), stall(3), late]).verdict, Word::Fail);
-        assert_eq!(judged(&[stall(40), stall(50), late]).verdict, Word::Fail);
-        let excused = judged(&[stall(40), stall(50), stall(55), late]);
+        assert_eq!(judged(&[stall(100, 60_000), late]).verdict, Word::Fail);
+        assert_eq!(judged(&[stall(150, 900), stall(190, 2_000), late]).verdict, Word::Fail);
+        let excused = judged(&[stall(150, 1_000), stall(190, 2_000), late]);
         assert_eq!((excused.verdict, excused.violations.len()), (Word::Unknown, 0));
         assert!(excused.error.is_some());
     }

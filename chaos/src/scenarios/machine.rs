@@ -42,8 +42,8 @@ impl Machine {
                 let sync = sync(&mut file).unwrap_or_default();
                 if late > LATE || sync > SLOW {
                     let text = format!("woken {late:?} late, a sync took {sync:?}");
-                    let key = note::STALLS.into();
-                    recorder.record("machine", What::Note { key, count: 1, text });
+                    let (key, count) = (note::STALLS.into(), (late + sync).as_millis() as u64);
+                    recorder.record("machine", What::Note { key, count, text });
                 }
             }
         })?;

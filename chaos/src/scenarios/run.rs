@@ -17,7 +17,7 @@ use super::nemesis::Nemesis;
 use super::report::{self, HISTORY, LOAD};
 use super::tape::Tape;
 use super::{Plan, Scenario};
-use crate::bed::{Bed, BedOptions, DiskKind, NetworkKind, Roster, State, binary};
+use crate::bed::{Bed, BedOptions, NetworkKind, Roster, State, binary};
 use crate::history::{Phase, Recorder, What};
 use crate::verdict::{Verdict, Word};
 use crate::workloads::{Load, Running, World};
@@ -169,9 +169,12 @@ impl Run<'_> {
         for what in nemesis.leave_out(&mut plan) {
             self.note(note::LEFT_OUT, 1, what);
         }
-        if needs.network == NetworkKind::Auto || needs.disks == DiskKind::Auto {
-            let lacks = nemesis.bed.left_out().to_vec();
-            lacks.into_iter().for_each(|what| self.note(note::LEFT_OUT, 1, what));
+        let of_network = nemesis.bed.network().left_out();
+        for what in nemesis.bed.left_out() {
+            // Proxies are no lack where proxies were asked for.
+            if needs.network == NetworkKind::Auto || !of_network.contains(what) {
+                self.note(note::LEFT_OUT, 1, what);
+            }
         }
         if had_faults && plan.rounds.is_empty() {
             bail!("none of its faults can be had on this machine");
