@@ -33,6 +33,7 @@ mod config;
 mod entry;
 mod error;
 mod facts;
+mod held;
 mod leadership;
 mod link;
 mod log_store;

@@ -24,6 +24,7 @@ use crate::transport::Net;
 use super::addresses::Addresses;
 use super::config::{RaftRuntime, RaftVote, Types};
 use super::entry::pack;
+use super::held::Confirmed;
 use super::link::{CallError, Link, PeerIdentity};
 use super::member::Member;
 use super::rpc::{AppendHead, Appended, EntryHead, Request, Response};
@@ -50,11 +51,13 @@ pub(super) struct Peers<N, E> {
     env: E,
     addresses: Addresses,
     links: BTreeMap<(u64, Lane), (Member, Link<E>)>,
+    confirmed: Confirmed,
 }
 
 impl<N: Net, E: RaftRuntime> Peers<N, E> {
     pub fn new(identity: PeerIdentity, net: N, env: E, addresses: Addresses) -> Peers<N, E> {
-        Peers { identity, net, env, addresses, links: BTreeMap::new() }
+        let confirmed = Confirmed::default();
+        Peers { identity, net, env, addresses, links: BTreeMap::new(), confirmed }
     }
 
     fn peer(&mut self, target: u64, member: &Member, lane: Lane) -> Peer<E> {
@@ -68,7 +71,8 @@ impl<N: Net, E: RaftRuntime> Peers<N, E> {
                 link
             }
         };
-        Peer { link, env: self.env.clone(), lane }
+        let (env, confirmed) = (self.env.clone(), self.confirmed.clone());
+        Peer { target, link, env, lane, confirmed }
     }
 }
 
@@ -90,9 +94,11 @@ impl<N: Net, E: RaftRuntime> RaftNetworkFactory<Types<E>> for Peers<N, E> {
 
 /// One connection to one peer, as openraft uses it.
 pub(super) struct Peer<E> {
+    target: u64,
     link: Link<E>,
     env: E,
     lane: Lane,
+    confirmed: Confirmed,
 }
 
 impl<E: RaftRuntime> Peer<E> {
@@ -148,10 +154,12 @@ impl<E: RaftRuntime> RaftNetworkV2<Types<E>> for Peer<E> {
             last = Some(log_id);
         }
         let partial = heads.len() < total;
+        let (vote, prev) = (rpc.vote, rpc.prev_log_id);
         let head = AppendHead {
             vote: rpc.vote,
             prev: rpc.prev_log_id,
             commit: rpc.leader_commit,
+            held: self.confirmed.by(self.target, &vote),
             entries: heads,
         };
         let ttl = self.append_ttl(&option);
@@ -159,12 +167,17 @@ impl<E: RaftRuntime> RaftNetworkV2<Types<E>> for Peer<E> {
         if planted(Bug::SilenceIsConsent) && answer.is_err() && !partial {
             return Ok(AppendEntriesResponse::Success);
         }
+        let confirm = |upto| self.confirmed.note(self.target, vote, upto);
         match answer? {
-            Response::Appended(Appended::Success) if partial => {
-                Ok(AppendEntriesResponse::PartialSuccess(last))
+            Response::Appended(Appended::Success) => {
+                confirm(last.or(prev));
+                Ok(match partial {
+                    true => AppendEntriesResponse::PartialSuccess(last),
+                    false => AppendEntriesResponse::Success,
+                })
             }
-            Response::Appended(Appended::Success) => Ok(AppendEntriesResponse::Success),
             Response::Appended(Appended::Partial(upto)) => {
+                confirm(upto);
                 Ok(AppendEntriesResponse::PartialSuccess(upto))
             }
             Response::Appended(Appended::Conflict) => Ok(AppendEntriesResponse::Conflict),

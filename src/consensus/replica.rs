@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, MutexGuard, oneshot};
 use crate::env::{Publisher, Watch, watch};
 use crate::machine::{Command, Machine, Reply};
 use crate::planted::{Bug, planted};
-use crate::storage::{Identity, Storage};
+use crate::storage::{Identity, LogStore, Storage};
 use crate::transport::Net;
 use crate::types::{NodeId, Payload, PayloadKey, Stamp};
 
@@ -262,6 +262,8 @@ impl<E: RaftRuntime> Replica<E> {
             ServerState::Shutdown => Role::Stopped,
         };
         let payloads = &self.0.facts.payloads;
+        let failure = payloads.log.failure();
+        let stopped = metrics.running_state.as_ref().err().map(|error| error.to_string());
         ReplicaStatus {
             role,
             term: metrics.current_term,
@@ -274,7 +276,7 @@ impl<E: RaftRuntime> Replica<E> {
             snapshot_index: metrics.snapshot.index().unwrap_or(0),
             log_bytes: payloads.log.bytes(),
             store_bytes: payloads.store.bytes(),
-            failure: metrics.running_state.as_ref().err().map(|error| error.to_string()),
+            failure: failure.map(|error| error.to_string()).or(stopped),
         }
     }
 
@@ -294,7 +296,7 @@ impl<E: RaftRuntime> Replica<E> {
         closed.await;
     }
 
-    fn stop_now(&self) {
+    pub(super) fn stop_now(&self) {
         self.0.proposer.stop();
         self.0.facts.changes.close();
         self.0.stop.set(true);
@@ -320,6 +322,10 @@ impl<E: RaftRuntime> Replica<E> {
 
     pub(super) fn facts(&self) -> &Facts {
         &self.0.facts
+    }
+
+    pub(super) fn log(&self) -> &LogStore {
+        &self.0.facts.payloads.log
     }
 
     pub(super) fn env(&self) -> &E {

@@ -66,6 +66,8 @@ pub(super) struct AppendHead {
     pub vote: RaftVote,
     pub prev: Option<RaftLogId>,
     pub commit: Option<RaftLogId>,
+    /// What the peer has confirmed to this leader: it must have it still.
+    pub held: Option<RaftLogId>,
     pub entries: Vec<EntryHead>,
 }
 
@@ -191,6 +193,7 @@ mod tests {
             vote: vote(3, NodeId(1), true),
             prev: Some(log_id(id(6))),
             commit: None,
+            held: Some(log_id(id(5))),
             entries: vec![
                 EntryHead { id: id(7), kind: 1, len: 2 },
                 EntryHead { id: id(8), kind: 0, len: 0 },
@@ -210,9 +213,10 @@ mod tests {
     #[test]
     fn golden_append() {
         let expected: &[u8] = &[
-            0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 26, 0, 0, 0, // group, id, head length
+            0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 30, 0, 0, 0, // group, id, head length
             0, 3, 1, 1, // Append, vote T3-N1 committed
             1, 3, 1, 6, 0, // prev, no commit
+            1, 3, 1, 5, // held
             3, 3, 1, 7, 1, 2, 3, 1, 8, 0, 0, 3, 1, 9, 1, 3, // three entries
             b'a', b'b', b'c', b'd', b'e',
         ];

@@ -74,7 +74,10 @@ async fn answer<E: RaftRuntime>(
     let failed = |error: String| Response::Failed(error);
     Ok(match request {
         Request::Append(head) => {
-            let AppendHead { vote, prev, commit, entries } = head;
+            let AppendHead { vote, prev, commit, held, entries } = head;
+            if let Err(reason) = replica.check_held(&vote, held) {
+                return Ok(failed(reason));
+            }
             let rpc = AppendEntriesRequest {
                 vote,
                 prev_log_id: prev,

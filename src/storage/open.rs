@@ -168,7 +168,7 @@ impl Opening {
         let mut registers = self.registers()?;
         registers.vote.write_both(&[])?;
         registers.write_floor(None)?;
-        registers.lower_mark(0)?;
+        registers.set_mark(0)?;
         EventStore::create(&*self.disk)?;
         Ok(Identity { cluster: owner.cluster, node: owner.node, incarnation: 0 })
     }

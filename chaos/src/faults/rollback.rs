@@ -117,7 +117,8 @@ impl Rollback {
             (Old::Manifest, _) => Expect::Either,
             (Old::Log, _) => {
                 let last = log::records(&backups[0])?.iter().map(|record| record.last).max();
-                loss_of_log(dir, last.map_or(0, |last| last + 1), register::mark(dir)?)?
+                let last = last.max(register::floor(dir)?.map(|floor| floor.index));
+                loss_of_log(last.map_or(0, |last| last + 1), register::mark(dir)?)
             }
         })
     }

@@ -211,3 +211,34 @@ async fn a_single_node_serves_and_cannot_remove_itself() {
     assert_eq!(refused, Err(ProposeError::ShuttingDown));
     assert!(tokio::time::timeout(Duration::from_secs(5), node.stopped()).await.is_ok());
 }
+
+/// The high-water mark lags behind the log: damage in between looks like a crash.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_lost_what_it_confirmed_is_found_out_and_its_leader_goes_on() {
+    let mut rig = Rig::new(3, 64 << 20).await;
+    let leader = rig.leader().await;
+    let victim = (1..=3).find(|id| *id != leader.me().0).unwrap();
+    let mut supplier = Supplier::open(&leader).await;
+    for _ in 0..20 {
+        supplier.send(&leader, 8, 100).await.unwrap();
+    }
+    let last = leader.status().last_log;
+    let confirmed = || (rig.nodes[&victim].status().last_log >= last).then_some(());
+    until("the follower to have everything", confirmed).await;
+    rig.kill(victim).await;
+    rig.forget_end_of_log(victim, last - 10);
+
+    let forgetful = rig.start(victim).await;
+    supplier.send(&leader, 8, 100).await.unwrap();
+    forgetful.stopped().await;
+    let failure = forgetful.status().failure.unwrap();
+    assert!(failure.contains(&format!("entries before {} were durable", last + 1)), "{failure}");
+    rig.kill(victim).await;
+    let reason = rig.open(victim).healthy().err().expect("it is quarantined").to_string();
+    assert!(reason.contains("were durable"), "{reason}");
+
+    supplier.send(&leader, 8, 100).await.unwrap();
+    assert_eq!(leader.me(), rig.leader().await.me());
+    rig.agree().await;
+    rig.stop().await;
+}

@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::env::TokioRuntime;
 use crate::env::disk::{Keep, MemDisk};
 use crate::machine::{Command, LaneTarget, Publish, Published, Reply};
-use crate::storage::{self, Drive, Owner, Storage};
+use crate::storage::{self, Drive, Opened, Owner, Storage};
 use crate::transport::{ByteStream, Listener, MemNet, Net, split};
 use crate::types::{ChannelId, ClusterId, Event, LaneId, Name, NodeId, limits};
 use crate::wire::{Greeting, Hello, PROTOCOL_VERSION, Service, Welcome};
@@ -74,15 +74,26 @@ impl Rig {
 
     /// Starts a node on its disk.
     pub async fn start(&mut self, id: u64) -> Node {
-        let disk = self.disks.entry(id).or_default().clone();
-        let owner = Owner { cluster: CLUSTER, node: NodeId(id) };
-        let sizes = storage::Options::default();
-        let opened = storage::open_on(Arc::new(disk), Some(owner), sizes, Drive::Thread);
-        let storage = opened.unwrap().healthy().unwrap();
+        let storage = self.open(id).healthy().unwrap();
         let net = self.net.host(host(id));
         let node = launch(member(id), storage, net, self.snapshot_log_bytes).await;
         self.nodes.insert(id, node.clone());
         node
+    }
+
+    /// Opens a node's disk.
+    pub fn open(&mut self, id: u64) -> Opened {
+        let disk = self.disks.entry(id).or_default().clone();
+        let owner = Owner { cluster: CLUSTER, node: NodeId(id) };
+        let sizes = storage::Options::default();
+        storage::open_on(Arc::new(disk), Some(owner), sizes, Drive::Thread).unwrap()
+    }
+
+    /// Cuts a stopped node's log off after entry `index`, as if nothing more had ever been there.
+    pub fn forget_end_of_log(&mut self, id: u64, index: u64) {
+        let log = self.open(id).healthy().unwrap().log;
+        log.truncate_after(Some(index), Box::new(|done| done.unwrap()));
+        log.close();
     }
 
     /// Cuts a node's power: the network resets, and what was not synced is gone.

@@ -46,7 +46,7 @@ pub fn recover<M: Medium + 'static>(
     }
     scan.finish();
     let end = scan.tail.expected().unwrap_or(0);
-    if let Some(reason) = scan.damage(mark, snapshot).filter(|_| !planted(Bug::MarkIgnored)) {
+    if let Some(reason) = scan.damage(mark).filter(|_| !planted(Bug::MarkIgnored)) {
         return Ok(Recovered::Damaged(reason));
     }
     if let Some(why) = scan.bad {
@@ -76,9 +76,9 @@ fn discard<M: Medium>(
     registers: &mut Registers,
     snapshot: EntryId,
 ) -> Result<(), StorageError> {
-    let covered = snapshot.index + 1;
-    if registers.read_mark()?.end > covered {
-        registers.lower_mark(covered)?;
+    let empty = registers.read_floor()?.map_or(0, |floor| floor.index + 1);
+    if registers.read_mark()?.end > empty {
+        registers.set_mark(empty)?;
     }
     medium.truncate_after(None, None)?;
     registers.write_floor(Some(snapshot))
@@ -154,11 +154,11 @@ impl Scan {
         Ok(())
     }
 
-    /// What is missing of that which was durable, and is not covered by a snapshot.
-    fn damage(&self, mark: Mark, snapshot: Option<EntryId>) -> Option<String> {
+    /// What is missing of that which was durable. A snapshot that covers it is no excuse: what came
+    /// after it is gone, too.
+    fn damage(&self, mark: Mark) -> Option<String> {
         let end = self.tail.expected().unwrap_or(0);
-        let covered = snapshot.map_or(0, |last| last.index + 1);
-        if end.max(covered) < mark.end {
+        if end < mark.end {
             let why = self.bad.as_deref().unwrap_or("records are missing");
             return Some(format!(
                 "the log ends before entry {end}, but entries before {} were durable: {why}",

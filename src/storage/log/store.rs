@@ -40,6 +40,11 @@ pub(super) enum Op {
         empties: bool,
         done: Done,
     },
+    /// Entries before `end` were durable, and are gone.
+    Lost {
+        end: u64,
+        done: Done,
+    },
     /// Fails in its turn: refused when it was submitted.
     Refused {
         error: StorageError,
@@ -213,6 +218,12 @@ impl LogStore {
         });
     }
 
+    /// Takes it from somebody who knows that entries before `end` were durable here, which is more
+    /// than the log has: it fails, and is found damaged when it is opened again.
+    pub fn lose(&self, end: u64) {
+        self.submit(|_| Op::Lost { end, done: Box::new(drop) });
+    }
+
     /// The bounds of the log.
     pub fn state(&self) -> LogState {
         self.0.shared.lock().tail.state()
@@ -363,6 +374,7 @@ impl Op {
             | Op::Vote { done, .. }
             | Op::Truncate { done, .. }
             | Op::Purge { done, .. }
+            | Op::Lost { done, .. }
             | Op::Refused { done, .. } => done(Err(error)),
         }
     }

@@ -66,8 +66,8 @@ impl Registers {
         self.floor.write_both(&bytes)
     }
 
-    /// Lowers the mark, in both slots: an old slot must never bring a higher one back.
-    pub fn lower_mark(&mut self, end: u64) -> Result<(), StorageError> {
+    /// Sets the mark in both slots: an old slot must never bring another one back.
+    pub fn set_mark(&mut self, end: u64) -> Result<(), StorageError> {
         self.mark.write_both(&end.to_le_bytes())
     }
 
@@ -169,6 +169,7 @@ impl<M: Medium> Writer<M> {
             Op::Vote { vote, done } => (self.guard(|w| w.registers.vote.write_both(&vote)), done),
             Op::Truncate { after, done } => (self.guard(|w| w.truncate(after)), done),
             Op::Purge { upto, empties, done } => (self.guard(|w| w.purge(upto, empties)), done),
+            Op::Lost { end, done } => (self.guard(|w| w.lose(end)), done),
             Op::Refused { error, done } => (Err(error), done),
             Op::Append { done, .. } => (Err(StorageError::Closed), done),
         };
@@ -180,7 +181,7 @@ impl<M: Medium> Writer<M> {
         let end = after.map_or(0, |index| index + 1);
         let lowered = Mark { end, chain: None };
         if self.saved.end > end {
-            self.registers.lower_mark(end)?;
+            self.registers.set_mark(end)?;
             self.saved = lowered;
         }
         if self.synced.end > end {
@@ -241,6 +242,17 @@ impl<M: Medium> Writer<M> {
             return self.medium.truncate_after(None, None);
         }
         self.medium.drop_below(upto.index + 1)
+    }
+
+    /// Raises the mark to what was durable; there is no way on from here.
+    fn lose(&mut self, end: u64) -> Result<(), StorageError> {
+        self.registers.set_mark(end)?;
+        self.saved = Mark { end, chain: None };
+        let had = self.synced.end;
+        Err(StorageError::corrupt(
+            "the log",
+            format!("it ends before entry {had}, but entries before {end} were durable here"),
+        ))
     }
 
     fn guard<T>(
