@@ -13,6 +13,9 @@ use super::{Begun, Scene};
 use crate::bed::State;
 use crate::history::What;
 
+/// A note's key. Count: milliseconds from the start of a damaged node to its refusal to serve.
+pub const REFUSED: &str = "refused_after_ms";
+
 /// Which of a node's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -143,6 +146,10 @@ pub(super) async fn observe(scene: &mut Scene<'_>, begun: &mut Begun) -> Result<
             State::Ready => "ready after damage",
             _ => "ended after damage",
         };
+        if let State::Quarantined(_) = state {
+            let (key, text) = (REFUSED.into(), format!("node {node}"));
+            scene.record(What::Note { key, count: after_ms, text });
+        }
         let text = format!("node {node} after {after_ms} ms: {state:?}");
         scene.record(What::Note { key: key.into(), count: 1, text });
         begun.observed.push(Observed { node, state, after_ms });

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{REQUIRED, Scenario};
+use crate::faults::damage::REFUSED;
 use crate::history::{EventId, Outcome, Record, Stage, What};
 use crate::invariants::{Judge, Rules};
 use crate::verdict::{Coverage, Verdict, Violation, Word, cover, word};
@@ -27,13 +28,18 @@ pub mod note {
 }
 
 /// What is about being in time, and means nothing if the machine stood still before.
-const ABOUT_TIME: [&str; 2] = ["not-stuck", RECOVERS];
+const ABOUT_TIME: [&str; 3] = ["not-stuck", RECOVERS, REFUSES];
 /// Standing still for so long, within so many microseconds before, excuses a cluster that is late.
 const STALLED_MS: u64 = 3_000;
 const STALLED_WITHIN: u64 = 90_000_000;
 
 /// The invariant that the runner itself watches.
 const RECOVERS: &str = "recovers";
+/// Another: a damaged node says so at once.
+const REFUSES: &str = "refuses-in-time";
+const REFUSED_WITHIN_MS: u64 = 1_000;
+/// The longest that any damaged node took, among what a run did.
+const REFUSED_MAX: &str = "refused_ms_max";
 
 /// The fault whose end is timed.
 const LEADER_KILL: &str = "kill(leader)";
@@ -92,19 +98,27 @@ impl Judgement {
                 }
                 note::ERROR => self.error = Some(text.clone()),
                 note::UNRECOVERED => {
-                    let violation = Violation {
-                        invariant: RECOVERS.into(),
-                        at: record.at,
-                        detail: text.clone(),
-                    };
-                    self.own.push(violation.clone());
-                    return Some(violation);
+                    return Some(self.object(record.at, RECOVERS, text.clone()));
+                }
+                REFUSED => {
+                    let longest = self.coverage.entry(REFUSED_MAX.into()).or_default();
+                    *longest = (*longest).max(*count);
+                    if *count > REFUSED_WITHIN_MS {
+                        let detail = format!("{text} took {count} ms to refuse");
+                        return Some(self.object(record.at, REFUSES, detail));
+                    }
                 }
                 _ => cover(&mut self.coverage, record),
             },
             _ => cover(&mut self.coverage, record),
         }
         self.judge.observe(record)
+    }
+
+    fn object(&mut self, at: u64, invariant: &str, detail: String) -> Violation {
+        let violation = Violation { invariant: invariant.into(), at, detail };
+        self.own.push(violation.clone());
+        violation
     }
 
     /// Ends the run.
@@ -207,6 +221,15 @@ mod tests {
             judgement.observe(&Record { at: second * 1_000_000, by: "run".into(), what });
         }
         judgement.conclude()
+    }
+
+    #[test]
+    fn a_damaged_node_that_takes_its_time_fails() {
+        let verdict = judged(&[(10, REFUSED, 900), (20, REFUSED, 200)]);
+        assert_eq!(verdict.coverage[REFUSED_MAX], 900);
+        assert!(verdict.violations.is_empty());
+        let verdict = judged(&[(10, REFUSED, 1_001)]);
+        assert_eq!(verdict.violations[0].invariant, REFUSES);
     }
 
     #[test]
