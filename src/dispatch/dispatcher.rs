@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::consumers::{Consumers, Origin};
 use super::fanout::Cursor;
 use super::queue::Queue;
+use super::timers::Timers;
 use super::{Action, Attachment, ConsumerKey, Departure, Facts, Mode, Pull};
 use crate::planted::{Bug, planted};
 use crate::schedule::RoundRobin;
@@ -34,31 +35,6 @@ pub struct Dispatcher {
     /// Something happened to these since they were last served.
     dirty: RoundRobin<Owner>,
     timers: Timers,
-}
-
-/// When each proxy next has to be looked at.
-#[derive(Debug, Default)]
-struct Timers {
-    by_time: BTreeSet<(Stamp, ProxyId)>,
-    by_proxy: BTreeMap<ProxyId, Stamp>,
-}
-
-impl Timers {
-    fn set(&mut self, proxy: ProxyId, due: Option<Stamp>) {
-        let old = match due {
-            Some(due) => self.by_proxy.insert(proxy, due),
-            None => self.by_proxy.remove(&proxy),
-        };
-        if old == due {
-            return;
-        }
-        if let Some(old) = old {
-            self.by_time.remove(&(old, proxy));
-        }
-        if let Some(due) = due {
-            self.by_time.insert((due, proxy));
-        }
-    }
 }
 
 impl Dispatcher {
@@ -288,10 +264,7 @@ impl Dispatcher {
     /// order. If the work did not fit into one round, [`Dispatcher::next_wakeup`] is due at once.
     pub fn poll(&mut self, facts: &impl Facts, now: Stamp) -> Vec<Action> {
         let mut out = Vec::new();
-        while let Some(&(due, proxy)) = self.timers.by_time.first()
-            && due <= now
-        {
-            self.timers.set(proxy, None);
+        while let Some(proxy) = self.timers.pop(now) {
             self.dirty.insert(Owner::Proxy(proxy));
         }
         let mut budget = limits::DISPATCH_EVENTS_MAX;
@@ -318,8 +291,7 @@ impl Dispatcher {
         if !self.dirty.is_empty() {
             return Some(Stamp(0));
         }
-        let timer = self.timers.by_time.first().map(|(due, _)| *due);
-        timer.into_iter().chain(self.consumers.next_deadline()).min()
+        self.timers.next().into_iter().chain(self.consumers.next_deadline()).min()
     }
 
     /// Events of a durable proxy that were delivered in this tenure and are not settled: in flight,

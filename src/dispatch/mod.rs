@@ -38,6 +38,7 @@ mod facts;
 mod fanout;
 mod queue;
 mod serve;
+mod timers;
 mod verdicts;
 mod window;
 
