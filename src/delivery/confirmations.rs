@@ -18,15 +18,18 @@ pub(super) struct Waiter {
     pub offered: u64,
 }
 
-/// A proposed settlement.
+/// A proposal of dispatch on its way.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub proxy: ProxyId,
-    pub sequences: SeqRanges,
-    waiters: Vec<Waiter>,
+    /// The proxy's number for it.
+    pub proposal: u64,
+    /// Who is to be told what became of it; nobody for attempts.
+    pub waiters: Vec<Waiter>,
 }
 
-/// Settlements not confirmed yet: first they wait for a command, then with it for its reply.
+/// Settlements not confirmed yet: first they wait for a command, then with it for its reply. If it
+/// is refused for now they wait for the next.
 #[derive(Debug, Default)]
 pub(super) struct Confirmations {
     waiting: BTreeMap<ProxyId, Vec<Waiter>>,
@@ -39,15 +42,38 @@ impl Confirmations {
         self.waiting.entry(proxy).or_default().push(waiter);
     }
 
-    /// The settlement with all that waited is on its way, under this token.
-    pub fn fly(&mut self, token: u64, proxy: ProxyId, sequences: SeqRanges) {
-        let waiters = self.waiting.remove(&proxy).unwrap_or_default();
-        self.flights.insert(token, Flight { proxy, sequences, waiters });
+    /// Those who wait for the next settlement of the proxy, which is about to be proposed.
+    pub fn take(&mut self, proxy: ProxyId) -> Vec<Waiter> {
+        self.waiting.remove(&proxy).unwrap_or_default()
     }
 
-    /// The settlement of this token is over.
+    /// A proposal is on its way, under this token.
+    pub fn fly(&mut self, token: u64, flight: Flight) {
+        self.flights.insert(token, flight);
+    }
+
+    /// The proposal of this token is over.
     pub fn land(&mut self, token: u64) -> Option<Flight> {
         self.flights.remove(&token)
+    }
+
+    /// What it proposed will be proposed again: its waiters wait for that, before later ones.
+    pub fn wait_again(&mut self, mut flight: Flight) {
+        if flight.waiters.is_empty() {
+            return;
+        }
+        let waiting = self.waiting.entry(flight.proxy).or_default();
+        flight.waiters.append(waiting);
+        *waiting = flight.waiters;
+    }
+
+    /// The session is gone: it need not be told. What it settled goes its way.
+    pub fn forget(&mut self, session: SessionId) {
+        let flying = self.flights.values_mut().map(|flight| &mut flight.waiters);
+        for waiters in self.waiting.values_mut().chain(flying) {
+            waiters.retain(|waiter| waiter.session != session);
+        }
+        self.waiting.retain(|_, waiters| !waiters.is_empty());
     }
 }
 

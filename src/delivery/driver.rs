@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::confirmations::{Confirmations, Waiter};
+use super::confirmations::{Confirmations, Flight, Waiter};
 use super::handle::ProxyStats;
 use super::outbox::Heads;
 use super::request::{ConsumerId, Request, SessionId, has_verdict};
@@ -11,7 +11,7 @@ use crate::dispatch::{
 };
 use crate::machine::{Command, Reply, Settle, SettlePart, Settled};
 use crate::planted::{Bug, planted};
-use crate::types::{ChannelId, ProxyId, Rejection, SeqRanges, Stamp, Tenure, limits};
+use crate::types::{ChannelId, Code, ProxyId, Rejection, SeqRanges, Stamp, Tenure, limits};
 use crate::wire::{self, Closed, Failed, Gap, PullDone, ServerMessage, SettleConfirmed};
 
 /// What the task is to do, in this order.
@@ -22,8 +22,8 @@ pub enum Output {
     /// Put deliveries into the session's outbox.
     Deliver { session: SessionId, heads: Heads },
     /// Propose the command in the proxy's name; hand the outcome to [`Driver::completed`] with the
-    /// token, if there is one.
-    Propose { proxy: ProxyId, command: Command, token: Option<u64> },
+    /// token.
+    Propose { proxy: ProxyId, command: Command, token: u64 },
 }
 
 /// Delivery in one tenure. See the module.
@@ -217,10 +217,12 @@ impl Driver {
         self.dispatcher.detach(key, departure);
     }
 
-    /// A session is gone, with all its consumers. Settlements it passed on go through.
+    /// A session is gone, with all its consumers. Settlements it passed on go through; nobody is
+    /// told.
     pub fn disconnect(&mut self, session: SessionId, departure: Departure) {
         let gone: Vec<ConsumerId> = self.of_session(session).map(|(id, _)| id).collect();
         gone.into_iter().for_each(|consumer| self.detach(consumer, departure));
+        self.confirmations.forget(session);
     }
 
     /// The facts of these channels changed.
@@ -228,8 +230,9 @@ impl Driver {
         channels.iter().for_each(|channel| self.dispatcher.channel_touched(*channel));
     }
 
-    /// A proposal with a token ended.
-    pub fn completed(&mut self, token: u64, outcome: Result<Reply, Rejection>) {
+    /// A proposal ended. Nobody is told of a refusal that is only for now: dispatch proposes the
+    /// same again, and what becomes of that is the answer.
+    pub fn completed(&mut self, token: u64, outcome: Result<Reply, Rejection>, now: Stamp) {
         let Some(flight) = self.confirmations.land(token) else { return };
         let outcome: Result<Settled, Rejection> = match outcome {
             Ok(Reply::Settled(settled)) => Ok(settled),
@@ -237,9 +240,15 @@ impl Driver {
             // Not a settlement's reply; the facts tell what is still pending.
             Ok(_) => Ok(Settled::default()),
         };
+        let (proxy, proposal) = (flight.proxy, flight.proposal);
         match &outcome {
-            Ok(_) => self.dispatcher.settled(flight.proxy, &flight.sequences),
-            Err(_) => self.dispatcher.settle_failed(flight.proxy, &flight.sequences),
+            Ok(_) => self.dispatcher.applied(proxy, proposal),
+            Err(rejection) if is_for_now(rejection) => {
+                if self.dispatcher.refused(proxy, proposal, now) {
+                    return self.confirmations.wait_again(flight);
+                }
+            }
+            Err(_) => self.dispatcher.failed(proxy, proposal, now),
         }
         for (session, confirmed) in flight.confirm(&outcome) {
             self.send(session, confirmed);
@@ -270,12 +279,14 @@ impl Driver {
                 let heads = Heads { consumer, tenure, proxy, channel, dead_letters, events };
                 self.outputs.push(Output::Deliver { session, heads });
             }
-            Action::Settle { proxy, revision, parts } => {
-                self.propose_settlement(proxy, revision, parts);
+            Action::Settle { proxy, proposal, revision, parts } => {
+                let waiters = self.confirmations.take(proxy);
+                let command = self.settlement(proxy, revision, parts);
+                self.propose(Flight { proxy, proposal, waiters }, command);
             }
-            Action::CountAttempts { proxy, sequences } => {
+            Action::CountAttempts { proxy, proposal, sequences } => {
                 let command = Command::CountAttempts { proxy, sequences };
-                self.outputs.push(Output::Propose { proxy, command, token: None });
+                self.propose(Flight { proxy, proposal, waiters: Vec::new() }, command);
             }
             Action::Gap { consumer, missed } => {
                 self.tell(consumer, |consumer| Gap { consumer, missed }.into());
@@ -295,11 +306,7 @@ impl Driver {
         }
     }
 
-    fn propose_settlement(&mut self, proxy: ProxyId, revision: u64, parts: Vec<Settlement>) {
-        let token = self.next_token;
-        self.next_token += 1;
-        let all = parts.iter().flat_map(|part| part.sequences.iter()).collect();
-        self.confirmations.fly(token, proxy, all);
+    fn settlement(&self, proxy: ProxyId, revision: u64, parts: Vec<Settlement>) -> Command {
         let part =
             |Settlement { outcome, sequences, reason }| SettlePart { outcome, sequences, reason };
         let parts = parts.into_iter().map(part).collect();
@@ -310,8 +317,14 @@ impl Driver {
         {
             of = *first;
         }
-        let command = Command::Settle(Settle { proxy: of, revision, parts });
-        self.outputs.push(Output::Propose { proxy, command, token: Some(token) });
+        Command::Settle(Settle { proxy: of, revision, parts })
+    }
+
+    fn propose(&mut self, flight: Flight, command: Command) {
+        let (token, proxy) = (self.next_token, flight.proxy);
+        self.next_token += 1;
+        self.confirmations.fly(token, flight);
+        self.outputs.push(Output::Propose { proxy, command, token });
     }
 
     fn tell(&mut self, consumer: ConsumerKey, message: impl FnOnce(u32) -> ServerMessage) {
@@ -356,4 +369,10 @@ impl Driver {
     pub fn consumers(&self) -> usize {
         self.consumers.len()
     }
+}
+
+/// Whether a refused command is in no log, and may get into one while this tenure lasts. If it does
+/// not last, nothing of it is left here to be proposed.
+fn is_for_now(rejection: &Rejection) -> bool {
+    matches!(rejection.code, Code::Overloaded | Code::NoLeader)
 }

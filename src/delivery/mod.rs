@@ -17,7 +17,7 @@
 //! - It never waits for a session or a payload: it hands heads to outboxes, which grow within the
 //!   consumers' credit.
 //! - Each settlement that a session passed on is confirmed once the log said what became of it, or
-//!   refused with the reason.
+//!   refused with the reason; unless the session ends first. While the log has no room it waits.
 //! - It decides nothing about order, leases or retries: `dispatch` does.
 //!
 //! Left out: payloads and frames (`session` loads and writes them).

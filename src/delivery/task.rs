@@ -161,7 +161,7 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
 
     fn completed(&mut self, token: u64, outcome: Result<Reply, Rejection>) {
         if let Some(driver) = &mut self.driver {
-            driver.completed(token, outcome);
+            driver.completed(token, outcome, self.cluster.now());
         }
     }
 
@@ -231,10 +231,8 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
             Output::Propose { proxy, command, token } => {
                 let ends = self.ends_in.clone();
                 let done = move |outcome| {
-                    if let Some(token) = token {
-                        // The task may have ended meanwhile.
-                        let _ = ends.send((token, outcome));
-                    }
+                    // The task may have ended meanwhile.
+                    let _ = ends.send((token, outcome));
                 };
                 self.cluster.submit(proxy.0, command, Box::new(done));
             }

@@ -9,21 +9,29 @@ use crate::types::{
 };
 use crate::wire::{Nack, ServerMessage, Settle, SettleConfirmed, Terminate};
 
+mod refused;
+
 const SESSION: SessionId = SessionId(1);
 const PUSH: Mode = Mode::Push { events: 100, bytes: 1 << 20 };
+
+/// Why a command is refused, if it is.
+type Refuse = fn(&Command) -> Option<Code>;
 
 struct Rig {
     cluster: FakeCluster,
     driver: Driver,
     sequence: u64,
     lane: Option<(crate::types::LaneId, u32)>,
+    refusing: Option<Refuse>,
+    /// How many commands were proposed.
+    proposals: usize,
 }
 
 impl Rig {
     fn new() -> Rig {
         let cluster = FakeCluster::new();
         let driver = Driver::new(cluster.tenure().unwrap(), 1);
-        Rig { cluster, driver, sequence: 0, lane: None }
+        Rig { cluster, driver, sequence: 0, lane: None, refusing: None, proposals: 0 }
     }
 
     fn proxy(&mut self, settings: ProxySettings) -> ProxyId {
@@ -82,12 +90,35 @@ impl Rig {
                     Output::Deliver { session, heads } => delivered
                         .extend(heads.events.iter().map(|d| (session.0, d.seq, d.delivery))),
                     Output::Propose { command, token, .. } => {
-                        let reply = self.cluster.apply(command);
-                        token.into_iter().for_each(|t| self.driver.completed(t, Ok(reply.clone())));
+                        let outcome = self.propose(command);
+                        self.end(token, outcome);
                     }
                 }
             }
         }
+    }
+
+    fn propose(&mut self, command: Command) -> Result<Reply, Rejection> {
+        self.proposals += 1;
+        assert!(self.proposals < 10_000, "it spins");
+        match self.refusing.and_then(|refuse| refuse(&command)) {
+            Some(code) => Err(Rejection::new(code, "as told")),
+            None => Ok(self.cluster.apply(command)),
+        }
+    }
+
+    fn end(&mut self, token: u64, outcome: Result<Reply, Rejection>) {
+        self.driver.completed(token, outcome, self.cluster.now());
+    }
+
+    /// The one proposal that the next poll makes.
+    fn proposal(&mut self) -> (Command, u64) {
+        let mut outputs = self.poll();
+        let (1, Some(Output::Propose { command, token, .. })) = (outputs.len(), outputs.pop())
+        else {
+            panic!("one proposal and nothing else")
+        };
+        (command, token)
     }
 
     fn settle(&mut self, settle: Settle) {
@@ -119,14 +150,10 @@ fn acks_of_a_round_share_a_command_and_are_confirmed_with_it() {
 
     rig.settle(settle(10, proxy, &[1, 2]));
     rig.settle(settle(11, proxy, &[3]));
-    let outputs = rig.poll();
-    let [Output::Propose { command, token: Some(token), .. }] = outputs.as_slice() else {
-        panic!("one command for both: {outputs:?}")
-    };
-    let (command, token) = (command.clone(), *token);
+    let (command, token) = rig.proposal();
     assert_eq!(rig.poll(), [], "nothing is confirmed before the commit");
     let reply = rig.cluster.apply(command);
-    rig.driver.completed(token, Ok(reply));
+    rig.end(token, Ok(reply));
     let (delivered, messages) = rig.run();
     assert!(delivered.is_empty());
     assert_eq!(messages, [confirmed(10, proxy, 2).into(), confirmed(11, proxy, 1).into()]);
@@ -151,14 +178,13 @@ fn a_failed_settlement_is_refused_and_its_events_go_again() {
     rig.attach(1, Attachment::Durable(proxy), PUSH);
     rig.run();
     rig.settle(settle(1, proxy, &[1]));
-    let outputs = rig.poll();
-    let Some(Output::Propose { token: Some(token), .. }) = outputs.first() else { panic!() };
-    rig.driver.completed(*token, Err(Rejection::new(Code::Overloaded, "full")));
+    let (_, token) = rig.proposal();
+    rig.end(token, Err(Rejection::new(Code::TenureLost, "nobody knows")));
     let (delivered, messages) = rig.run();
     assert_eq!(delivered, [(1, 1, 2)], "the event goes again");
     let [ServerMessage::SettleConfirmed(refused)] = messages.as_slice() else { panic!() };
-    assert_eq!(refused.refused.as_ref().map(|r| r.code), Some(Code::Overloaded));
-    rig.driver.completed(*token, Err(Rejection::new(Code::Overloaded, "twice")));
+    assert_eq!(refused.refused.as_ref().map(|r| r.code), Some(Code::TenureLost));
+    rig.end(token, Err(Rejection::new(Code::TenureLost, "twice")));
     assert_eq!(rig.poll(), [], "a reply of an unknown token means nothing");
 }
 

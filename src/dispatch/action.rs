@@ -86,10 +86,11 @@ pub enum Action {
         channel: ChannelId,
         events: Vec<Delivery>,
     },
-    /// Propose this, then report every sequence of it through `settled` or `settle_failed`.
-    Settle { proxy: ProxyId, revision: u64, parts: Vec<Settlement> },
-    /// Propose this; nothing needs to be reported.
-    CountAttempts { proxy: ProxyId, sequences: SeqRanges },
+    /// Propose this, then report it as `applied`, `refused` or `failed`. `proposal`: the proxy's
+    /// number for it.
+    Settle { proxy: ProxyId, proposal: u64, revision: u64, parts: Vec<Settlement> },
+    /// The same for attempts that are to go on record.
+    CountAttempts { proxy: ProxyId, proposal: u64, sequences: SeqRanges },
     /// Tell a volatile consumer what it missed because it is no longer retained.
     Gap { consumer: ConsumerKey, missed: SeqRange },
     /// A pull request ended, after its deliveries.

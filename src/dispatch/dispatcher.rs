@@ -153,9 +153,10 @@ impl Dispatcher {
 
     /// These are done. They leave the window now; the next poll returns one [`Action::Settle`] for
     /// all acks of the proxy since the last, repeated ones included, so whoever waits for the
-    /// confirmation of this ack waits for that settlement. Sequences outside of what the proxy was
-    /// offered are ignored. Returns how many were not: for 0 no settlement will come. Needs no
-    /// attached consumer; refused if there is no such proxy.
+    /// confirmation of this ack waits for that settlement. After a refusal it comes with the first
+    /// poll after the pause. Sequences outside of what the proxy was offered are ignored. Returns
+    /// how many were not: for 0 no settlement will come. Needs no attached consumer; refused if
+    /// there is no such proxy, or if too much waits for the pause to end.
     pub fn ack(
         &mut self,
         facts: &impl Facts,
@@ -189,6 +190,9 @@ impl Dispatcher {
         end: impl Fn(&mut Queue, SeqRange),
     ) -> Result<u64, Rejection> {
         let queue = self.queue(facts, proxy)?;
+        if queue.is_crowded() {
+            return Err(crowded(proxy));
+        }
         let (channel, start) = (queue.facts.channel, queue.facts.start_seq);
         let end_seq = facts.next_seq(channel).unwrap_or(start);
         let offered = SeqRange { first: start, last: end_seq.saturating_sub(1) };
@@ -235,22 +239,32 @@ impl Dispatcher {
         self.change(proxy, ranges, |queue, range| queue.touch(range, from, now));
     }
 
-    /// The facts now say that these are settled, whoever settled them.
-    pub fn settled(&mut self, proxy: ProxyId, ranges: &SeqRanges) {
-        self.change(proxy, ranges, Queue::settled);
+    /// The proposal was applied: what it settles is settled, by it or before it.
+    pub fn applied(&mut self, proxy: ProxyId, proposal: u64) {
+        self.report(proxy, |queue| queue.applied(proposal));
     }
 
-    /// The settlement of these was refused, or its outcome is unknown: those the facts still call
-    /// pending go again.
-    pub fn settle_failed(&mut self, proxy: ProxyId, ranges: &SeqRanges) {
-        self.change(proxy, ranges, Queue::settle_failed);
+    /// The proposal was refused for now, and is in no log. What it settles does not go again; a
+    /// poll after a pause proposes it anew, together with what came meanwhile. False if nothing
+    /// will come because the proxy is gone.
+    pub fn refused(&mut self, proxy: ProxyId, proposal: u64, now: Stamp) -> bool {
+        self.report(proxy, |queue| queue.refused(proposal, now)).unwrap_or(false)
+    }
+
+    /// The proposal was refused for good, or its outcome is unknown: what it settles and the facts
+    /// still call pending goes again, unless another verdict settles it, or it was exhausted.
+    pub fn failed(&mut self, proxy: ProxyId, proposal: u64, now: Stamp) {
+        self.report(proxy, |queue| queue.failed(proposal, now));
     }
 
     fn change(&mut self, proxy: ProxyId, ranges: &SeqRanges, apply: impl Fn(&mut Queue, SeqRange)) {
-        if let Some(queue) = self.queues.get_mut(&proxy) {
-            ranges.iter().for_each(|range| apply(queue, range));
-            self.dirty.insert(Owner::Proxy(proxy));
-        }
+        self.report(proxy, |queue| ranges.iter().for_each(|range| apply(queue, range)));
+    }
+
+    fn report<T>(&mut self, proxy: ProxyId, apply: impl FnOnce(&mut Queue) -> T) -> Option<T> {
+        let queue = self.queues.get_mut(&proxy)?;
+        self.dirty.insert(Owner::Proxy(proxy));
+        Some(apply(queue))
     }
 
     /// The facts of this channel or of its proxies changed.
@@ -300,6 +314,12 @@ impl Dispatcher {
         self.queues.get(&proxy).map_or(0, |queue| queue.window.len() as u64)
     }
 
+    /// Events whose settlement waits or is on its way.
+    #[cfg(test)]
+    pub(super) fn settling(&self, proxy: ProxyId) -> SeqRanges {
+        self.queues.get(&proxy).map(|queue| queue.settling.clone()).unwrap_or_default()
+    }
+
     fn serve_proxy(
         &mut self,
         facts: &impl Facts,
@@ -316,7 +336,7 @@ impl Dispatcher {
         queue.facts = known;
         queue.pass_time(now);
         let given = queue.serve(facts, now, turn, &mut self.consumers, out);
-        queue.flush(out);
+        queue.flush(now, out);
         self.timers.set(proxy, queue.next_due());
         if queue.is_idle() {
             self.forget_queue(proxy);
@@ -344,7 +364,7 @@ impl Dispatcher {
     fn close_proxy(&mut self, proxy: ProxyId, out: &mut Vec<Action>) {
         let Some(mut queue) = self.forget_queue(proxy) else { return };
         // Whoever waits for these settlements learns from their refusal.
-        queue.flush(out);
+        queue.flush_all(out);
         for consumer in queue.members() {
             self.consumers.remove(consumer);
             out.push(Action::Close { consumer, rejection: unknown_proxy(proxy) });
@@ -371,6 +391,11 @@ impl Dispatcher {
 fn unknown_proxy(proxy: ProxyId) -> Rejection {
     Rejection::new(Code::UnknownProxy, format!("proxy {proxy} does not exist"))
         .hint("it may have been removed: attach by name to make it anew")
+}
+
+fn crowded(proxy: ProxyId) -> Rejection {
+    let message = format!("proxy {proxy}: too many settlements wait for room in the log");
+    Rejection::new(Code::Overloaded, message).hint("wait for answers, then send again")
 }
 
 fn unknown_channel(channel: ChannelId) -> Rejection {

@@ -16,10 +16,13 @@
 //!   of its proxy wants one and the proxy's window has room.
 //! - The window (delivered and unsettled: in flight, waiting to go again, delayed) never exceeds
 //!   the proxy's `max_in_flight`. An acked event leaves it at once, before its settlement commits;
-//!   it goes again only if that settlement failed.
+//!   it goes again only if that settlement failed, and no other verdict on it is left.
+//! - A verdict that was refused for now (the log had no room) is proposed again after a pause, one
+//!   proposal for all that waits; its event does not go again meanwhile.
 //! - Nothing goes once the facts say it is settled.
 //! - A failed attempt is a nack, the end of a lease, or a broken connection. An event with
-//!   `max_deliveries` of them is dead-lettered; for proxies with that limit each is put on record.
+//!   `max_deliveries` of them is dead-lettered, and does not go again before it is, whatever
+//!   becomes of the proposal; for proxies with that limit each attempt is put on record.
 //! - A volatile consumer gets every event from its start on, or is told of the gap. It holds
 //!   nothing back for others.
 //! - The work of a poll is bounded ([`limits::DISPATCH_EVENTS_MAX`]) and only touches what changed.
@@ -36,6 +39,8 @@ mod demand;
 mod dispatcher;
 mod facts;
 mod fanout;
+mod pause;
+mod proposals;
 mod queue;
 mod serve;
 mod timers;

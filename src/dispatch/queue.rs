@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::proposals::Proposals;
 use super::verdicts::Verdicts;
 use super::window::{State, Window};
 use super::{Action, ConsumerKey, Departure, ProxyFacts};
@@ -19,7 +20,7 @@ const LEASE_GRAIN_MS: (u64, u64) = (1, 1000);
 /// An unsettled event is in exactly one of these places:
 /// - ahead of `cursor`: not delivered in this tenure;
 /// - in `window`: delivered, and in flight, ready again, or delayed;
-/// - in `settling`: its settlement is on the way to the log;
+/// - in `settling`: its settlement waits to be proposed, or is on the way to the log;
 /// - in `returned`: that settlement failed, so it is ready again.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -34,7 +35,10 @@ pub(super) struct Queue {
     delayed: BTreeSet<(Stamp, Seq)>,
     pub(super) returned: SeqRanges,
     pub(super) settling: SeqRanges,
+    /// Those of `settling` that had all their deliveries: they do not go again in this tenure.
+    pub(super) exhausted: SeqRanges,
     pub(super) verdicts: Verdicts,
+    pub(super) proposals: Proposals,
     /// No lease ends before this.
     lease_check: Option<Stamp>,
     /// Events of earlier tenures whose first delivery in this one is still to be put on record as
@@ -60,7 +64,9 @@ impl Queue {
             delayed: BTreeSet::new(),
             returned: SeqRanges::new(),
             settling: SeqRanges::new(),
+            exhausted: SeqRanges::new(),
             verdicts: Verdicts::default(),
+            proposals: Proposals::default(),
             lease_check: None,
             members: BTreeSet::new(),
             turns: RoundRobin::default(),
@@ -89,6 +95,13 @@ impl Queue {
             && self.settling.is_empty()
             && self.returned.is_empty()
             && self.verdicts.is_empty()
+            && self.proposals.is_empty()
+    }
+
+    /// So much waits for a pause to end that no more may join it. What is in flight always may.
+    pub fn is_crowded(&self) -> bool {
+        let most = limits::SETTLING_RANGES_MAX + self.facts.settings.max_in_flight as usize;
+        self.proposals.pause.until().is_some() && self.verdicts.range_count() >= most
     }
 
     /// Takes a consumer out; what it had in flight is ready again at once, unless it leaves its
@@ -138,19 +151,17 @@ impl Queue {
         self.forget(range);
         self.returned.remove_range(range);
         self.settling.remove_range(range);
+        self.exhausted.remove_range(range);
     }
 
-    /// The settlement of these did not make it, or nobody knows: those still pending go again.
-    pub fn settle_failed(&mut self, range: SeqRange) {
+    /// No verdict on these is left: those still pending go again.
+    pub fn go_again(&mut self, range: SeqRange) {
         let failed: Vec<SeqRange> = self.settling.overlap(range).collect();
         for part in failed {
             self.settling.remove_range(part);
             let behind = SeqRange { last: part.last.min(self.cursor.saturating_sub(1)), ..part };
             self.returned.insert_range(behind);
         }
-        // A newer verdict waits to be proposed: that one counts.
-        let newer: Vec<SeqRange> = self.verdicts.overlap(range).collect();
-        newer.into_iter().for_each(|part| self.start_settling(part));
     }
 
     /// Takes a range out of the window; how many events of it were there.
@@ -225,19 +236,22 @@ impl Queue {
         let Some(slot) = self.window.get_mut(seq) else { return };
         slot.failed = slot.failed.saturating_add(1);
         let counted = matches!(slot.state, State::InFlight { counted: true, .. });
-        if max > 0 && slot.failed >= max {
-            return self.exhaust(seq);
-        }
+        let spent = max > 0 && slot.failed >= max;
+        // The last one, too: it may be long until the event is buried.
         if max > 0 && !counted {
             self.verdicts.count(seq);
         }
-        self.requeue(seq, until);
+        match spent {
+            true => self.exhaust(SeqRange::one(seq)),
+            false => self.requeue(seq, until),
+        }
     }
 
-    /// The event had all the deliveries it may have.
-    pub fn exhaust(&mut self, seq: Seq) {
+    /// These events had all the deliveries they may have.
+    pub fn exhaust(&mut self, range: SeqRange) {
         let max = self.facts.settings.max_deliveries;
-        self.bury(SeqRange::one(seq), &format!("max deliveries ({max}) reached"));
+        self.exhausted.insert_range(range);
+        self.bury(range, &format!("max deliveries ({max}) reached"));
     }
 
     fn requeue(&mut self, seq: Seq, until: Option<Stamp>) {
@@ -261,7 +275,8 @@ impl Queue {
     /// When time alone next changes something.
     pub fn next_due(&self) -> Option<Stamp> {
         let delay = self.delayed.first().map(|(until, _)| *until);
-        self.lease_check.into_iter().chain(delay).min()
+        let pause = self.proposals.pause.until().filter(|_| !self.verdicts.is_empty());
+        self.lease_check.into_iter().chain(delay).chain(pause).min()
     }
 
     /// Lets delays and leases end.
@@ -302,8 +317,15 @@ impl Queue {
         }
     }
 
-    /// Hands the settlements and attempts collected so far to the driver.
-    pub fn flush(&mut self, out: &mut Vec<Action>) {
-        self.verdicts.flush(self.id, &self.facts, out);
+    /// Hands the settlements and attempts collected so far to the driver, unless it is to wait.
+    pub fn flush(&mut self, now: Stamp, out: &mut Vec<Action>) {
+        if !self.proposals.pause.lasts(now) {
+            self.flush_all(out);
+        }
+    }
+
+    /// The same at once.
+    pub fn flush_all(&mut self, out: &mut Vec<Action>) {
+        self.proposals.make(&mut self.verdicts, self.id, self.facts.revision, out);
     }
 }

@@ -142,7 +142,7 @@ impl Queue {
         if max > 0 {
             next.failed = next.failed.max(facts.attempts(self.id, seq));
             if next.failed >= max {
-                self.exhaust(seq);
+                self.exhaust(SeqRange::one(seq));
                 return None;
             }
         }

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::{Action, ProxyFacts, Settlement};
-use crate::types::{Outcome, ProxyId, Seq, SeqRange, SeqRanges};
+use super::Settlement;
+use crate::types::{Outcome, Seq, SeqRange, SeqRanges};
 
-/// Settlements and attempts not yet handed to the driver.
+/// Settlements and attempts that wait to be proposed.
 #[derive(Debug, Default)]
 pub(super) struct Verdicts {
     acked: SeqRanges,
     /// By reason.
     dead: BTreeMap<String, SeqRanges>,
-    attempts: SeqRanges,
+    /// One set for each command, since a command counts an event once. There is more than one only
+    /// if an event failed again while nothing could be proposed.
+    attempts: Vec<SeqRanges>,
 }
 
 impl Verdicts {
@@ -30,21 +32,28 @@ impl Verdicts {
 
     /// Puts one failed attempt on record.
     pub fn count(&mut self, seq: Seq) {
-        self.attempts.insert(seq);
+        match self.attempts.iter_mut().find(|set| !set.contains(seq)) {
+            Some(set) => set.insert(seq),
+            None => self.attempts.push(SeqRanges::from_iter([seq])),
+        }
     }
 
-    /// What of `range` waits to be settled.
-    pub fn overlap(&self, range: SeqRange) -> impl Iterator<Item = SeqRange> + '_ {
-        let dead = self.dead.values().flat_map(move |set| set.overlap(range));
-        self.acked.overlap(range).chain(dead)
+    /// What waits to be settled, ranges of one kind after those of another.
+    pub fn ranges(&self) -> impl Iterator<Item = SeqRange> + '_ {
+        self.acked.iter().chain(self.dead.values().flat_map(SeqRanges::iter))
+    }
+
+    /// How many ranges wait to be settled.
+    pub fn range_count(&self) -> usize {
+        self.acked.range_count() + self.dead.values().map(SeqRanges::range_count).sum::<usize>()
     }
 
     pub fn is_empty(&self) -> bool {
         self.acked.is_empty() && self.dead.is_empty() && self.attempts.is_empty()
     }
 
-    /// Hands everything to the driver. Acks come first: they win over dead letters.
-    pub fn flush(&mut self, proxy: ProxyId, facts: &ProxyFacts, out: &mut Vec<Action>) {
+    /// Takes what is to be settled. Acks come first: they win over dead letters.
+    pub fn take_settlements(&mut self) -> Vec<Settlement> {
         let mut parts = Vec::new();
         if !self.acked.is_empty() {
             let sequences = std::mem::take(&mut self.acked);
@@ -53,12 +62,28 @@ impl Verdicts {
         for (reason, sequences) in std::mem::take(&mut self.dead) {
             parts.push(Settlement { outcome: Outcome::DeadLettered, sequences, reason });
         }
-        if !parts.is_empty() {
-            out.push(Action::Settle { proxy, revision: facts.revision, parts });
+        parts
+    }
+
+    /// Takes the attempts, a set for each command.
+    pub fn take_attempts(&mut self) -> Vec<SeqRanges> {
+        std::mem::take(&mut self.attempts)
+    }
+
+    /// Settlements taken before wait again.
+    pub fn settle_again(&mut self, parts: &[Settlement]) {
+        for part in parts {
+            for range in part.sequences.iter() {
+                match part.outcome {
+                    Outcome::Acked => self.ack(range),
+                    _ => self.bury(range, &part.reason),
+                }
+            }
         }
-        if !self.attempts.is_empty() {
-            let sequences = std::mem::take(&mut self.attempts);
-            out.push(Action::CountAttempts { proxy, sequences });
-        }
+    }
+
+    /// Attempts taken before wait again.
+    pub fn count_again(&mut self, sequences: &SeqRanges) {
+        sequences.iter().flat_map(|range| range.first..=range.last).for_each(|seq| self.count(seq));
     }
 }

@@ -105,8 +105,15 @@ pub const LANE_SWEEP_MAX: usize = 1_000;
 /// Pull requests one consumer may have waiting. One more is refused with `overloaded`.
 pub const PULLS_PER_CONSUMER_MAX: usize = 64;
 /// Separate ranges of settlements that one proxy may have on the way to the log. Beyond it the
-/// proxy delivers nothing new until some are confirmed.
+/// proxy delivers nothing new until some are confirmed. This many, and one for each event that the
+/// proxy may have in flight, wait to be proposed again after a refusal; further settlements are
+/// refused with `overloaded`.
 pub const SETTLING_RANGES_MAX: usize = 4096;
+/// A verdict that was refused for now is proposed again after this long, in milliseconds; each
+/// further refusal doubles the pause …
+pub const VERDICT_PAUSE_MS: u64 = 10;
+/// … up to this.
+pub const VERDICT_PAUSE_MS_MAX: u64 = 500;
 /// Deliveries handed out by one round of dispatch; the rest follows in the next round.
 pub const DISPATCH_EVENTS_MAX: usize = 16_384;
 /// Deliveries of one proxy or volatile consumer before the next has its turn.

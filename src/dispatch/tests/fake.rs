@@ -43,20 +43,14 @@ impl FakeFacts {
         self.proxies.insert(id, proxy);
     }
 
-    /// Applies a settlement; the sequences it names.
-    pub fn settle(&mut self, id: ProxyId, parts: &[Settlement]) -> SeqRanges {
-        let mut all = SeqRanges::new();
+    /// Applies a settlement.
+    pub fn settle(&mut self, id: ProxyId, parts: &[Settlement]) {
+        let Some(proxy) = self.proxies.get_mut(&id) else { return };
         for part in parts {
-            for range in part.sequences.iter() {
-                all.insert_range(range);
-                if let Some(proxy) = self.proxies.get_mut(&id) {
-                    for seq in range.first..=range.last {
-                        proxy.settled.entry(seq).or_insert(part.outcome);
-                    }
-                }
+            for seq in part.sequences.iter().flat_map(|range| range.first..=range.last) {
+                proxy.settled.entry(seq).or_insert(part.outcome);
             }
         }
-        all
     }
 
     pub fn count_attempts(&mut self, id: ProxyId, sequences: &SeqRanges) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fake::FakeFacts;
 use crate::dispatch::*;
-use crate::types::{Outcome, ProxyId, Seq, SeqRanges, Stamp};
+use crate::types::{ProxyId, Seq, SeqRanges, Stamp, limits};
 
 /// Where an unsettled event of a proxy is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,13 +22,23 @@ pub struct Event {
     pub place: Place,
     delivery: u32,
     failed: u32,
+    /// It had all its deliveries.
+    exhausted: bool,
+}
+
+impl Event {
+    fn new(place: Place) -> Event {
+        Event { place, delivery: 0, failed: 0, exhausted: false }
+    }
 }
 
 #[derive(Debug, Default)]
 pub struct ProxyModel {
     pub events: BTreeMap<Seq, Event>,
-    /// Settled by an input whose settlement was not yet proposed.
+    /// Settled by a verdict that waits to be proposed.
     judged: BTreeSet<Seq>,
+    /// Something was refused: nothing is proposed before this.
+    quiet_until: Stamp,
     /// Highest first delivery.
     newest: Seq,
 }
@@ -91,12 +101,7 @@ impl ProxyModel {
     pub fn settling(&mut self, seqs: impl Iterator<Item = Seq>) {
         for seq in seqs {
             self.judged.insert(seq);
-            let event = self.events.entry(seq).or_insert(Event {
-                place: Place::Settling,
-                delivery: 0,
-                failed: 0,
-            });
-            event.place = Place::Settling;
+            self.events.entry(seq).or_insert(Event::new(Place::Settling)).place = Place::Settling;
         }
     }
 
@@ -104,11 +109,55 @@ impl ProxyModel {
         self.events.retain(|seq, _| !ranges.contains(*seq));
     }
 
-    pub fn settle_failed(&mut self, ranges: &SeqRanges) {
+    /// A settlement failed; `others` are settled by further ones on the way.
+    pub fn settle_failed(&mut self, ranges: &SeqRanges, others: &SeqRanges, now: Stamp) {
+        let mut buried_again = Vec::new();
         for (seq, event) in &mut self.events {
-            let fails = ranges.contains(*seq) && !self.judged.contains(seq);
-            if fails && event.place == Place::Settling {
-                *event = Event { place: Place::Returned, delivery: 0, failed: 0 };
+            let kept = others.contains(*seq) || self.judged.contains(seq);
+            if !ranges.contains(*seq) || kept || event.place != Place::Settling {
+                continue;
+            }
+            match event.exhausted {
+                true => buried_again.push(*seq),
+                false => *event = Event::new(Place::Returned),
+            }
+        }
+        if !buried_again.is_empty() {
+            self.wait_again(buried_again.into_iter(), now);
+        }
+    }
+
+    /// These are proposed again, but not at once.
+    pub fn wait_again(&mut self, seqs: impl Iterator<Item = Seq>, now: Stamp) {
+        self.judged.extend(seqs);
+        let pause = now.plus_millis(limits::VERDICT_PAUSE_MS);
+        self.quiet_until = self.quiet_until.max(pause);
+    }
+
+    /// Whether something waits to be proposed.
+    pub fn waits(&self) -> bool {
+        !self.judged.is_empty()
+    }
+
+    fn proposed(&mut self, parts: &[Settlement], now: Stamp) {
+        assert!(self.quiet_until <= now, "a proposal before the pause is over");
+        for seq in parts.iter().flat_map(|p| p.sequences.iter()).flat_map(|r| r.first..=r.last) {
+            self.judged.remove(&seq);
+        }
+    }
+
+    /// What the dispatcher settles: what was judged, and what is on record as attempted too often.
+    fn compare_settling(&mut self, facts: &FakeFacts, id: ProxyId, settling: &SeqRanges) {
+        let proxy = &facts.proxies[&id];
+        let max = proxy.facts.settings.max_deliveries;
+        for seq in facts.pending(id) {
+            let known = self.events.get(&seq).is_some_and(|e| e.place == Place::Settling);
+            assert!(settling.contains(seq) || !known, "{seq} is settled no more");
+            if settling.contains(seq) && !known {
+                let recorded = proxy.attempts.get(&seq).copied().unwrap_or(0);
+                assert!(max > 0 && recorded >= max, "{seq} is given up");
+                self.settling(std::iter::once(seq));
+                self.events.get_mut(&seq).unwrap().exhausted = true;
             }
         }
     }
@@ -120,6 +169,7 @@ impl ProxyModel {
         event.place = Place::Waiting { not_before };
         if max > 0 && event.failed >= max {
             event.place = Place::Settling;
+            event.exhausted = true;
             self.judged.insert(seq);
         }
     }
@@ -160,7 +210,8 @@ impl ProxyModel {
         assert!(d.maybe_redelivered || d.delivery == 1);
         let due = now.plus_millis(settings.ack_wait_ms);
         let place = Place::InFlight { consumer: to, due };
-        self.events.insert(d.seq, Event { place, delivery: d.delivery, failed });
+        let event = Event { delivery: d.delivery, failed, ..Event::new(place) };
+        self.events.insert(d.seq, event);
     }
 
     /// An event that could go now, were there a consumer for it.
@@ -183,20 +234,28 @@ pub struct Model {
 }
 
 impl Model {
-    /// Time passes, then these actions are judged.
-    pub fn poll(&mut self, facts: &FakeFacts, actions: &[Action], now: Stamp) {
+    /// Time passes, then these actions are judged. `settling`: what the dispatcher says it settles.
+    pub fn poll(
+        &mut self,
+        facts: &FakeFacts,
+        actions: &[Action],
+        settling: impl Fn(ProxyId) -> SeqRanges,
+        now: Stamp,
+    ) {
         for (id, proxy) in &mut self.proxies {
             proxy.expire(now, facts.proxies[id].facts.settings.max_deliveries);
         }
         self.judge_deliveries(facts, actions, now);
+        for (id, proxy) in &mut self.proxies {
+            proxy.compare_settling(facts, *id, &settling(*id));
+        }
         for action in actions {
             match action {
                 Action::Settle { proxy, parts, .. } => {
-                    let dead = parts.iter().filter(|p| p.outcome == Outcome::DeadLettered);
-                    let seqs = dead.flat_map(|p| p.sequences.iter()).flat_map(|r| r.first..=r.last);
-                    let pending = facts.pending(*proxy);
-                    let seqs = seqs.filter(|seq| pending.contains(seq));
-                    self.proxies.get_mut(proxy).unwrap().settling(seqs);
+                    self.proxies.get_mut(proxy).unwrap().proposed(parts, now);
+                }
+                Action::CountAttempts { proxy, .. } => {
+                    self.proxies.get_mut(proxy).unwrap().proposed(&[], now);
                 }
                 Action::PullDone { consumer, request, delivered } => {
                     let consumer = self.consumers.get_mut(consumer).unwrap();
@@ -206,7 +265,6 @@ impl Model {
                 _ => {}
             }
         }
-        self.proxies.values_mut().for_each(|proxy| proxy.judged.clear());
         self.nothing_is_stuck(facts, now);
     }
 

@@ -20,6 +20,15 @@ struct World {
     next_request: u64,
 }
 
+/// What becomes of a proposal.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    Applied,
+    /// There is no room in the log now.
+    Refused,
+    Failed,
+}
+
 /// One random input, and numbers it may use.
 #[derive(Debug, Clone, Copy)]
 struct Op {
@@ -82,7 +91,10 @@ impl World {
             18..=20 => self.nack(proxy, pick(a, b, self.facts.end()), a % 3 * 20, b),
             21 => self.touch(proxy, pick(a, b, self.facts.end()), b),
             22..=25 => self.now = self.now.plus_millis(a % 40),
-            26..=29 => self.decide(a as usize, b % 4 > 0),
+            26..=29 => {
+                let fates = [Fate::Applied, Fate::Applied, Fate::Refused, Fate::Failed];
+                self.decide(a as usize, fates[b as usize % fates.len()]);
+            }
             30 => {
                 let last = self.facts.end();
                 self.facts.first_retained = self.facts.first_retained.max(a % (last + 1)).max(1);
@@ -97,12 +109,15 @@ impl World {
 
     fn poll(&mut self) {
         let actions = self.dispatcher.poll(&self.facts, self.now);
-        self.model.poll(&self.facts, &actions, self.now);
+        let settling = |id| self.dispatcher.settling(id);
+        self.model.poll(&self.facts, &actions, settling, self.now);
         for (id, proxy) in &self.model.proxies {
             assert_eq!(self.dispatcher.in_flight(*id), proxy.window() as u64);
         }
         let wakeup = self.dispatcher.next_wakeup();
         assert!(wakeup.is_none_or(|due| due > self.now), "no work is left");
+        let waits = self.model.proxies.values().any(|proxy| proxy.waits());
+        assert!(wakeup.is_some() || !waits, "what was refused is forgotten");
         let to_log = |a: &Action| matches!(a, Action::Settle { .. } | Action::CountAttempts { .. });
         self.proposed.extend(actions.into_iter().filter(to_log));
     }
@@ -221,29 +236,63 @@ impl World {
         }
     }
 
-    /// One of the proposals is applied or fails.
-    fn decide(&mut self, n: usize, applied: bool) {
+    /// One of the proposals is applied, or is refused, or fails.
+    fn decide(&mut self, n: usize, fate: Fate) {
         if self.proposed.is_empty() {
             return;
         }
         match self.proposed.remove(n % self.proposed.len()) {
-            Action::Settle { proxy, parts, .. } => {
-                let model = self.model.proxies.get_mut(&proxy).unwrap();
-                let mut all = SeqRanges::new();
-                parts.iter().flat_map(|p| p.sequences.iter()).for_each(|r| all.insert_range(r));
-                if applied {
-                    self.facts.settle(proxy, &parts);
-                    model.settled(&all);
-                    self.dispatcher.settled(proxy, &all);
-                } else {
-                    model.settle_failed(&all);
-                    self.dispatcher.settle_failed(proxy, &all);
-                }
+            Action::Settle { proxy, proposal, parts, .. } => {
+                self.decide_settlement(proxy, proposal, &parts, fate);
             }
-            Action::CountAttempts { proxy, sequences } if applied => {
-                self.facts.count_attempts(proxy, &sequences);
+            Action::CountAttempts { proxy, proposal, sequences } => {
+                if fate == Fate::Applied {
+                    self.facts.count_attempts(proxy, &sequences);
+                }
+                let model = self.model.proxies.get_mut(&proxy).unwrap();
+                if fate == Fate::Refused {
+                    model.wait_again(std::iter::empty(), self.now);
+                }
+                self.report(proxy, proposal, fate);
             }
             _ => {}
+        }
+    }
+
+    fn decide_settlement(
+        &mut self,
+        proxy: ProxyId,
+        proposal: u64,
+        parts: &[Settlement],
+        fate: Fate,
+    ) {
+        let sequences = |parts: &[Settlement]| -> SeqRanges {
+            parts.iter().flat_map(|part| part.sequences.iter()).collect()
+        };
+        let all = sequences(parts);
+        let others = self.proposed.iter().filter_map(|action| match action {
+            Action::Settle { proxy: of, parts, .. } if *of == proxy => Some(sequences(parts)),
+            _ => None,
+        });
+        let others: SeqRanges =
+            others.flat_map(|set| set.iter().collect::<Vec<SeqRange>>()).collect();
+        let model = self.model.proxies.get_mut(&proxy).unwrap();
+        match fate {
+            Fate::Applied => {
+                self.facts.settle(proxy, parts);
+                model.settled(&all);
+            }
+            Fate::Refused => model.wait_again(all.iter().flat_map(|r| r.first..=r.last), self.now),
+            Fate::Failed => model.settle_failed(&all, &others, self.now),
+        }
+        self.report(proxy, proposal, fate);
+    }
+
+    fn report(&mut self, proxy: ProxyId, proposal: u64, fate: Fate) {
+        match fate {
+            Fate::Applied => self.dispatcher.applied(proxy, proposal),
+            Fate::Refused => assert!(self.dispatcher.refused(proxy, proposal, self.now)),
+            Fate::Failed => self.dispatcher.failed(proxy, proposal, self.now),
         }
     }
 
@@ -266,7 +315,7 @@ impl World {
             }
             self.poll();
             while !self.proposed.is_empty() {
-                self.decide(0, true);
+                self.decide(0, Fate::Applied);
             }
             if PROXIES.iter().all(|id| self.facts.pending(*id).is_empty()) {
                 return;

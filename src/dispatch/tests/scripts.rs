@@ -2,7 +2,8 @@
 //!
 //! Time is in milliseconds and moves only by `at`. After each command that is not an input to the
 //! facts alone, the dispatcher is polled and its actions are printed. Settlements and attempts wait
-//! until `commit` applies them or `fail` refuses them.
+//! until `commit` applies them, `refuse` refuses them for now, or `fail` for good; all of them, or
+//! the one of this number.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -163,25 +164,36 @@ impl Script {
         Ok(())
     }
 
-    /// Applies or refuses what was proposed.
-    fn conclude(&mut self, applied: bool) {
-        for action in std::mem::take(&mut self.proposed) {
-            match action {
-                Action::Settle { proxy, parts, .. } if applied => {
-                    let all = self.facts.settle(proxy, &parts);
-                    self.dispatcher.settled(proxy, &all);
+    /// Decides what becomes of proposals.
+    fn decide(&mut self, verb: &str, args: &mut ArgumentConsumer) -> Result<()> {
+        let decided = match args.next_pos() {
+            Some(number) => vec![self.proposed.remove(number.parse::<usize>()? - 1)],
+            None => std::mem::take(&mut self.proposed),
+        };
+        for action in decided {
+            let (proxy, proposal) = match &action {
+                Action::Settle { proxy, proposal, .. }
+                | Action::CountAttempts { proxy, proposal, .. } => (*proxy, *proposal),
+                other => return Err(format!("{other:?} is no proposal").into()),
+            };
+            match verb {
+                "fail" => self.dispatcher.failed(proxy, proposal, self.now),
+                "refuse" => {
+                    self.dispatcher.refused(proxy, proposal, self.now);
                 }
-                Action::Settle { proxy, parts, .. } => {
-                    for part in &parts {
-                        self.dispatcher.settle_failed(proxy, &part.sequences);
+                _ => {
+                    match &action {
+                        Action::Settle { parts, .. } => self.facts.settle(proxy, parts),
+                        Action::CountAttempts { sequences, .. } => {
+                            self.facts.count_attempts(proxy, sequences);
+                        }
+                        _ => {}
                     }
+                    self.dispatcher.applied(proxy, proposal);
                 }
-                Action::CountAttempts { proxy, sequences } if applied => {
-                    self.facts.count_attempts(proxy, &sequences);
-                }
-                _ => {}
             }
         }
+        Ok(())
     }
 
     fn poll(&mut self) -> String {
@@ -215,8 +227,7 @@ impl Script {
             }
             "ack" | "nack" | "term" | "touch" => self.feedback(verb, args)?,
             "at" => self.now = Stamp(0).plus_millis(args.next_pos().ok_or("when?")?.parse()?),
-            "commit" => self.conclude(true),
-            "fail" => self.conclude(false),
+            "commit" | "refuse" | "fail" => self.decide(verb, args)?,
             "begin" => {
                 self.tenure = Tenure(args.next_pos().ok_or("which tenure?")?.parse()?);
                 self.dispatcher.begin(self.tenure);

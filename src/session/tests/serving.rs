@@ -313,6 +313,29 @@ async fn a_full_log_queue_refuses_and_the_client_goes_on() {
 }
 
 #[tokio::test]
+async fn an_ack_that_finds_the_log_full_is_confirmed_when_there_is_room() {
+    let node = Node::new();
+    let (mut supplier, mut consumer) = (node.client(), node.client());
+    let proxy = consumer.attach(ProxySettings::default(), push(10)).await;
+    let lane = supplier.open_lane().await;
+    supplier.publish(lane, 1, &["a"]).await;
+    consumer.deliveries(1).await;
+    node.cluster.refuse(Some(Rejection::new(Code::Overloaded, "the queue is full")));
+    consumer.say(acks(proxy, &[1])).await;
+    consumer.say(Ping { nonce: 1 }).await;
+    assert!(matches!(consumer.hear().await, ServerMessage::Pong(_)));
+    node.delivery.stats(Vec::new()).await;
+    node.cluster.refuse(None);
+    // The next thing it hears is neither a refusal nor the event.
+    let ServerMessage::SettleConfirmed(confirmed) =
+        node.pass_time_until_heard(&mut consumer, limits::VERDICT_PAUSE_MS).await
+    else {
+        panic!()
+    };
+    assert_eq!((confirmed.settled, confirmed.refused), (1, None));
+}
+
+#[tokio::test]
 async fn a_leader_that_a_majority_does_not_confirm_serves_nobody() {
     let node = Node::new();
     let (mut supplier, mut consumer) = (node.client(), node.client());

@@ -1,0 +1,116 @@
+//! From a verdict to what became of it: a proxy's proposals.
+//!
+//! Verdicts wait for the end of a round, or of a pause; then they are proposed, and remembered
+//! until the driver reports. What was refused for now goes back to those that wait, so there is one
+//! proposal of a kind per pause, however much is refused.
+
+use std::collections::BTreeMap;
+
+use super::pause::Pause;
+use super::queue::Queue;
+use super::verdicts::Verdicts;
+use super::{Action, Settlement};
+use crate::types::{ProxyId, SeqRange, SeqRanges, Stamp};
+
+/// What was proposed.
+#[derive(Debug)]
+enum Proposal {
+    Settle(Vec<Settlement>),
+    Count(SeqRanges),
+}
+
+impl Proposal {
+    /// What it settles.
+    fn ranges(&self) -> impl Iterator<Item = SeqRange> + '_ {
+        let parts = if let Proposal::Settle(parts) = self { parts.as_slice() } else { &[] };
+        parts.iter().flat_map(|part| part.sequences.iter())
+    }
+}
+
+/// The proposals of a proxy that nothing was heard of yet, and when it may make more.
+#[derive(Debug, Default)]
+pub(super) struct Proposals {
+    under_way: BTreeMap<u64, Proposal>,
+    latest: u64,
+    pub pause: Pause,
+}
+
+impl Proposals {
+    pub fn is_empty(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// What they settle.
+    fn ranges(&self) -> impl Iterator<Item = SeqRange> + '_ {
+        self.under_way.values().flat_map(Proposal::ranges)
+    }
+
+    /// Hands everything that waits to the driver. Attempts come first: once an event is settled
+    /// they would not count.
+    pub fn make(
+        &mut self,
+        verdicts: &mut Verdicts,
+        proxy: ProxyId,
+        revision: u64,
+        out: &mut Vec<Action>,
+    ) {
+        for sequences in verdicts.take_attempts() {
+            let proposal = self.launch(Proposal::Count(sequences.clone()));
+            out.push(Action::CountAttempts { proxy, proposal, sequences });
+        }
+        let parts = verdicts.take_settlements();
+        if !parts.is_empty() {
+            let proposal = self.launch(Proposal::Settle(parts.clone()));
+            out.push(Action::Settle { proxy, proposal, revision, parts });
+        }
+    }
+
+    fn launch(&mut self, proposal: Proposal) -> u64 {
+        self.latest += 1;
+        self.under_way.insert(self.latest, proposal);
+        self.latest
+    }
+
+    fn land(&mut self, proposal: u64) -> Option<Proposal> {
+        self.under_way.remove(&proposal)
+    }
+}
+
+/// What the driver reports of proposals.
+impl Queue {
+    /// The facts say what it said, or what had been said before.
+    pub fn applied(&mut self, proposal: u64) {
+        let Some(applied) = self.proposals.land(proposal) else { return };
+        self.proposals.pause.shorten();
+        applied.ranges().for_each(|range| self.settled(range));
+    }
+
+    /// It is in no log: what it said is said again after a pause. False if it is unknown.
+    pub fn refused(&mut self, proposal: u64, now: Stamp) -> bool {
+        let Some(refused) = self.proposals.land(proposal) else { return false };
+        match &refused {
+            Proposal::Settle(parts) => self.verdicts.settle_again(parts),
+            Proposal::Count(sequences) => self.verdicts.count_again(sequences),
+        }
+        self.proposals.pause.start(now);
+        true
+    }
+
+    /// It did not make it, or nobody knows: what of it is still pending goes again, but for what
+    /// another verdict of the proxy settles. An exhausted event must not go again: it is buried
+    /// again.
+    pub fn failed(&mut self, proposal: u64, now: Stamp) {
+        let Some(failed) = self.proposals.land(proposal) else { return };
+        let mut lost: SeqRanges = failed.ranges().collect();
+        self.verdicts.ranges().for_each(|range| lost.remove_range(range));
+        self.proposals.ranges().for_each(|range| lost.remove_range(range));
+        let spent: Vec<SeqRange> =
+            lost.iter().flat_map(|range| self.exhausted.overlap(range)).collect();
+        for range in spent {
+            lost.remove_range(range);
+            self.exhaust(range);
+            self.proposals.pause.start(now);
+        }
+        lost.iter().for_each(|range| self.go_again(range));
+    }
+}
