@@ -4,6 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+const FAULTS: [Fault; 5] =
+    [Fault::LoseRequests, Fault::LoseAnswers, Fault::Goodbye, Fault::Silence, Fault::Late];
+
 /// Publishes in bursts while a fault strikes after each possible number of messages.
 fn strike_everywhere(fault: Fault) {
     let mut at = 0;
@@ -38,8 +41,7 @@ fn strike_everywhere(fault: Fault) {
 
 #[test]
 fn a_loss_at_any_point_publishes_once_and_settles() {
-    let faults = [Fault::LoseRequests, Fault::LoseAnswers, Fault::Goodbye, Fault::Silence];
-    faults.into_iter().for_each(strike_everywhere);
+    FAULTS.into_iter().for_each(strike_everywhere);
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -55,12 +57,7 @@ enum Act {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let fault = prop::sample::select(vec![
-        Fault::LoseRequests,
-        Fault::LoseAnswers,
-        Fault::Goodbye,
-        Fault::Silence,
-    ]);
+    let fault = prop::sample::select(FAULTS.to_vec());
     let passing = || {
         prop::sample::select(vec![
             Code::Overloaded,
