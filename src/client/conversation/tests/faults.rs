@@ -7,8 +7,9 @@ use super::*;
 const FAULTS: [Fault; 5] =
     [Fault::LoseRequests, Fault::LoseAnswers, Fault::Goodbye, Fault::Silence, Fault::Late];
 
-/// Publishes in bursts while a fault strikes after each possible number of messages.
-fn strike_everywhere(fault: Fault) {
+/// Publishes in bursts while a fault strikes after each possible number of messages; with `again`
+/// once more as soon as the connection is back.
+fn strike_everywhere(fault: Fault, again: bool) {
     let mut at = 0;
     loop {
         let mut world = World::new(at as u64);
@@ -22,13 +23,17 @@ fn strike_everywhere(fault: Fault) {
                 if world.moved >= at && !struck {
                     struck = true;
                     world.inject(fault);
+                    if again {
+                        world.reconnect();
+                        world.inject(fault);
+                    }
                 }
             }
         }
         world.run_for(Duration::from_secs(20));
         let lane = world.conversation.lane(key).unwrap().identity().unwrap().lane;
         world.check_lane(key, lane, 1, 12);
-        assert!(world.all_accepted(key), "{fault:?} at {at}: {:?}", world.reports);
+        assert!(world.all_accepted(key), "{fault:?} at {at}, {again}: {:?}", world.reports);
         assert_eq!(world.cluster.log.len(), 12);
         world.check_settled(worker);
         if !struck {
@@ -41,7 +46,10 @@ fn strike_everywhere(fault: Fault) {
 
 #[test]
 fn a_loss_at_any_point_publishes_once_and_settles() {
-    FAULTS.into_iter().for_each(strike_everywhere);
+    for fault in FAULTS {
+        strike_everywhere(fault, false);
+        strike_everywhere(fault, true);
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

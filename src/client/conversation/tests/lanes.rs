@@ -110,9 +110,7 @@ fn a_lane_opened_elsewhere_is_lost_and_says_so() {
     world.publish(key, "ours");
     world.inject(Fault::LoseAnswers);
     world.take_over(lane);
-    while world.session.is_none() {
-        assert!(world.round(world.now + Duration::from_secs(1)));
-    }
+    world.reconnect();
     world.inject(Fault::LoseAnswers);
     assert_eq!(world.cluster.lanes[&lane].epoch, 3);
     world.run_for(Duration::from_secs(1));
@@ -129,9 +127,7 @@ fn a_late_opening_of_our_own_does_not_fence_us() {
         let key = world.lane(choice.clone().into());
         world.run_for(MS);
         world.inject(Fault::LoseRequests);
-        while world.session.is_none() {
-            assert!(world.round(world.now + Duration::from_secs(1)));
-        }
+        world.reconnect();
         world.inject(Fault::Late);
         let openings = world.late.iter();
         assert_eq!(openings.filter(|(_, m)| matches!(m, ClientMessage::OpenLane(_))).count(), 1);
@@ -245,7 +241,7 @@ fn an_answer_to_a_handle_that_has_left_is_ignored() {
     world.conversation.leave_lane(key);
     assert!(world.conversation.lane(key).is_none());
     world.to_client = answers;
-    world.run_for(MS);
+    world.run_for(Duration::from_secs(1));
     assert_eq!((world.conversation.should_leave(), world.dials.len()), (None, 1));
 }
 

@@ -186,6 +186,13 @@ impl World {
         moved || !self.to_client.is_empty()
     }
 
+    /// Lets time pass until a connection is up, and nothing has moved over it.
+    fn reconnect(&mut self) {
+        while self.session.is_none() {
+            assert!(self.round(self.now + Duration::from_secs(1)));
+        }
+    }
+
     fn lose(&mut self, reason: &str) {
         self.session = None;
         self.to_server.clear();
