@@ -157,6 +157,19 @@ pub enum What {
         file: String,
         how: String,
     },
+    /// Bytes on this node's disk were changed while it was down. It may notice or not; if it is
+    /// `harmless` the node must go on as if nothing had been.
+    Touched {
+        node: u64,
+        file: String,
+        how: String,
+        harmless: bool,
+    },
+    /// A node's process ended by itself, and not because the cluster took the node out.
+    Exited {
+        node: u64,
+        how: String,
+    },
     /// The damaged node's disk was wiped; it may join again under another id.
     Wiped {
         node: u64,

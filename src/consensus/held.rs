@@ -29,7 +29,8 @@ impl Confirmed {
         let Some(id) = id else { return };
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let last = known.entry(peer).or_insert((vote, id));
-        if last.0 != vote || last.1 < id {
+        // An answer to the leader of an earlier vote may come late.
+        if last.0 < vote || (last.0 == vote && last.1 < id) {
             *last = (vote, id);
         }
     }
@@ -45,11 +46,12 @@ impl<E: RaftRuntime> Replica<E> {
     ) -> Result<(), String> {
         let Some(held) = held.map(|id| entry_id(&id)) else { return Ok(()) };
         let log = self.log();
-        // In this order: a leader of another vote may have cut the log, but not before that vote
-        // was saved.
+        // In this order: a leader of a later vote may have cut the log, but not before that vote was
+        // saved.
         let end = log.state().last.map_or(0, |last| last.index + 1);
         let saved = log.vote().and_then(|bytes| postcard::from_bytes::<RaftVote>(&bytes).ok());
-        if end > held.index || saved.as_ref() != Some(vote) {
+        // Without this vote the node would not have confirmed anything under it.
+        if end > held.index || saved.as_ref() > Some(vote) {
             return Ok(());
         }
         log.lose(held.index + 1);

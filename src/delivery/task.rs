@@ -25,6 +25,12 @@ const ROUND_REQUESTS: usize = 1024;
 
 /// Starts the delivery task of a node. It ends when every handle is gone.
 pub fn start<C: Cluster, E: Runtime>(cluster: C, env: E) -> Handle {
+    let (task, handle) = create(cluster, env.clone());
+    env.spawn(task.run());
+    handle
+}
+
+fn create<C: Cluster, E: Runtime>(cluster: C, env: E) -> (Task<C, E>, Handle) {
     let (asks_in, asks) = mpsc::channel(limits::DELIVERY_REQUESTS_MAX);
     let (notices_in, notices) = mpsc::unbounded_channel();
     let (ends_in, ends) = mpsc::unbounded_channel();
@@ -32,7 +38,7 @@ pub fn start<C: Cluster, E: Runtime>(cluster: C, env: E) -> Handle {
     let task = Task {
         changes: cluster.changes(),
         cluster,
-        env: env.clone(),
+        env,
         asks,
         notices,
         ends_in,
@@ -43,8 +49,7 @@ pub fn start<C: Cluster, E: Runtime>(cluster: C, env: E) -> Handle {
         next_token: 1,
         sweep_due: Stamp(0),
     };
-    env.spawn(task.run());
-    Handle::new(asks_in, notices_in, shared)
+    (task, Handle::new(asks_in, notices_in, shared))
 }
 
 type End = (u64, Result<Reply, Rejection>);
@@ -172,6 +177,11 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
     }
 
     fn ask(&mut self, ask: Ask) {
+        // Whoever asks may know of a change of tenure that this round began without.
+        let tenure = self.cluster.tenure();
+        if tenure != self.driver.as_ref().map(Driver::tenure) {
+            self.set_tenure(tenure);
+        }
         match ask {
             Ask::Request(request) => self.request(request),
             Ask::Leave(session) => self.leave(session),
@@ -246,5 +256,31 @@ async fn sleep(env: &impl Runtime, wait: Option<Duration>) {
     match wait {
         Some(wait) => env.sleep(wait).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{FakeCluster, default_channel};
+    use super::super::{ConsumerId, Outbox};
+    use super::*;
+    use crate::dispatch::{Attachment, Mode};
+
+    #[tokio::test]
+    async fn whoever_attaches_in_a_new_tenure_is_not_lost_with_the_old_one() {
+        let cluster = FakeCluster::new();
+        let (mut task, handle) = create(cluster.clone(), cluster.time());
+        task.set_tenure(cluster.tenure());
+        // The tenure changes after the task has looked, and before it takes what waits.
+        cluster.begin_tenure();
+        let connection = handle.connect(Outbox::default());
+        let consumer = ConsumerId { session: connection.id(), handle: 1 };
+        let channel = cluster.read(default_channel);
+        let attachment = Attachment::Volatile { channel, next_seq: 1 };
+        let mode = Mode::Push { events: 1, bytes: 1 };
+        handle.ask(Request::Attach { consumer, attachment, mode, dead_letters: false }).await;
+        task.take_what_waits();
+        let driver = task.driver.as_ref().unwrap();
+        assert_eq!((Some(driver.tenure()), driver.consumers()), (cluster.tenure(), 1));
     }
 }

@@ -164,6 +164,10 @@ impl Bed {
 
     /// SIGTERM to all of them at once; waits for their ends.
     pub async fn terminate(&mut self, ids: &[u64]) -> Result<()> {
+        for id in ids {
+            let NodeInfo { host, life, .. } = self.node(*id)?;
+            self.roster.change(host, life, |node| node.told = true);
+        }
         self.signal_running(ids, Signal::TERM)?;
         self.ended(ids, ENDED_WITHIN).await
     }
@@ -261,7 +265,7 @@ impl Bed {
             process::spawn(command, &node.log)
         })??;
         self.roster.change(host, node.life, |node| {
-            (node.life, node.state) = (life, State::Starting);
+            (node.life, node.state, node.told) = (life, State::Starting, false);
         });
         let process = Process::watch(child, &self.roster, host, life)?;
         let pid = process.pid;
@@ -382,6 +386,8 @@ fn describe(host: Host, disk: &Disk, addresses: &Addresses, log: PathBuf) -> Nod
         state: State::Exited { code: None, signal: None },
         member: false,
         paused: false,
+        told: false,
+        exits: Vec::new(),
     }
 }
 

@@ -74,6 +74,10 @@ impl Process {
             let code = status.and_then(|status| status.code());
             let signal = status.and_then(|status| status.signal());
             roster.change(host, life, |node| {
+                let killed = signal == Some(Signal::KILL.as_raw());
+                if !(killed || node.told || node.id == 0 || node.state == State::Removed) {
+                    node.exits.push((node.id, format!("code {code:?}, signal {signal:?}")));
+                }
                 node.state = State::Exited { code, signal };
                 (node.pid, node.paused) = (None, false);
             });

@@ -54,6 +54,10 @@ pub struct NodeInfo {
     pub member: bool,
     /// Stopped by SIGSTOP.
     pub paused: bool,
+    /// Told to end.
+    pub told: bool,
+    /// Processes that ended though nobody wanted it: which node that was, and how.
+    pub exits: Vec<(u64, String)>,
 }
 
 impl NodeInfo {

@@ -125,10 +125,11 @@ pub(super) fn note(scene: &Scene<'_>, begun: &mut Begun, node: u64, done: Done) 
             Expect::Quarantine => {
                 What::Damaged { node, file: damage.file.clone(), how: damage.how.clone() }
             }
-            _ => What::Note {
-                key: "damage".into(),
-                count: 1,
-                text: format!("node {node}: {}: {}: {expect:?}", damage.file, damage.how),
+            _ => What::Touched {
+                node,
+                file: damage.file.clone(),
+                how: format!("{}: {expect:?}", damage.how),
+                harmless: matches!(expect, Expect::Repair | Expect::Nothing),
             },
         });
         begun.damage.push(damage);

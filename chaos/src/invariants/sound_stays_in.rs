@@ -1,19 +1,36 @@
-//! A sound node stays in: none is quarantined whose disk nobody damaged. Losing power, or a process,
-//! is no damage, however it happens.
+//! A sound node stays in: no node is quarantined, and none ends by itself, whose own disk gave it no
+//! reason. Losing power, or a process, is no damage, however it happens; and what is wrong with one
+//! node must not stop another.
+//!
+//! Damage excuses a node until it was wiped, if something changed that counts. A disk that fails or
+//! is full excuses the end of its process while it does, and a moment longer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Invariant;
-use crate::history::{Record, What};
+use crate::history::{Record, Stage, What};
 
-/// How the names of faults begin that change bytes on a disk, noticeably or not.
-const DAMAGING: [&str; 3] = ["flip", "truncate", "rollback"];
+/// How the names of faults begin that make writes or syncs fail.
+const FAILING: [&str; 5] = ["disk_full", "full-disk", "failing", "power_cut", "power-cut"];
+/// How long after such a fault a process may end of it, in microseconds.
+const AFTERMATH: u64 = 10_000_000;
 
 #[derive(Default)]
 pub(super) struct SoundStaysIn {
-    /// Nodes whose disk was touched.
+    /// Nodes whose bytes were changed so that they may notice.
     damaged: BTreeSet<u64>,
+    /// Until when a node's disk excuses the end of its process.
+    failing: BTreeMap<u64, u64>,
     told: BTreeSet<u64>,
+}
+
+impl SoundStaysIn {
+    fn object(&mut self, node: u64, what: String) -> Result<(), String> {
+        if self.damaged.contains(&node) || !self.told.insert(node) {
+            return Ok(());
+        }
+        Err(what)
+    }
 }
 
 impl Invariant for SoundStaysIn {
@@ -23,17 +40,28 @@ impl Invariant for SoundStaysIn {
 
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match &record.what {
-            What::Damaged { node, .. } => {
+            What::Damaged { node, .. } | What::Touched { node, harmless: false, .. } => {
                 self.damaged.insert(*node);
             }
-            What::Fault { fault, targets, .. }
-                if DAMAGING.iter().any(|name| fault.starts_with(name)) =>
+            What::Wiped { node } => {
+                self.damaged.remove(node);
+            }
+            What::Fault { fault, targets, stage, .. }
+                if FAILING.iter().any(|name| fault.starts_with(name)) =>
             {
-                self.damaged.extend(targets);
+                let until = match stage {
+                    Stage::Begin => u64::MAX,
+                    Stage::End => record.at + AFTERMATH,
+                };
+                self.failing.extend(targets.iter().map(|node| (*node, until)));
             }
             What::Node { node, view } if view.role == "quarantined" => {
-                if !self.damaged.contains(node) && self.told.insert(*node) {
-                    return Err(format!("node {node} is quarantined, and nobody damaged its disk"));
+                let what = format!("node {node} is quarantined, and nobody damaged its disk");
+                return self.object(*node, what);
+            }
+            What::Exited { node, how } => {
+                if self.failing.get(node).is_none_or(|until| *until < record.at) {
+                    return self.object(*node, format!("node {node} ended by itself: {how}"));
                 }
             }
             _ => {}
@@ -45,28 +73,50 @@ impl Invariant for SoundStaysIn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{NodeView, Stage};
+    use crate::history::NodeView;
     use crate::invariants::testing::*;
 
-    fn is(story: Story, role: &str) -> Story {
-        story.node(2, NodeView { role: role.into(), ..NodeView::default() })
+    fn quarantined(story: Story) -> Story {
+        story.node(2, NodeView { role: "quarantined".into(), ..NodeView::default() })
+    }
+
+    fn exits(story: Story) -> Story {
+        story.then(What::Exited { node: 2, how: "code 1".into() })
+    }
+
+    fn touched(node: u64, harmless: bool) -> What {
+        What::Touched { node, file: "log".into(), how: "bit flip".into(), harmless }
+    }
+
+    fn fault(story: Story, stage: Stage) -> Story {
+        let (fault, targets, detail) = ("failing-sync".into(), vec![2], String::new());
+        story.then(What::Fault { fault, targets, stage, detail })
     }
 
     #[test]
     fn holds_for_nodes_that_were_damaged() {
         let damaged = What::Damaged { node: 2, file: "log".into(), how: "bit flip".into() };
-        holds(SoundStaysIn::default(), is(is(story(), "leader").then(damaged), "quarantined"));
-        for name in ["flip-bit", "truncate(follower, one of log)", "rollback(leader, log)"] {
-            let (fault, detail) = (name.into(), String::new());
-            let fault = What::Fault { fault, targets: vec![2], stage: Stage::Begin, detail };
-            holds(SoundStaysIn::default(), is(story().then(fault), "quarantined"));
+        for what in [damaged, touched(2, false)] {
+            holds(SoundStaysIn::default(), exits(quarantined(story().then(what))));
         }
     }
 
     #[test]
-    fn catches_one_that_lost_its_power_only() {
-        let other = What::Damaged { node: 3, file: "log".into(), how: "bit flip".into() };
-        let down = story().then(other).then(What::NodeDown { node: 2 });
-        catches(SoundStaysIn::default(), is(down, "quarantined"), "node 2 is quarantined");
+    fn holds_for_a_process_whose_disk_fails() {
+        holds(SoundStaysIn::default(), exits(fault(story(), Stage::Begin).wait(60_000)));
+        let over = fault(fault(story(), Stage::Begin), Stage::End);
+        holds(SoundStaysIn::default(), exits(over.wait(9_000)));
+        let over = fault(fault(story(), Stage::Begin), Stage::End);
+        catches(SoundStaysIn::default(), exits(over.wait(11_000)), "ended by itself");
+    }
+
+    #[test]
+    fn catches_one_without_a_reason() {
+        let others = || story().then(touched(3, false)).then(touched(2, true));
+        catches(SoundStaysIn::default(), quarantined(others()), "node 2 is quarantined");
+        catches(SoundStaysIn::default(), exits(others()), "node 2 ended by itself: code 1");
+        let wiped = story().then(touched(2, false)).then(What::Wiped { node: 2 });
+        catches(SoundStaysIn::default(), exits(wiped), "ended by itself");
+        catches(SoundStaysIn::default(), quarantined(fault(story(), Stage::Begin)), "quarantined");
     }
 }

@@ -1,6 +1,6 @@
 //! One run, from the first process to the verdict.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::nemesis::Nemesis;
 use super::report::{self, HISTORY, LOAD};
 use super::tape::Tape;
 use super::{Plan, Scenario};
-use crate::bed::{Bed, BedOptions, NetworkKind, Roster, State, binary};
+use crate::bed::{Bed, BedOptions, Host, NetworkKind, Roster, State, binary};
 use crate::history::{Phase, Recorder, What};
 use crate::verdict::{Verdict, Word};
 use crate::workloads::{Load, Running, World};
@@ -181,7 +181,13 @@ impl Run<'_> {
         }
         let eyes = Arc::new(RealEyes::new(nemesis.bed.roster()));
         let running = self.begin_load(nemesis.bed, load, &eyes).await?;
-        let mut watching = Watching { roster: nemesis.bed.roster(), eyes, known: BTreeSet::new() };
+        let mut watching = Watching {
+            roster: nemesis.bed.roster(),
+            eyes,
+            recorder: self.recorder.clone(),
+            known: BTreeSet::new(),
+            exits: BTreeMap::new(),
+        };
         tokio::select! {
             () = self.play(&mut nemesis, &plan, tape) => {}
             () = watching.follow(&running) => {}
@@ -232,7 +238,7 @@ impl Run<'_> {
         } else {
             self.note(note::HEALED, 1, "");
         }
-        watching.newcomers(&running);
+        watching.look_around(&running);
         self.phase(Phase::Heal);
         tokio::time::sleep(HEAL_FOR).await;
         let quiet = running.quiet(QUIET_WITHIN).await;
@@ -251,6 +257,7 @@ impl Run<'_> {
                 self.note(note::UNRECOVERED, 1, text);
             }
         }
+        watching.look_around(&running);
         self.phase(Phase::End);
         let audited = self.audit(nemesis.bed).await;
         running.stop().await;
@@ -280,16 +287,25 @@ impl Run<'_> {
     }
 }
 
-/// Has nodes looked at that were not there before.
+/// Has nodes looked at that were not there before, and tells of processes that end by themselves.
 struct Watching {
     roster: Roster,
     eyes: Arc<RealEyes>,
+    recorder: Arc<dyn Recorder>,
     known: BTreeSet<u64>,
+    /// How many ends at each host are recorded.
+    exits: BTreeMap<Host, usize>,
 }
 
 impl Watching {
-    fn newcomers(&mut self, running: &RealLoad) {
+    fn look_around(&mut self, running: &RealLoad) {
         for node in self.roster.nodes() {
+            let told = self.exits.entry(node.host).or_default();
+            for (id, how) in node.exits.iter().skip(*told) {
+                let what = What::Exited { node: *id, how: how.clone() };
+                self.recorder.record(&format!("node-{id}"), what);
+            }
+            *told = node.exits.len();
             if node.id != 0 && self.known.insert(node.id) {
                 running.watch_node(&self.eyes, node.id, LOOK_EVERY);
             }
@@ -299,7 +315,7 @@ impl Watching {
     /// Goes on for ever.
     async fn follow(&mut self, running: &RealLoad) {
         loop {
-            self.newcomers(running);
+            self.look_around(running);
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

@@ -212,7 +212,10 @@ impl World {
             disk.flip_bit(&path, bit).then(|| format!("{path} bit {bit}"))
         });
         if let Some(Some(where_)) = flipped {
-            self.note("bits_flipped", &format!("node {}: {where_}", self.id(slot)));
+            let (node, how) = (self.id(slot), "a bit flipped".to_string());
+            self.note("bits_flipped", &format!("node {node}: {where_}"));
+            let touched = What::Touched { node, file: where_, how, harmless: false };
+            self.record("nemesis", touched);
         }
         self.release(slot).await;
     }

@@ -204,6 +204,10 @@ impl World {
         let removed = self.replica(slot).is_some_and(|replica| replica.leadership().peek().removed);
         let failure = self.replica(slot).and_then(|replica| replica.status().failure);
         self.note("exits", &format!("host {slot}: {failure:?} removed: {removed}"));
+        if !removed {
+            let (node, how) = (self.id(slot), format!("{failure:?}"));
+            self.record(&format!("node-{node}"), What::Exited { node, how });
+        }
         // The kernel may have dropped what it could not write.
         let left = if failure.is_some() { Left::Some } else { Left::Everything };
         self.kill(slot, left, false);

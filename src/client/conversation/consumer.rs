@@ -261,8 +261,8 @@ impl Consumer {
     /// The credit to give back now: in large pieces.
     pub fn credit(&mut self, consumer: u32, event_bytes_max: u64) -> Option<Credit> {
         let SubscribeOptions { credit_events, credit_bytes, .. } = self.options;
-        if self.standing != Standing::Attached || self.mode == Mode::Pull || self.taken_events == 0
-        {
+        let nothing = self.taken_events == 0 && self.taken_bytes == 0;
+        if self.standing != Standing::Attached || self.mode == Mode::Pull || nothing {
             return None;
         }
         // Half a window is left to the server, and room for its largest event.
@@ -272,8 +272,11 @@ impl Consumer {
         if !due {
             return None;
         }
-        let (events, bytes) = (self.taken_events, self.taken_bytes);
-        (self.taken_events, self.taken_bytes) = (0, 0);
+        // A full window overdrawn by its last event is more than one message may grant.
+        let events = self.taken_events.min(limits::CREDIT_EVENTS_MAX);
+        let bytes = self.taken_bytes.min(limits::CREDIT_BYTES_MAX);
+        (self.taken_events, self.taken_bytes) =
+            (self.taken_events - events, self.taken_bytes - bytes);
         Some(Credit { consumer, events, bytes })
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::env::disk::Keep;
 use crate::machine::Command;
 use crate::types::NodeId;
 
@@ -240,5 +241,39 @@ async fn a_follower_that_lost_what_it_confirmed_is_found_out_and_its_leader_goes
     supplier.send(&leader, 8, 100).await.unwrap();
     assert_eq!(leader.me(), rig.leader().await.me());
     rig.agree().await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_restored_from_a_copy_of_an_earlier_term_is_found_out() {
+    let mut rig = Rig::new(3, 64 << 20).await;
+    let leader = rig.leader().await;
+    let mut supplier = Supplier::open(&leader).await;
+    supplier.send(&leader, 8, 100).await.unwrap();
+    let victim = (1..=3).find(|id| *id != leader.me().0).unwrap();
+    rig.kill(victim).await;
+    let copy = rig.disks[&victim].crash(Keep::Everything, 0);
+    rig.start(victim).await;
+
+    let other = 6 - leader.me().0 - victim;
+    leader.transfer(Some(NodeId(other))).await.unwrap();
+    let leader = until("the other to serve", || {
+        let other = &rig.nodes[&other];
+        other.leadership().get().tenure.map(|_| other.clone())
+    })
+    .await;
+    supplier.resume(&leader).await;
+    supplier.send(&leader, 8, 100).await.unwrap();
+    let last = leader.status().last_log;
+    let confirmed = || (rig.nodes[&victim].status().last_log >= last).then_some(());
+    until("the follower to have everything", confirmed).await;
+    rig.kill(victim).await;
+    rig.disks.insert(victim, copy);
+
+    let restored = rig.start(victim).await;
+    supplier.send(&leader, 8, 100).await.unwrap();
+    restored.stopped().await;
+    rig.kill(victim).await;
+    assert!(rig.open(victim).healthy().is_err(), "it is quarantined");
     rig.stop().await;
 }

@@ -11,7 +11,7 @@ use super::{Disk, directory_of};
 pub enum Keep {
     /// Only what was synced.
     Nothing,
-    /// All of it, as when a process is killed and the kernel lives.
+    /// All of it, as when a process is killed and the kernel lives; a later crash may still take it.
     Everything,
     /// By chance: each unsynced write whole, torn or not at all; names up to some point.
     Some,
@@ -149,12 +149,12 @@ impl Tree {
     }
 
     fn crash(&mut self, keep: Keep, chance: &mut fastrand::Rng) {
+        (self.fail_sync, self.full, self.changes_left) = (false, false, None);
+        if keep == Keep::Everything {
+            return;
+        }
         let unsynced = std::mem::take(&mut self.unsynced_names);
-        let kept = match keep {
-            Keep::Nothing => 0,
-            Keep::Everything => unsynced.len(),
-            Keep::Some => chance.usize(0..=unsynced.len()),
-        };
+        let kept = if keep == Keep::Some { chance.usize(0..=unsynced.len()) } else { 0 };
         for naming in &unsynced[..kept] {
             naming.apply(&mut self.durable_names);
         }
@@ -162,7 +162,6 @@ impl Tree {
         let named: Vec<u64> = self.names.values().copied().collect();
         self.files.retain(|id, _| named.contains(id));
         self.files.values_mut().for_each(|content| content.crash(keep, chance));
-        (self.fail_sync, self.full, self.changes_left) = (false, false, None);
     }
 }
 
@@ -198,14 +197,11 @@ impl Content {
 
     fn crash(&mut self, keep: Keep, chance: &mut fastrand::Rng) {
         for change in std::mem::take(&mut self.unsynced) {
-            match keep {
-                Keep::Nothing => {}
-                Keep::Everything => change.apply(&mut self.durable),
-                Keep::Some => match chance.u8(0..3) {
-                    0 => {}
-                    1 => change.apply(&mut self.durable),
-                    _ => change.torn(chance).apply(&mut self.durable),
-                },
+            match chance.u8(0..3) {
+                _ if keep == Keep::Nothing => {}
+                0 => {}
+                1 => change.apply(&mut self.durable),
+                _ => change.torn(chance).apply(&mut self.durable),
             }
         }
         self.bytes = self.durable.clone();

@@ -96,6 +96,8 @@ impl EventStore {
         if found != Some(state.manifest(found.as_ref().map_or(0, |manifest| manifest.next))) {
             state.manifest(self.0.next.load(Ordering::Relaxed)).write(self.disk())?;
         }
+        // A killed process may have renamed the manifest and not got further.
+        self.disk().sync_dir(DIR).map_err(StorageError::io("syncing the event store"))?;
         self.sweep(|_| true)
     }
 

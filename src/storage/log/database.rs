@@ -58,16 +58,27 @@ pub struct Filling {
 
 /// Creates a database, or opens an empty one; all its files and names are durable on return.
 pub fn create(path: &Path) -> Result<Database, StorageError> {
-    let database = Database::open(path)?;
     let failed = || StorageError::io(format!("creating log database {}", path.display()));
-    database.protect("flushing", |db| db.flush())?;
-    let files = ["db", "conf", READY];
-    File::create(path.join(READY)).map_err(failed())?;
-    for file in files.map(|name| path.join(name)).iter().map(PathBuf::as_path).chain([path]) {
-        sync(file).map_err(failed())?;
+    if path.exists() && !is_ready(path) {
+        // An earlier creation was interrupted.
+        std::fs::remove_dir_all(path).map_err(failed())?;
     }
-    sync(path.parent().unwrap_or(path)).map_err(failed())?;
+    let database = Database::open(path)?;
+    database.protect("flushing", |db| db.flush())?;
+    File::create(path.join(READY)).map_err(failed())?;
+    make_durable(path)?;
     Ok(database)
+}
+
+/// Syncs everything of a database, names included.
+pub fn make_durable(path: &Path) -> Result<(), StorageError> {
+    let failed = || StorageError::io(format!("syncing log database {}", path.display()));
+    let files = ["db", "conf", READY].map(|name| path.join(name));
+    let dirs = [path, path.parent().unwrap_or(path)];
+    for file in files.iter().map(PathBuf::as_path).chain(dirs) {
+        File::open(file).and_then(|file| file.sync_all()).map_err(failed())?;
+    }
+    Ok(())
 }
 
 /// Whether the creation of a database was finished.

@@ -59,8 +59,10 @@ impl FileMedium {
             }
         }
         list.sort_by_key(|file| file.generation);
+        disk.sync_dir(DIR).map_err(StorageError::io("syncing the log directory"))?;
         let files = Arc::new(Files { disk, list: Mutex::new(list) });
-        Ok(FileMedium { files, file_bytes, dirty: false })
+        // Who knows what a killed process left unsynced.
+        Ok(FileMedium { files, file_bytes, dirty: true })
     }
 
     /// Whether a disk holds no log.

@@ -62,6 +62,8 @@ pub fn recover<M: Medium + 'static>(
     } else if let Some(floor) = floor {
         medium.drop_below(floor.index + 1)?;
     }
+    // What a killed process wrote last may not be on the disk yet; from here on it counts.
+    medium.sync()?;
     let end = scan.tail.expected().unwrap_or(0);
     let vote = registers.vote.value().filter(|vote| !vote.is_empty()).cloned();
     let shared = Shared::new(scan.tail, vote, medium.reader());

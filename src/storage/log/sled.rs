@@ -52,8 +52,8 @@ struct Volume {
 }
 
 impl SledMedium {
-    /// The medium in a directory, which is created when absent. Leftovers of creations and
-    /// removals that a crash interrupted go; nothing else is touched.
+    /// The medium in a directory, which is created when absent. Leftovers of removals that a crash
+    /// interrupted go, those of creations are passed over; nothing else is touched.
     pub fn open(options: SledOptions) -> Result<SledMedium, StorageError> {
         let dir = &options.dir;
         let failed = || StorageError::io(format!("opening log directory {}", dir.display()));
@@ -65,11 +65,10 @@ impl SledMedium {
             let generation = name.as_deref().and_then(|name| name.strip_prefix("db-"));
             match generation.and_then(|text| text.parse::<u64>().ok()) {
                 Some(generation) if database::is_ready(&path) => generations.push(generation),
-                Some(_) => std::fs::remove_dir_all(&path).map_err(failed())?,
                 None if path.extension().is_some_and(|extension| extension == "gone") => {
                     std::fs::remove_dir_all(&path).map_err(failed())?
                 }
-                None => {}
+                _ => {}
             }
         }
         generations.sort_unstable();
@@ -222,6 +221,10 @@ impl Medium for SledMedium {
             match opened {
                 Ok((database, contents, more)) => {
                     let database = Some(database).filter(|_| last);
+                    if last {
+                        // A killed process may have written it and not got further.
+                        database::make_durable(&self.shelf.path(generation))?;
+                    }
                     self.filling = database.clone().map(Filling::new).transpose()?;
                     self.shelf.volumes()[place] = Volume { generation, contents, database };
                     if !more {
