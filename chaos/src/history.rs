@@ -54,6 +54,8 @@ pub enum What {
         channel: String,
         after: u64,
         max_deliveries: Option<u32>,
+        /// The lease of a delivery: not settled by then, it goes again.
+        ack_wait_ms: u64,
     },
     /// A client of the consumer came or went: `by` says which.
     Attached {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::types::{
-    ClusterId, Code, EventBytes, LaneId, Name, NodeId, Outcome, ProxyId, Rejection, Seq, SeqRange,
-    SeqRanges, Stamp, Start, Tenure,
+    ClusterId, Code, EventBytes, LaneId, Name, NodeId, Opener, Outcome, ProxyId, Rejection, Seq,
+    SeqRange, SeqRanges, Stamp, Start, Tenure,
 };
 use crate::wire::{
     AckRun, Attach, AttachTarget, Attached, ClientMessage, Closed, Credit, Deliver, Delivery, Done,
@@ -39,6 +39,9 @@ pub struct FakeCluster {
 #[derive(Debug, Default)]
 pub struct FakeLane {
     pub epoch: u32,
+    /// Who opened it last, and since which epoch nobody else has.
+    opener: Opener,
+    held_since: u32,
     pub last: u64,
     pub results: BTreeMap<u64, Seq>,
 }
@@ -62,8 +65,34 @@ pub fn welcome() -> Welcome {
     }
 }
 
+impl FakeLane {
+    /// Opens it for `opener`, unless a later opening of the same client came first.
+    pub fn open(&mut self, opener: Opener) -> Result<(), Rejection> {
+        let again = self.epoch > 0 && self.opener.client == opener.client;
+        if again && self.opener.attempt >= opener.attempt {
+            return Err(Rejection::new(Code::LaneFenced, "overtaken by a later opening"));
+        }
+        self.epoch += 1;
+        self.opener = opener;
+        if !again {
+            self.held_since = self.epoch;
+        }
+        Ok(())
+    }
+}
+
 impl FakeCluster {
-    fn open(&mut self, target: LaneTarget) -> Result<LaneId, Rejection> {
+    fn open(&mut self, open: OpenLane) -> Result<LaneOpened, Rejection> {
+        let OpenLane { request, target, opener, .. } = open;
+        let lane = self.find(target)?;
+        let facts = self.lanes.get_mut(&lane).expect("just found");
+        facts.open(opener)?;
+        let FakeLane { epoch, held_since, last, .. } = *facts;
+        let (last_sequence, channel_interest) = (last, true);
+        Ok(LaneOpened { request, lane, epoch, held_since, last_sequence, channel_interest })
+    }
+
+    fn find(&mut self, target: LaneTarget) -> Result<LaneId, Rejection> {
         if let Some(code) = self.open_refusals.pop_front() {
             return Err(Rejection::new(code, "told to refuse"));
         }
@@ -86,7 +115,8 @@ impl FakeCluster {
 
     fn publish(&mut self, publish: Publish) -> PublishAck {
         let Publish { lane: id, epoch, first_sequence, count, events } = publish;
-        let refuse = |rejection| PublishAck { lane: id, runs: vec![], refused: Some(rejection) };
+        let ack = |runs, refused| PublishAck { lane: id, epoch, runs, refused };
+        let refuse = |rejection| ack(vec![], Some(rejection));
         let block = EventsBlock::check(events, count, 1 << 20).expect("a well-formed block");
         let Some(lane) = self.lanes.get_mut(&id) else {
             return refuse(Rejection::new(Code::UnknownLane, "no such lane"));
@@ -109,13 +139,11 @@ impl FakeCluster {
                 && place >= after
                 && sequence > lane.last
             {
-                let refused = Some(Rejection::new(code, "told to refuse"));
-                return PublishAck { lane: id, runs, refused };
+                return ack(runs, Some(Rejection::new(code, "told to refuse")));
             }
             let duplicate = sequence <= lane.last;
             if duplicate && !lane.results.contains_key(&sequence) {
-                let refused = Some(Rejection::out_of_sequence(sequence, lane.last + 1));
-                return PublishAck { lane: id, runs, refused };
+                return ack(runs, Some(Rejection::out_of_sequence(sequence, lane.last + 1)));
             }
             if !duplicate {
                 self.log.push((id, sequence, event));
@@ -134,7 +162,7 @@ impl FakeCluster {
                 _ => runs.push(run),
             }
         }
-        PublishAck { lane: id, runs, refused: None }
+        ack(runs, None)
     }
 
     fn skip(&mut self, skip: Skip) -> ServerMessage {
@@ -224,7 +252,11 @@ impl FakeSession {
         now: Duration,
     ) -> Vec<ServerMessage> {
         match message {
-            ClientMessage::OpenLane(open) => vec![self.open(cluster, open)],
+            ClientMessage::OpenLane(open) => {
+                let request = open.request;
+                let failed = |rejection| Failed { request, rejection }.into();
+                vec![cluster.open(open).map_or_else(failed, Into::into)]
+            }
             ClientMessage::Publish(publish) => vec![cluster.publish(publish).into()],
             ClientMessage::Skip(skip) => vec![cluster.skip(skip)],
             ClientMessage::Attach(attach) => self.attach(cluster, attach),
@@ -250,19 +282,6 @@ impl FakeSession {
                 vec![Closed { consumer: detach.consumer, reason: None }.into()]
             }
             ClientMessage::Ping(ping) => vec![Pong { nonce: ping.nonce }.into()],
-        }
-    }
-
-    fn open(&mut self, cluster: &mut FakeCluster, open: OpenLane) -> ServerMessage {
-        match cluster.open(open.target) {
-            Err(rejection) => Failed { request: open.request, rejection }.into(),
-            Ok(lane) => {
-                let facts = cluster.lanes.get_mut(&lane).expect("just opened");
-                facts.epoch += 1;
-                let (epoch, last_sequence) = (facts.epoch, facts.last);
-                let (request, channel_interest) = (open.request, true);
-                LaneOpened { request, lane, epoch, last_sequence, channel_interest }.into()
-            }
         }
     }
 

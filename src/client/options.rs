@@ -87,7 +87,8 @@ pub enum LaneChoice {
     #[default]
     Fresh,
     /// The lane of this name in the channel, created if there is none: a supplier that starts
-    /// again continues where it stopped. Whoever opens it last owns it; the others are fenced.
+    /// again continues where it stopped. Whoever opens it last owns it; the others are fenced,
+    /// also publishers of the same client.
     Named(Name),
     /// The lane of this id, from an earlier run.
     Existing(LaneId),

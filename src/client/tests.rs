@@ -223,6 +223,24 @@ async fn many_tasks_share_a_publisher() {
 }
 
 #[tokio::test]
+async fn the_later_of_two_publishers_of_one_lane_has_it_and_the_connection_stays() {
+    let servers = Servers::start(3).await;
+    let client = servers.client().await;
+    let mut events = client.observe();
+    let shared = || LaneChoice::Named(Name::new("shared").unwrap());
+    let first = client.publisher(channel(), shared()).await.unwrap();
+    assert_eq!(first.publish_encoded(event(1)).await.unwrap().sequence, 1);
+    let second = client.publisher(channel(), shared()).await.unwrap();
+    assert_eq!(first.lane(), second.lane());
+    for i in 2..10 {
+        assert_eq!(second.publish_encoded(event(i)).await.unwrap().sequence, i as u64);
+        let fenced = first.publish_encoded(event(i)).await.unwrap_err();
+        assert_eq!(fenced.rejection().code, Code::LaneFenced);
+    }
+    assert!(events.try_recv().is_err(), "something happened to the connection");
+}
+
+#[tokio::test]
 async fn pulled_events_are_settled_by_token_from_elsewhere() {
     let servers = Servers::start(3).await;
     let client = servers.client().await;

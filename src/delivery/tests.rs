@@ -5,7 +5,8 @@ use super::{Cluster, ConsumerId, Driver, MachineFacts, Output, ProxyStats, Reque
 use crate::dispatch::{Attachment, Departure, Mode};
 use crate::machine::{Command, LaneTarget, Publish, Reply};
 use crate::types::{
-    Code, Name, Outcome, ProxyId, ProxySettings, Rejection, Seq, SeqRange, SeqRanges, Start, limits,
+    Code, Name, Opener, Outcome, ProxyId, ProxySettings, Rejection, Seq, SeqRange, SeqRanges,
+    Start, limits,
 };
 use crate::wire::{Nack, ServerMessage, Settle, SettleConfirmed, Terminate};
 
@@ -47,7 +48,8 @@ impl Rig {
     fn publish(&mut self, bodies: &[&str]) {
         let channel = self.cluster.read(default_channel);
         if self.lane.is_none() {
-            let open = Command::OpenLane { channel, target: LaneTarget::Fresh };
+            let opener = Opener::default();
+            let open = Command::OpenLane { channel, target: LaneTarget::Fresh, opener };
             let Reply::LaneOpened { lane, epoch, .. } = self.cluster.apply(open) else { panic!() };
             self.lane = Some((lane, epoch));
         }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, NodeId, Outcome, ProxyId, ProxySettings, Rejection,
-    Seq, SeqRange, SeqRanges, Stamp, Start, Tenure,
+    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, ProxyId, ProxySettings,
+    Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Tenure,
 };
 
 /// The content of one log entry: commands of many sources under one stamp and tenure.
@@ -45,10 +45,12 @@ pub enum Command {
         proxy: ProxyId,
     },
     /// Opens a lane: a new one, the one of this name, or the one of this id. Raises its epoch,
-    /// which fences whoever used it before.
+    /// which fences whoever used it before. Refused if a later opening of the same client was
+    /// applied before this one: it would fence the client by what itself has given up.
     OpenLane {
         channel: ChannelId,
         target: LaneTarget,
+        opener: Opener,
     },
     /// Forgets lanes unused since before the batch's stamp minus the idle limit. Unknown or since
     /// used lanes are skipped.
@@ -140,6 +142,8 @@ pub enum Reply {
     LaneOpened {
         lane: LaneId,
         epoch: u32,
+        /// The epoch since which only this client has opened the lane.
+        held_since: u32,
         last_sequence: u64,
     },
     Published(Published),

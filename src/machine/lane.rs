@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fact::{self, Kind, Sum};
 use super::{PublishRun, Published};
-use crate::types::{ChannelId, LaneId, Name, Rejection, Seq, Stamp, limits};
+use crate::types::{ChannelId, LaneId, Name, Opener, Rejection, Seq, Stamp, limits};
 
 /// Consecutive lane sequences with a common fate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,7 @@ impl Run {
 
 /// A lane of a channel.
 ///
+/// - It has one user at a time: whoever opened it last, under the epoch that this began.
 /// - Sequences below `next_sequence` were accepted or skipped; that one and later ones were not.
 /// - At least the last [`limits::LANE_IN_FLIGHT_MAX`] results are remembered, as runs, adjacent
 ///   and ascending up to `next_sequence`. What lies before them was accepted, its place forgotten.
@@ -48,7 +49,11 @@ pub struct Lane {
     id: LaneId,
     channel: ChannelId,
     name: Option<Name>,
-    pub(super) epoch: u32,
+    epoch: u32,
+    /// Who opened it last.
+    opener: Opener,
+    /// The epoch since which only that client has opened it.
+    held_since: u32,
     pub(super) last_used: Stamp,
     next_sequence: u64,
     runs: VecDeque<Run>,
@@ -59,12 +64,21 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(id: LaneId, channel: ChannelId, name: Option<Name>, now: Stamp) -> Lane {
+    /// A lane that `opener` opens first.
+    pub(super) fn new(
+        id: LaneId,
+        channel: ChannelId,
+        name: Option<Name>,
+        opener: Opener,
+        now: Stamp,
+    ) -> Lane {
         Lane {
             id,
             channel,
             name,
             epoch: 1,
+            opener,
+            held_since: 1,
             last_used: now,
             next_sequence: 1,
             runs: VecDeque::new(),
@@ -90,6 +104,16 @@ impl Lane {
         self.epoch
     }
 
+    /// Who opened it last.
+    pub fn opener(&self) -> Opener {
+        self.opener
+    }
+
+    /// The epoch since which only that client has opened it.
+    pub fn held_since(&self) -> u32 {
+        self.held_since
+    }
+
     /// The lane sequence expected next.
     pub fn next_sequence(&self) -> u64 {
         self.next_sequence
@@ -103,6 +127,16 @@ impl Lane {
     /// Whether it has been idle for [`limits::LANE_IDLE_MS`] at `now`.
     pub fn is_idle(&self, now: Stamp) -> bool {
         self.last_used.plus_millis(limits::LANE_IDLE_MS) <= now
+    }
+
+    /// `opener` opens it again under `epoch`, a later one: everybody else is fenced.
+    pub(super) fn reopen(&mut self, epoch: u32, opener: Opener, now: Stamp) {
+        if opener.client != self.opener.client {
+            self.held_since = epoch;
+        }
+        self.epoch = epoch;
+        self.opener = opener;
+        self.last_used = now;
     }
 
     /// Takes note that the next `count` sequences were accepted from `first_seq` on.
@@ -187,8 +221,16 @@ impl Lane {
     /// Hash of all facts, from the kept sum.
     pub(super) fn hash(&self) -> u64 {
         let definition = (self.id, self.channel, &self.name);
-        let id = [self.id.index, u64::from(self.id.position)];
-        let progress = [id[0], id[1], u64::from(self.epoch), self.last_used.0, self.next_sequence];
+        let progress = [
+            self.id.index,
+            u64::from(self.id.position),
+            u64::from(self.epoch),
+            self.opener.client,
+            self.opener.attempt,
+            u64::from(self.held_since),
+            self.last_used.0,
+            self.next_sequence,
+        ];
         self.sum
             .value()
             .wrapping_add(fact::of_value(Kind::LaneDefinition, &definition))

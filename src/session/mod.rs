@@ -12,7 +12,8 @@
 //!
 //! Invariants:
 //! - Nothing unchecked reaches a log entry: names, counts, lengths and sizes end here.
-//! - The answers of a lane leave in the order of its publishes, those refused here included.
+//! - The answers of a lane leave in the order of its publishes, those refused here included. When
+//!   the lane is opened again, those of the epoch before end with the answer to the opening.
 //! - A session lives in one tenure. When the tenure ends it says goodbye, and the client resumes.
 //! - A client that does not read stops being read, and holds up nobody else: queues are per
 //!   session, and bounded by what the client itself has in flight.

@@ -29,7 +29,8 @@ impl Session {
             wire::LaneTarget::Existing(lane) => LaneTarget::Existing(lane),
         };
         let pending = Pending::OpenLane { request: open.request, channel: channel.id };
-        self.propose(Command::OpenLane { channel: channel.id, target }, pending);
+        let opener = open.opener;
+        self.propose(Command::OpenLane { channel: channel.id, target, opener }, pending);
     }
 
     pub(super) fn lane_opened(
@@ -40,11 +41,20 @@ impl Session {
         view: &impl View,
     ) {
         match reply {
-            Ok(Reply::LaneOpened { lane, epoch, last_sequence }) => {
-                // Answers to an older epoch on this connection have nobody to go to.
+            Ok(Reply::LaneOpened { lane, epoch, held_since, last_sequence }) => {
+                // Another user of this client may have had the lane: what is known of its
+                // publishes it still hears, and nothing after it has lost the lane.
+                self.collect_answers();
                 self.lanes.insert(lane, Lane::new(lane, channel, epoch));
                 let channel_interest = view.has_interest(channel);
-                self.send(LaneOpened { request, lane, epoch, last_sequence, channel_interest });
+                self.send(LaneOpened {
+                    request,
+                    lane,
+                    epoch,
+                    held_since,
+                    last_sequence,
+                    channel_interest,
+                });
             }
             Ok(other) => self.fail(request, unexpected(&other)),
             Err(rejection) => self.fail(request, rejection),
@@ -55,8 +65,13 @@ impl Session {
         let id = publish.lane;
         let event_bytes_max = self.event_bytes_max;
         let Some(lane) = self.lanes.get_mut(&id) else {
-            return self.send(refusal(id, lane_not_open(id)));
+            return self.send(refusal(id, publish.epoch, lane_not_open(id)));
         };
+        if publish.epoch != lane.epoch {
+            // Not in the order of the lane's answers: those go to another user.
+            let rejection = fenced(lane, publish.epoch);
+            return self.send(refusal(id, publish.epoch, rejection));
+        }
         let bytes = publish.events.len();
         match check(&publish, lane, event_bytes_max) {
             Ok(publish) => {
@@ -112,9 +127,10 @@ impl Session {
     pub(super) fn collect_answers(&mut self) {
         while let Some(id) = self.answered.pop_first() {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            let epoch = lane.epoch;
             let answers: Vec<_> = std::iter::from_fn(|| lane.take_answer()).collect();
             for answer in answers {
-                self.effect(Effect::Send(ack(id, answer).into()));
+                self.effect(Effect::Send(ack(id, epoch, answer).into()));
             }
         }
     }
@@ -139,11 +155,6 @@ fn check(publish: &wire::Publish, lane: &Lane, event_bytes_max: usize) -> Result
         let message = format!("a publish cannot begin at lane sequence {first_sequence}");
         let hint = "lane sequences count from 1";
         return Err(Fault::Violation(Rejection::new(Code::BadRequest, message).hint(hint)));
-    }
-    if epoch != lane.epoch {
-        let message = format!("lane {} is at epoch {}, not {epoch}", lane.id, lane.epoch);
-        let hint = "open the lane again, and publish with the epoch of the answer";
-        return Err(Fault::Refused(Rejection::new(Code::LaneFenced, message).hint(hint)));
     }
     if !lane.has_room(count as usize) {
         let max = limits::LANE_IN_FLIGHT_MAX;
@@ -171,16 +182,23 @@ fn lane_not_open(lane: LaneId) -> Rejection {
         .hint("open it first")
 }
 
-fn refusal(lane: LaneId, rejection: Rejection) -> PublishAck {
-    PublishAck { lane, runs: Vec::new(), refused: Some(rejection) }
+fn fenced(lane: &Lane, epoch: u32) -> Rejection {
+    let message = format!("lane {} is at epoch {}, not {epoch}", lane.id, lane.epoch);
+    let hint = "open the lane again, and publish with the epoch of the answer";
+    Rejection::new(Code::LaneFenced, message).hint(hint)
 }
 
-fn ack(lane: LaneId, answer: Published) -> PublishAck {
+fn refusal(lane: LaneId, epoch: u32, rejection: Rejection) -> PublishAck {
+    PublishAck { lane, epoch, runs: Vec::new(), refused: Some(rejection) }
+}
+
+fn ack(lane: LaneId, epoch: u32, answer: Published) -> PublishAck {
     let run = |r: crate::machine::PublishRun| AckRun {
         first_sequence: r.first_sequence,
         count: r.count,
         first_seq: r.first_seq,
         duplicate: r.duplicate,
     };
-    PublishAck { lane, runs: answer.runs.into_iter().map(run).collect(), refused: answer.refused }
+    let (runs, refused) = (answer.runs.into_iter().map(run).collect(), answer.refused);
+    PublishAck { lane, epoch, runs, refused }
 }

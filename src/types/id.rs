@@ -129,6 +129,23 @@ impl fmt::Display for LaneId {
     }
 }
 
+/// Who asks for a lane, and which of its askings this is. An opening that was overtaken on its way
+/// by a later one of the same client is told by it from a takeover.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Opener {
+    /// Drawn at random by each client when it starts.
+    pub client: u64,
+    /// Counts up with each opening the client asks for, over all its lanes and connections.
+    pub attempt: u64,
+}
+
+impl Opener {
+    /// Whether the same client asked with `other` before this, or this is the same asking.
+    pub fn overtakes(&self, other: Opener) -> bool {
+        self.client == other.client && self.attempt >= other.attempt
+    }
+}
+
 /// The identity of a Raft log entry: where it is, and who proposed it in which term.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

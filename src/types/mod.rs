@@ -15,7 +15,8 @@ mod settings;
 
 pub use event::{Event, EventBytes, EventError, Header, Payload, Value};
 pub use id::{
-    ChannelId, ClusterId, EntryId, GroupId, LaneId, NodeId, PayloadKey, ProxyId, Seq, Stamp, Tenure,
+    ChannelId, ClusterId, EntryId, GroupId, LaneId, NodeId, Opener, PayloadKey, ProxyId, Seq,
+    Stamp, Tenure,
 };
 pub use name::{Name, NameError};
 pub use outcome::{Counts, Outcome};

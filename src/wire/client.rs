@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block::EventsBlock;
 use super::codec::{Payload, WireError, messages, put_head, take_head};
-use crate::types::{LaneId, Name, ProxyId, ProxySettings, Seq, SeqRanges, Start, limits};
+use crate::types::{LaneId, Name, Opener, ProxyId, ProxySettings, Seq, SeqRanges, Start, limits};
 
 messages! {
     /// A message from client to server.
@@ -22,13 +22,15 @@ messages! {
     }
 }
 
-/// Opens a lane on a channel. Answered by `LaneOpened` or `Failed`.
+/// Opens a lane on a channel. Answered by `LaneOpened` or `Failed`. One that is overtaken by a later
+/// opening of the same client, over whatever connection, is refused and fences nobody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenLane {
     /// Chosen by the client, repeated in the answer.
     pub request: u32,
     pub channel: Name,
     pub target: LaneTarget,
+    pub opener: Opener,
 }
 
 /// Which lane to open.

@@ -31,6 +31,9 @@ pub struct LaneOpened {
     pub request: u32,
     pub lane: LaneId,
     pub epoch: u32,
+    /// The epoch since which only this client has opened the lane. Later than one that the client
+    /// was told before: somebody else had the lane in between.
+    pub held_since: u32,
     /// The last lane sequence accepted; 0: none yet. Resend what comes after it, if anything.
     pub last_sequence: u64,
     /// False when the channel has no durable proxy and nobody is subscribed now: events are kept
@@ -43,6 +46,8 @@ pub struct LaneOpened {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishAck {
     pub lane: LaneId,
+    /// The epoch of the publishes: a client can have opened the lane again since.
+    pub epoch: u32,
     /// Accepted, in lane order.
     pub runs: Vec<AckRun>,
     /// Why the rest was not.

@@ -28,7 +28,6 @@ use crate::table::{Table, entry};
 const WAITING: usize = 65_536;
 
 pub(super) struct DuplicatesJustified {
-    ack_wait: u64,
     delivery_lag: u64,
     observe_lag: u64,
     repeats: u64,
@@ -52,6 +51,7 @@ impl Times {
 #[derive(Default)]
 struct Consumer {
     max_deliveries: u64,
+    ack_wait: u64,
     events: Table<Event>,
     nacks: HashMap<u64, u64>,
     /// A client came or went.
@@ -130,7 +130,6 @@ impl Cluster {
 impl DuplicatesJustified {
     pub fn new(rules: &Rules) -> DuplicatesJustified {
         DuplicatesJustified {
-            ack_wait: micros(rules.ack_wait),
             delivery_lag: micros(rules.delivery_lag),
             observe_lag: micros(rules.observe_lag),
             repeats: rules.repeats_per_cause,
@@ -208,7 +207,7 @@ impl DuplicatesJustified {
         let consumer = self.consumers.get(&duplicate.consumer)?;
         let from = duplicate.first.saturating_sub(self.delivery_lag);
         let to = duplicate.at.saturating_add(self.observe_lag);
-        let leases = (duplicate.at - from) / self.ack_wait.max(1);
+        let leases = (duplicate.at - from).checked_div(consumer.ack_wait).unwrap_or(0);
         let causes = [
             ("duplicates_nacked", consumer.nacks.get(&duplicate.seq).copied().unwrap_or(0)),
             ("duplicates_unsettled", consumer.unsettled.within(from, to)),
@@ -257,9 +256,10 @@ impl Invariant for DuplicatesJustified {
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         let at = record.at;
         match &record.what {
-            What::Subscribed { consumer, max_deliveries, .. } => {
-                let max_deliveries = u64::from(max_deliveries.unwrap_or(0));
-                entry(&mut self.consumers, consumer).max_deliveries = max_deliveries;
+            What::Subscribed { consumer, max_deliveries, ack_wait_ms, .. } => {
+                let consumer = entry(&mut self.consumers, consumer);
+                consumer.max_deliveries = u64::from(max_deliveries.unwrap_or(0));
+                consumer.ack_wait = ack_wait_ms * 1000;
             }
             What::Attached { consumer } | What::Detached { consumer, .. } => {
                 entry(&mut self.consumers, consumer).moves.0.push(at);

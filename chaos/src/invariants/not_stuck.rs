@@ -14,7 +14,6 @@ use crate::table::entry;
 
 pub(super) struct NotStuck {
     stuck_after: u64,
-    ack_wait: u64,
     healed: bool,
     consumers: BTreeMap<String, Consumer>,
     longest: u64,
@@ -22,6 +21,7 @@ pub(super) struct NotStuck {
 
 #[derive(Default)]
 struct Consumer {
+    ack_wait: u64,
     clients: BTreeSet<String>,
     /// Its latest progress, or when it last had no reason to make any.
     fine: u64,
@@ -31,7 +31,6 @@ impl NotStuck {
     pub fn new(rules: &Rules) -> NotStuck {
         NotStuck {
             stuck_after: micros(rules.stuck_after),
-            ack_wait: micros(rules.ack_wait),
             healed: false,
             consumers: BTreeMap::new(),
             longest: 0,
@@ -53,7 +52,7 @@ impl NotStuck {
             }
             let gap = at.saturating_sub(consumer.fine);
             let leased = proxy.pending <= proxy.in_flight;
-            let allowed = self.stuck_after + if leased { self.ack_wait } else { 0 };
+            let allowed = self.stuck_after + if leased { consumer.ack_wait } else { 0 };
             if !leased {
                 self.longest = self.longest.max(gap);
             }
@@ -89,6 +88,9 @@ impl Invariant for NotStuck {
                     self.consumers.values_mut().for_each(|consumer| consumer.fine = at);
                 }
                 self.healed = healed;
+            }
+            What::Subscribed { consumer, ack_wait_ms, .. } => {
+                entry(&mut self.consumers, consumer).ack_wait = ack_wait_ms * 1000;
             }
             What::Attached { consumer } => {
                 let consumer = entry(&mut self.consumers, consumer);
@@ -127,7 +129,7 @@ mod tests {
     }
 
     fn healed() -> Story {
-        story().attached().event(1, 1).wait(10_000).phase(Phase::Heal).wait(2000)
+        story().subscribed(0).attached().event(1, 1).wait(10_000).phase(Phase::Heal).wait(2000)
     }
 
     fn waits(story: Story) -> Story {

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use aqueduct::types::limits;
-
 /// Thresholds. The defaults are for real processes on a busy machine; a simulation, which has no
 /// slow clients or late observers of its own, may set the lags to nearly nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,9 +9,6 @@ pub struct Rules {
     /// After healing, a consumer with events waiting and a client attached gets one at least this
     /// often.
     pub stuck_after: Duration,
-    /// The lease of a delivery, the shortest of the run's consumers: not settled by then, it goes
-    /// again.
-    pub ack_wait: Duration,
     /// How much later than it was sent a client may record a delivery: what it did not read yet
     /// waits in sockets and buffers while leases end and leaders change.
     pub delivery_lag: Duration,
@@ -42,7 +37,6 @@ impl Default for Rules {
     fn default() -> Rules {
         Rules {
             stuck_after: Duration::from_secs(3),
-            ack_wait: Duration::from_millis(limits::ACK_WAIT_MS),
             delivery_lag: Duration::from_secs(15),
             observe_lag: Duration::from_secs(2),
             attach_lag: Duration::from_secs(2),

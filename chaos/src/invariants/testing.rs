@@ -103,7 +103,8 @@ impl Story {
 
     pub fn subscribed(self, after: u64) -> Story {
         let (consumer, channel) = ("w".into(), "c".into());
-        self.then(What::Subscribed { consumer, channel, after, max_deliveries: None })
+        let (max_deliveries, ack_wait_ms) = (None, 30_000);
+        self.then(What::Subscribed { consumer, channel, after, max_deliveries, ack_wait_ms })
     }
 
     pub fn attached(self) -> Story {

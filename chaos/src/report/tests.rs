@@ -60,7 +60,8 @@ fn history(events: u64) -> Vec<Record> {
     }
     for consumer in ["worker", "audit"] {
         let (consumer, channel) = (consumer.into(), "default".into());
-        let what = What::Subscribed { consumer, channel, after: 0, max_deliveries: None };
+        let (after, max_deliveries, ack_wait_ms) = (0, None, 30_000);
+        let what = What::Subscribed { consumer, channel, after, max_deliveries, ack_wait_ms };
         recorder.add(SECOND, "setup", what);
     }
     for (term, (at, node)) in [(0, 1), (110, 2), (371, 3), (712, 1), (834, 2)].iter().enumerate() {

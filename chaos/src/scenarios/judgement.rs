@@ -7,7 +7,6 @@ use crate::faults::damage::REFUSED;
 use crate::history::{EventId, Outcome, Record, Stage, What};
 use crate::invariants::{Judge, Rules};
 use crate::verdict::{Coverage, Verdict, Violation, Word, cover, word};
-use crate::workloads::Load;
 
 /// Notes by which a run tells about itself, so that its history is enough to judge it.
 pub mod note {
@@ -60,13 +59,9 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// Judges a run of `scenario` with this load.
-    pub fn new(scenario: &Scenario, load: &Load) -> Judgement {
+    /// Judges a run of `scenario`.
+    pub fn new(scenario: &Scenario) -> Judgement {
         let mut rules = Rules::default();
-        let waits = load.consumers.iter().map(|consumer| consumer.ack_wait_ms);
-        if let Some(longest) = waits.max() {
-            rules.ack_wait = std::time::Duration::from_millis(longest);
-        }
         (scenario.rules)(&mut rules);
         let required = REQUIRED.iter().chain(scenario.required);
         Judgement {
@@ -215,7 +210,7 @@ mod tests {
 
     fn judged(notes: &[(u64, &str, u64)]) -> Verdict {
         let scenario = find("leader-kills").unwrap();
-        let mut judgement = Judgement::new(scenario, &Load::default());
+        let mut judgement = Judgement::new(scenario);
         for (second, key, count) in notes {
             let what = What::Note { key: key.to_string(), count: *count, text: "x".into() };
             judgement.observe(&Record { at: second * 1_000_000, by: "run".into(), what });

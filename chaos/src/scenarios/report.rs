@@ -8,12 +8,10 @@ use super::judgement::Judgement;
 use super::{Scenario, find};
 use crate::history;
 use crate::verdict::Verdict;
-use crate::workloads::Load;
 
 /// The files of a run's directory.
 pub const HISTORY: &str = "history.jsonl";
 pub const VERDICT: &str = "verdict.json";
-pub const LOAD: &str = "load.json";
 
 /// Reads the history in `dir` again, judges it by today's invariants and writes the verdict.
 ///
@@ -29,9 +27,7 @@ pub fn judge_again(dir: &Path) -> Result<Verdict> {
         Some(Ok(first)) => scenario_of(first)?,
         _ => anyhow::bail!("{} does not begin as a run's history does", path.display()),
     };
-    let text = std::fs::read_to_string(dir.join(LOAD)).context("read what the load was")?;
-    let load: Load = serde_json::from_str(&text).context("read what the load was")?;
-    let mut judgement = Judgement::new(scenario, &load);
+    let mut judgement = Judgement::new(scenario);
     for record in records {
         judgement.observe(&record.with_context(|| format!("read {}", path.display()))?);
     }

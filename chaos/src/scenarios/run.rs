@@ -14,7 +14,7 @@ use super::eyes::RealEyes;
 use super::judgement::{Judgement, note};
 use super::machine::Machine;
 use super::nemesis::Nemesis;
-use super::report::{self, HISTORY, LOAD};
+use super::report::{self, HISTORY};
 use super::tape::Tape;
 use super::{Plan, Scenario};
 use crate::bed::{Bed, BedOptions, Host, NetworkKind, Roster, State, binary};
@@ -71,8 +71,9 @@ struct Run<'a> {
     recorder: Arc<dyn Recorder>,
 }
 
-/// Runs a scenario: leaves `history.jsonl`, `load.json`, `verdict.json`, `report.md`,
-/// `report.html` and the nodes' logs in the run's directory. A run that could not be carried out has a verdict, too: unknown, and why.
+/// Runs a scenario: leaves `history.jsonl`, `verdict.json`, `report.md`, `report.html` and the
+/// nodes' logs in the run's directory. A run that could not be carried out has a verdict, too:
+/// unknown, and why.
 ///
 /// # Errors
 /// The directory cannot be written to, or the program under test is not there.
@@ -83,10 +84,7 @@ pub async fn run(scenario: &Scenario, options: &Options) -> Result<Verdict> {
     let mut rng = fastrand::Rng::with_seed(options.seed);
     let load = (scenario.load)(&mut rng);
     let plan = (scenario.plan)(&mut rng);
-    let path = dir.join(LOAD);
-    std::fs::write(&path, serde_json::to_string_pretty(&load)?)
-        .with_context(|| format!("write {}", path.display()))?;
-    let tape = Tape::start(&dir.join(HISTORY), Judgement::new(scenario, &load))?;
+    let tape = Tape::start(&dir.join(HISTORY), Judgement::new(scenario))?;
     let run = Run {
         scenario,
         nodes: options.nodes.unwrap_or(scenario.nodes),

@@ -89,9 +89,13 @@ enum Ended {
     Broken,
 }
 
-/// What is allowed in a simulation.
+/// What is allowed in a simulation: nobody is late but by the plan, which has consumers stall.
 fn rules() -> Rules {
-    Rules::default()
+    Rules {
+        delivery_lag: Duration::from_secs(4),
+        observe_lag: Duration::from_millis(500),
+        ..Rules::default()
+    }
 }
 
 async fn play(plan: &Plan, scribe: Scribe) -> Ended {

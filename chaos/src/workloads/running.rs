@@ -125,6 +125,7 @@ impl<N: Net, E: Runtime> Running<N, E> {
                     channel: spec.channel.clone(),
                     after: 0,
                     max_deliveries: Some(spec.max_deliveries).filter(|max| *max > 0),
+                    ack_wait_ms: spec.ack_wait_ms,
                 },
             );
         }

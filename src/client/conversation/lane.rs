@@ -10,16 +10,21 @@
 //! Opening the lane fences everything sent before, so its answer moves `maybe_through` down to what
 //! was accepted: from there on nothing that was lost on the way can surface.
 //!
+//! When another handle of this client opens the lane, this one has lost it, and the answer to that
+//! opening settles what was sent here, too.
+//!
 //! A run that repeats what an earlier one published knows less: up to `earlier_through` the server
 //! has accepted a sequence, or it was stepped over. Only the server's answer to the repeat tells.
+
+mod opening;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::lane_flow::{Flow, Sent};
-use crate::client::{AckRange, Fate, LaneChoice, PublishOptions};
+use crate::client::{AckRange, Fate, PublishOptions};
 use crate::types::{Code, EventBytes, LaneId, Name, Rejection, limits};
-use crate::wire::{AckRun, EventsBlock, EventsBlockBuilder, LaneTarget};
+use crate::wire::{AckRun, EventsBlock, EventsBlockBuilder};
 
 /// An event that waits for its answer.
 #[derive(Debug)]
@@ -52,8 +57,6 @@ pub struct Lane {
     identity: Option<LaneIdentity>,
     /// Whether anybody was interested in the channel when the lane was last opened.
     interest: bool,
-    /// Times the lane was asked for since it was last opened.
-    opens_unanswered: u32,
     queue: VecDeque<Pending>,
     queue_bytes: usize,
     /// Sequence of the queue's front.
@@ -81,7 +84,6 @@ impl Lane {
             options,
             identity: None,
             interest: true,
-            opens_unanswered: 0,
             queue: VecDeque::new(),
             queue_bytes: 0,
             base: 1,
@@ -145,82 +147,6 @@ impl Lane {
     /// Whether there are answers for the user.
     pub fn has_reports(&self) -> bool {
         !self.reports.is_empty()
-    }
-
-    /// Which lane to ask a fresh connection for; counts as asked. `None`: it failed.
-    pub fn ask(&mut self) -> Option<LaneTarget> {
-        if self.failed.is_some() {
-            return None;
-        }
-        self.opens_unanswered += 1;
-        Some(match self.identity {
-            Some(identity) => LaneTarget::Existing(identity.lane),
-            None => match &self.options.lane {
-                LaneChoice::Fresh => LaneTarget::Fresh,
-                LaneChoice::Named(name) => LaneTarget::Named(name.clone()),
-                LaneChoice::Existing(lane) => LaneTarget::Existing(*lane),
-            },
-        })
-    }
-
-    /// The server opened the lane: everything sent before is fenced, and `last` is the last
-    /// sequence it accepted or stepped over.
-    pub fn opened(&mut self, identity: LaneIdentity, last: u64, interest: bool) {
-        self.interest = interest;
-        let asked = std::mem::take(&mut self.opens_unanswered);
-        match self.identity.replace(identity) {
-            None => self.begin(last),
-            Some(before) => {
-                if let Some(rejection) = self.foreign(before, identity, last, asked) {
-                    return self.fail(rejection);
-                }
-            }
-        }
-        if self.failed.is_none() {
-            self.accepted_through = last;
-            self.maybe_through = last;
-            self.flow.open(self.base, last + 1);
-        }
-    }
-
-    /// The first opening fixes where the user's sequences begin.
-    fn begin(&mut self, last: u64) {
-        let first = self.options.first_sequence.unwrap_or(last + 1);
-        self.base = first;
-        self.earlier_through = last;
-        if first == 0 || first > last + 1 {
-            self.fail(Rejection::out_of_sequence(first, last + 1));
-        }
-    }
-
-    /// Whether somebody else used the lane since we last did: then what was accepted in between
-    /// cannot be told from our own events.
-    fn foreign(
-        &self,
-        before: LaneIdentity,
-        after: LaneIdentity,
-        last: u64,
-        asked: u32,
-    ) -> Option<Rejection> {
-        if last < self.accepted_high {
-            let message = format!(
-                "lane {} ends at {last} on the server although {} was acknowledged",
-                after.lane, self.accepted_high
-            );
-            return Some(
-                Rejection::new(Code::StorageFailed, message)
-                    .hint("the cluster lost data or was restored from a backup: audit it"),
-            );
-        }
-        let others = after.epoch.saturating_sub(before.epoch) > asked;
-        if after.lane != before.lane || others || last > self.maybe_through {
-            let message = format!("lane {} was opened by somebody else", before.lane);
-            return Some(
-                Rejection::new(Code::LaneFenced, message)
-                    .hint("let one supplier at a time use a named lane"),
-            );
-        }
-        None
     }
 
     /// The connection is gone: what was sent on it stays unknown until the lane is open again.
@@ -367,8 +293,10 @@ impl Lane {
         }
     }
 
-    /// The server refused the lane, or it cannot go on: every event gets its answer.
+    /// The server refused the lane, or it cannot go on: every event gets its answer, and those on
+    /// their way are not waited for.
     pub fn fail(&mut self, rejection: Rejection) {
+        self.flow.close();
         self.give_up(self.queue.len(), &rejection);
         self.failed = Some(rejection);
     }

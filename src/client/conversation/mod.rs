@@ -17,6 +17,8 @@
 //!   only when the user gave up (deadline or close) or lost the lane to somebody else.
 //! - A lane is asked for on each new connection before anything is sent on it; what was not
 //!   answered is sent again in order, and the server tells duplicates.
+//! - Each asking is numbered, so that one that was left behind on an old connection does nothing.
+//! - A lane has one user, also within a conversation: the handle that opened it last.
 //! - A verdict on a delivery is sent over every new connection until it is confirmed.
 //! - Everything held is bounded: events by the lane's limits, deliveries by credit, verdicts by the
 //!   consumer's limit. Whoever calls asks for room first.
@@ -43,7 +45,7 @@ pub use link::Step;
 pub use settling::{Settlements, Settling, Verdict};
 
 use super::{ConnectionEvent, Options, PublishOptions, SubscribeOptions};
-use crate::types::{Code, Name, ProxyId, Rejection, Seq};
+use crate::types::{Code, Name, Opener, ProxyId, Rejection, Seq};
 use crate::wire::{ClientMessage, Welcome};
 use link::Link;
 
@@ -66,6 +68,8 @@ enum Asked {
 pub struct Conversation {
     link: Link,
     lanes: BTreeMap<Key, Lane>,
+    /// As whom a lane was asked for last.
+    opener: Opener,
     /// Lanes to be asked for on the present connection, and not before when.
     lanes_to_ask: BTreeMap<Key, Duration>,
     lane_refusals: BTreeMap<Key, u32>,
@@ -99,7 +103,8 @@ pub struct Conversation {
 const EVENTS_MAX: usize = 256;
 
 impl Conversation {
-    /// A conversation that has not begun. `seed` makes the jitter.
+    /// A conversation that has not begun. `seed` makes the jitter, and tells the openings of lanes
+    /// from those of other clients: draw it at random.
     pub fn new(options: Options, seed: u64, now: Duration) -> Conversation {
         let connect_by = Some(now + options.connect_timeout);
         Conversation {
@@ -107,6 +112,7 @@ impl Conversation {
             openings: BTreeMap::new(),
             link: Link::new(options, seed, now),
             lanes: BTreeMap::new(),
+            opener: Opener { client: seed, attempt: 0 },
             lanes_to_ask: BTreeMap::new(),
             lane_refusals: BTreeMap::new(),
             lanes_left: BTreeSet::new(),

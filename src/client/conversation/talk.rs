@@ -46,11 +46,13 @@ impl Conversation {
             let due = |(_, at): &(&Key, &Duration)| **at <= now;
             let key = *self.lanes_to_ask.iter().find(due)?.0;
             self.lanes_to_ask.remove(&key);
-            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            let Some(lane) = self.lanes.get(&key) else { continue };
             let Some(target) = lane.ask() else { continue };
             let channel = lane.channel().clone();
+            self.opener.attempt += 1;
+            let opener = self.opener;
             let request = self.request(Asked::Lane(key));
-            return Some(OpenLane { request, channel, target }.into());
+            return Some(OpenLane { request, channel, target, opener }.into());
         }
     }
 
@@ -129,18 +131,25 @@ impl Conversation {
         let asked = self.asked.remove(&answer.request);
         let Some(Asked::Lane(key)) = asked else { return Err("a lane opened unasked") };
         self.lane_refusals.remove(&key);
+        for (&other, lane) in &mut self.lanes {
+            if other != key && lane.overtaken(&answer) {
+                self.news.insert(other);
+            }
+        }
         if let Some(lane) = self.lanes.get_mut(&key) {
-            let identity = LaneIdentity { lane: answer.lane, epoch: answer.epoch };
-            lane.opened(identity, answer.last_sequence, answer.channel_interest);
+            lane.opened(&answer);
             self.opened(key);
         }
         Ok(())
     }
 
     fn publish_ack(&mut self, answer: PublishAck, now: Duration) -> Result<(), Nonsense> {
-        let of_lane = |lane: &super::Lane| lane.identity().is_some_and(|id| id.lane == answer.lane);
-        let Some((&key, lane)) = self.lanes.iter_mut().find(|(_, lane)| of_lane(lane)) else {
-            return Err("a publish was answered on a lane that is not open");
+        let PublishAck { lane, epoch, .. } = answer;
+        let user = Some(LaneIdentity { lane, epoch });
+        let mut users = self.lanes.iter_mut().filter(|(_, lane)| lane.failed().is_none());
+        // Nobody waits for it who has left the lane, or lost it to another handle.
+        let Some((&key, lane)) = users.find(|(_, lane)| lane.identity() == user) else {
+            return Ok(());
         };
         self.news.insert(key);
         let code = answer.refused.as_ref().map(|rejection| rejection.code);

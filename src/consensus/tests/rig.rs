@@ -11,7 +11,7 @@ use crate::env::disk::{Keep, MemDisk};
 use crate::machine::{Command, LaneTarget, Publish, Published, Reply};
 use crate::storage::{self, Drive, Opened, Owner, Storage};
 use crate::transport::{ByteStream, Listener, MemNet, Net, split};
-use crate::types::{ChannelId, ClusterId, Event, LaneId, Name, NodeId, limits};
+use crate::types::{ChannelId, ClusterId, Event, LaneId, Name, NodeId, Opener, limits};
 use crate::wire::{Greeting, Hello, PROTOCOL_VERSION, Service, Welcome};
 
 use super::super::{Member, Options, ProposeError, Replica, Timing, serve_peer, start};
@@ -188,6 +188,8 @@ pub struct Supplier {
     pub channel: ChannelId,
     pub lane: LaneId,
     epoch: u32,
+    /// Times it asked for the lane.
+    attempt: u64,
     /// Events acknowledged; also the last lane sequence that was.
     pub acked: u64,
 }
@@ -197,10 +199,11 @@ impl Supplier {
     pub async fn open(node: &Node) -> Supplier {
         let name = Name::default_channel();
         let channel = node.read(|machine| machine.channel_by_name(&name).unwrap().id());
-        let command = Command::OpenLane { channel, target: LaneTarget::Fresh };
+        let opener = Opener { client: 1, attempt: 1 };
+        let command = Command::OpenLane { channel, target: LaneTarget::Fresh, opener };
         match node.propose(1, command).await.unwrap() {
-            Reply::LaneOpened { lane, epoch, last_sequence: 0 } => {
-                Supplier { channel, lane, epoch, acked: 0 }
+            Reply::LaneOpened { lane, epoch, last_sequence: 0, .. } => {
+                Supplier { channel, lane, epoch, attempt: 1, acked: 0 }
             }
             other => panic!("{other:?}"),
         }
@@ -209,7 +212,9 @@ impl Supplier {
     /// Takes the lane up again through another leader; whatever it holds is acknowledged.
     pub async fn resume(&mut self, node: &Node) {
         let target = LaneTarget::Existing(self.lane);
-        let command = Command::OpenLane { channel: self.channel, target };
+        self.attempt += 1;
+        let opener = Opener { client: 1, attempt: self.attempt };
+        let command = Command::OpenLane { channel: self.channel, target, opener };
         match node.propose(1, command).await.unwrap() {
             Reply::LaneOpened { epoch, last_sequence, .. } => {
                 assert!(last_sequence >= self.acked, "acknowledged events are lost");

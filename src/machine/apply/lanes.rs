@@ -6,7 +6,7 @@ use super::define::unknown_channel;
 use super::{Answer, Place};
 use crate::machine::{Lane, LaneTarget, Machine, Reply};
 use crate::planted::{Bug, planted};
-use crate::types::{ChannelId, Code, LaneId, Name, Rejection, limits};
+use crate::types::{ChannelId, Code, LaneId, Name, Opener, Rejection, limits};
 
 impl Machine {
     pub(super) fn open_lane(
@@ -14,6 +14,7 @@ impl Machine {
         place: Place,
         channel: ChannelId,
         target: &LaneTarget,
+        opener: Opener,
     ) -> Answer {
         let found = self.channel(channel).ok_or_else(|| unknown_channel(channel))?;
         if found.is_dead_letters() {
@@ -23,16 +24,22 @@ impl Machine {
             ));
         }
         match target {
-            LaneTarget::Fresh => self.new_lane(place, channel, None),
+            LaneTarget::Fresh => self.new_lane(place, channel, None, opener),
             LaneTarget::Named(name) => match found.lanes.get(name).copied() {
-                Some(lane) => self.reopen_lane(channel, lane),
-                None => self.new_lane(place, channel, Some(name)),
+                Some(lane) => self.reopen_lane(channel, lane, opener),
+                None => self.new_lane(place, channel, Some(name), opener),
             },
-            LaneTarget::Existing(lane) => self.reopen_lane(channel, *lane),
+            LaneTarget::Existing(lane) => self.reopen_lane(channel, *lane, opener),
         }
     }
 
-    fn new_lane(&mut self, place: Place, channel: ChannelId, name: Option<&Name>) -> Answer {
+    fn new_lane(
+        &mut self,
+        place: Place,
+        channel: ChannelId,
+        name: Option<&Name>,
+        opener: Opener,
+    ) -> Answer {
         if self.lanes.len() >= limits::LANES_MAX {
             return Err(Rejection::new(
                 Code::TooManyLanes,
@@ -44,20 +51,27 @@ impl Machine {
         if let (Some(name), Some(channel)) = (name, self.channels.get_mut(&channel)) {
             Arc::make_mut(channel).lanes.insert(name.clone(), id);
         }
-        let lane = Lane::new(id, channel, name.cloned(), self.stamp);
+        let lane = Lane::new(id, channel, name.cloned(), opener, self.stamp);
         let reply = opened(&lane);
         self.lanes.insert(id, Arc::new(lane));
         Ok(reply)
     }
 
-    fn reopen_lane(&mut self, channel: ChannelId, id: LaneId) -> Answer {
+    fn reopen_lane(&mut self, channel: ChannelId, id: LaneId, opener: Opener) -> Answer {
         let lane = self.lanes.get_mut(&id).filter(|lane| lane.channel() == channel);
-        let lane = Arc::make_mut(lane.ok_or_else(|| unknown_lane(id))?);
-        lane.epoch = lane.epoch.checked_add(1).ok_or_else(|| {
+        let lane = lane.ok_or_else(|| unknown_lane(id))?;
+        // It was sent over a connection that the client has left: nobody hears the answer, and
+        // whoever uses the lane now is that client.
+        if lane.opener().overtakes(opener) {
+            let message = "this opening was overtaken by a later one of the same supplier";
+            return Err(Rejection::new(Code::LaneFenced, message));
+        }
+        let epoch = lane.epoch().checked_add(1).ok_or_else(|| {
             Rejection::new(Code::NotAllowed, format!("lane {id} was opened too often"))
                 .hint("open another lane")
         })?;
-        lane.last_used = self.stamp;
+        let lane = Arc::make_mut(lane);
+        lane.reopen(epoch, opener, self.stamp);
         if planted(Bug::LaneReopensOneBack) {
             lane.forget_last();
         }
@@ -66,7 +80,7 @@ impl Machine {
 
     pub(super) fn skip_sequences(&mut self, id: LaneId, epoch: u32, through: u64) -> Answer {
         let lane = self.lanes.get_mut(&id).ok_or_else(|| unknown_lane(id))?;
-        if epoch != lane.epoch {
+        if epoch != lane.epoch() {
             return Err(fenced(lane, epoch));
         }
         if through == u64::MAX {
@@ -97,7 +111,8 @@ impl Machine {
 
 fn opened(lane: &Lane) -> Reply {
     let last_sequence = lane.next_sequence() - 1;
-    Reply::LaneOpened { lane: lane.id(), epoch: lane.epoch(), last_sequence }
+    let (lane, epoch, held_since) = (lane.id(), lane.epoch(), lane.held_since());
+    Reply::LaneOpened { lane, epoch, held_since, last_sequence }
 }
 
 pub(super) fn unknown_lane(lane: LaneId) -> Rejection {

@@ -70,7 +70,9 @@ impl Machine {
                 self.create_proxy(*channel, name, settings, *start)
             }
             Command::DeleteProxy { proxy } => self.delete_proxy(*proxy),
-            Command::OpenLane { channel, target } => self.open_lane(place, *channel, target),
+            Command::OpenLane { channel, target, opener } => {
+                self.open_lane(place, *channel, target, *opener)
+            }
             Command::ExpireLanes { lanes } => self.expire_lanes(lanes),
             Command::Publish(publish) => self.publish(place.payload_key(), publish),
             Command::SkipSequences { lane, epoch, through } => {

@@ -15,7 +15,7 @@ impl Machine {
         let channel = channel.ok_or_else(|| super::define::unknown_channel(publish.channel))?;
         let lane = self.lanes.get_mut(&publish.lane).filter(|l| l.channel() == publish.channel);
         let lane = Arc::make_mut(lane.ok_or_else(|| unknown_lane(publish.lane))?);
-        if publish.epoch != lane.epoch {
+        if publish.epoch != lane.epoch() {
             return Err(fenced(lane, publish.epoch));
         }
         if publish.first_sequence == 0

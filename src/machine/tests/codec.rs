@@ -9,8 +9,8 @@ use crate::machine::{
     payload_location, payload_locations,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, NodeId, Outcome, ProxyId, ProxySettings, SeqRange,
-    Stamp, Start, Tenure,
+    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, ProxyId, ProxySettings,
+    SeqRange, Stamp, Start, Tenure,
 };
 
 fn publish(lane: u64, first_sequence: u64, sizes: &[u32]) -> Command {
@@ -40,7 +40,11 @@ fn every_command() -> Batch {
             start: Start::Seq(300),
         },
         Command::DeleteProxy { proxy: ProxyId(7) },
-        Command::OpenLane { channel, target: LaneTarget::Named(name) },
+        Command::OpenLane {
+            channel,
+            target: LaneTarget::Named(name),
+            opener: Opener { client: 1 << 40, attempt: 3 },
+        },
         Command::ExpireLanes { lanes: vec![LaneId { index: 5, position: 1 }] },
         publish(4, 1, &[0, 3]),
         Command::SkipSequences { lane: LaneId::default(), epoch: 2, through: 8 },
@@ -90,7 +94,7 @@ fn batch_golden_bytes() {
 #[test]
 fn every_command_golden_hash() {
     let hash = xxhash_rust::xxh3::xxh3_64(&every_command().encode());
-    assert_eq!(format!("{hash:016x}"), "1bd9a98d907063f8");
+    assert_eq!(format!("{hash:016x}"), "2ea4732d822dd40e");
 }
 
 #[test]
@@ -143,7 +147,8 @@ fn sample_machine() -> Machine {
     let settings = ProxySettings::default();
     let name = Name::new("p").unwrap();
     let begin = Command::BeginTenure { node: NodeId(1) };
-    let open = Command::OpenLane { channel: ChannelId(1), target: LaneTarget::Fresh };
+    let opener = Opener { client: 1 << 40, attempt: 3 };
+    let open = Command::OpenLane { channel: ChannelId(1), target: LaneTarget::Fresh, opener };
     let proxy = Command::CreateProxy { channel: ChannelId(1), name, settings, start: Start::New };
     machine.apply(4, &batch(Tenure(0), Stamp(5), vec![begin, proxy, open]));
     let publishes = (0..3).map(|i| {
@@ -173,7 +178,7 @@ fn image_golden_hash() {
     let machine = sample_machine();
     let image = xxhash_rust::xxh3::xxh3_64(&machine.encode());
     let hashes = format!("{:016x} {image:016x}", machine.hash());
-    assert_eq!(hashes, "4b6f6f95dcc00185 9b68aeaef73aa9df");
+    assert_eq!(hashes, "a8ca614263ab3ead 8d7e71fa78afee93");
 }
 
 #[test]

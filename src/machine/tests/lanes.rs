@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use crate::machine::{Lane, Published};
-use crate::types::{ChannelId, LaneId, Stamp, limits};
+use crate::types::{ChannelId, LaneId, Opener, Stamp, limits};
 
 const REMEMBERED: u64 = limits::LANE_IN_FLIGHT_MAX as u64;
+
+fn new_lane() -> Lane {
+    Lane::new(LaneId::default(), ChannelId(1), None, Opener::default(), Stamp(0))
+}
 
 /// What the lane says of sequences `first..first + count`, one by one, up to a refusal.
 fn answers(lane: &Lane, first: u64, count: u32) -> (BTreeMap<u64, u64>, Option<u64>) {
@@ -33,7 +37,7 @@ proptest! {
         steps in prop::collection::vec((1u64..2000, 0u64..2, prop::bool::weighted(0.1)), 1..40),
         from in 0u64..20_000,
     ) {
-        let mut lane = Lane::new(LaneId::default(), ChannelId(1), None, Stamp(0));
+        let mut lane = new_lane();
         let mut all = BTreeMap::new();
         let mut seq = 1;
         for (count, others, skipped) in steps {
@@ -73,7 +77,7 @@ proptest! {
 
 #[test]
 fn memory_is_bounded() {
-    let mut lane = Lane::new(LaneId::default(), ChannelId(1), None, Stamp(0));
+    let mut lane = new_lane();
     for i in 0..3 * REMEMBERED {
         lane.accepted(1, 1 + 2 * i);
     }

@@ -8,8 +8,8 @@ use crate::machine::{
     Tally, events,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, Code, LaneId, Name, Outcome, PayloadKey, ProxyId, ProxySettings,
-    Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Tenure, limits,
+    ChannelId, ChannelSettings, Code, LaneId, Name, Opener, Outcome, PayloadKey, ProxyId,
+    ProxySettings, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Tenure, limits,
 };
 
 #[derive(Debug, Default)]
@@ -48,7 +48,8 @@ pub struct ProxyModel {
 pub struct LaneModel {
     pub channel: ChannelId,
     name: Option<Name>,
-    pub epoch: u32,
+    /// Everybody who opened it, in order.
+    openers: Vec<Opener>,
     last_used: Stamp,
     pub next: u64,
     /// Where each sequence went; `None` if skipped.
@@ -104,6 +105,18 @@ impl ChannelModel {
 impl ProxyModel {
     pub fn floor(&self) -> Seq {
         (self.start..).find(|seq| !self.outcomes.contains_key(seq)).unwrap()
+    }
+}
+
+impl LaneModel {
+    pub fn epoch(&self) -> u32 {
+        self.openers.len() as u32
+    }
+
+    fn held_since(&self) -> u32 {
+        let last = self.openers.last().unwrap().client;
+        let others = self.openers.iter().rposition(|opener| opener.client != last);
+        others.map_or(1, |place| place as u32 + 2)
     }
 }
 
@@ -193,7 +206,9 @@ impl Model {
                 Some(_) => Ok(Reply::Done),
                 None => Err(refuse(Code::UnknownProxy)),
             },
-            Command::OpenLane { channel, target } => self.open_lane(place.0, *channel, target),
+            Command::OpenLane { channel, target, opener } => {
+                self.open_lane(place.0, *channel, target, *opener)
+            }
             Command::ExpireLanes { lanes } => {
                 let idle = limits::LANE_IDLE_MS * 1000;
                 let now = self.stamp.0;
@@ -268,7 +283,13 @@ impl Model {
         Ok(Reply::ProxyReady { proxy: id, revision: 1, start_seq, created: true })
     }
 
-    fn open_lane(&mut self, id: LaneId, channel: ChannelId, target: &LaneTarget) -> Answer {
+    fn open_lane(
+        &mut self,
+        id: LaneId,
+        channel: ChannelId,
+        target: &LaneTarget,
+        opener: Opener,
+    ) -> Answer {
         if self.channel(channel)?.is_dead_letters() {
             return Err(refuse(Code::NotAllowed));
         }
@@ -287,19 +308,23 @@ impl Model {
         });
         let (id, lane) = match (found, target) {
             (Some((id, lane)), _) => {
-                lane.epoch += 1;
+                let last = lane.openers.last().unwrap();
+                if last.client == opener.client && last.attempt >= opener.attempt {
+                    return Err(refuse(Code::LaneFenced));
+                }
                 lane.last_used = stamp;
                 (*id, lane)
             }
             (None, LaneTarget::Existing(_)) => return Err(refuse(Code::UnknownLane)),
             (None, _) => {
-                let results = BTreeMap::new();
-                let lane =
-                    LaneModel { channel, name, epoch: 1, last_used: stamp, next: 1, results };
+                let (openers, results) = (Vec::new(), BTreeMap::new());
+                let lane = LaneModel { channel, name, openers, last_used: stamp, next: 1, results };
                 (id, self.lanes.entry(id).or_insert(lane))
             }
         };
-        Ok(Reply::LaneOpened { lane: id, epoch: lane.epoch, last_sequence: lane.next - 1 })
+        lane.openers.push(opener);
+        let (epoch, held_since) = (lane.epoch(), lane.held_since());
+        Ok(Reply::LaneOpened { lane: id, epoch, held_since, last_sequence: lane.next - 1 })
     }
 
     fn publish(&mut self, key: PayloadKey, publish: &Publish) -> Answer {
@@ -307,7 +332,7 @@ impl Model {
         let stamp = self.stamp;
         let lane = self.lanes.get_mut(&publish.lane).filter(|l| l.channel == publish.channel);
         let lane = lane.ok_or(refuse(Code::UnknownLane))?;
-        if publish.epoch != lane.epoch {
+        if publish.epoch != lane.epoch() {
             return Err(refuse(Code::LaneFenced));
         }
         if publish.first_sequence == 0
@@ -363,7 +388,7 @@ impl Model {
     fn skip(&mut self, lane: LaneId, epoch: u32, through: u64) -> Answer {
         let stamp = self.stamp;
         let lane = self.lanes.get_mut(&lane).ok_or(refuse(Code::UnknownLane))?;
-        if epoch != lane.epoch {
+        if epoch != lane.epoch() {
             return Err(refuse(Code::LaneFenced));
         }
         if through == u64::MAX {

@@ -60,7 +60,7 @@ fn compare(machine: &Machine, model: &Model) {
     assert_eq!(machine.proxies.len(), model.proxies.len());
     compare_proxies(machine, model);
     let lanes: Vec<_> = machine.lanes().map(|l| (l.id(), l.epoch(), l.next_sequence())).collect();
-    let expected: Vec<_> = model.lanes.iter().map(|(id, l)| (*id, l.epoch, l.next)).collect();
+    let expected: Vec<_> = model.lanes.iter().map(|(id, l)| (*id, l.epoch(), l.next)).collect();
     assert_eq!(lanes, expected);
     let mut keys = BTreeMap::new();
     model.channels.values().for_each(|channel| keys.extend(channel.retained().into_values()));

@@ -7,8 +7,8 @@ use super::block;
 use super::model::Model;
 use crate::machine::{Command, LaneTarget, Publish, Settle, SettlePart};
 use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, NodeId, Outcome, ProxyId, ProxySettings, SeqRange,
-    SeqRanges, Start,
+    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, ProxyId, ProxySettings,
+    SeqRange, SeqRanges, Start,
 };
 
 /// A command before it is known what exists: numbers pick among what does.
@@ -34,6 +34,8 @@ pub enum Op {
     OpenLane {
         pick: u8,
         target: u8,
+        client: u8,
+        attempt: u8,
     },
     ExpireLanes,
     Publish {
@@ -81,7 +83,9 @@ pub fn op() -> impl Strategy<Value = Op> {
         5 => (any::<u8>(), 0u8..4, 0u8..3, 0u8..30)
             .prop_map(|(pick, name, settings, start)| Op::CreateProxy { pick, name, settings, start }),
         1 => any::<u8>().prop_map(|pick| Op::DeleteProxy { pick }),
-        6 => (any::<u8>(), any::<u8>()).prop_map(|(pick, target)| Op::OpenLane { pick, target }),
+        6 => (any::<u8>(), any::<u8>(), 0u8..3, 0u8..8).prop_map(
+            |(pick, target, client, attempt)| Op::OpenLane { pick, target, client, attempt }
+        ),
         1 => Just(Op::ExpireLanes),
         24 => (any::<u8>(), prop_oneof![4 => Just(0i8), 2 => -1i8..8], prop::bool::weighted(0.05),
                prop::collection::vec(0u32..24, 0..12))
@@ -156,13 +160,14 @@ impl Op {
                 },
             },
             Op::DeleteProxy { pick } => Command::DeleteProxy { proxy: proxy(*pick) },
-            Op::OpenLane { pick, target } => Command::OpenLane {
+            Op::OpenLane { pick, target, client, attempt } => Command::OpenLane {
                 channel: channel(*pick),
                 target: match target % 4 {
                     0 | 1 => LaneTarget::Fresh,
                     2 => LaneTarget::Named(name(target / 4)),
                     _ => LaneTarget::Existing(lane(target / 4)),
                 },
+                opener: Opener { client: u64::from(*client), attempt: u64::from(*attempt) },
             },
             Op::ExpireLanes => {
                 Command::ExpireLanes { lanes: model.lanes.keys().copied().collect() }
@@ -172,7 +177,7 @@ impl Op {
             }
             Op::Skip { pick, ahead } => {
                 let id = lane(*pick);
-                let (epoch, next) = model.lanes.get(&id).map_or((1, 1), |l| (l.epoch, l.next));
+                let (epoch, next) = model.lanes.get(&id).map_or((1, 1), |l| (l.epoch(), l.next));
                 let through = (next + u64::from(*ahead)).saturating_sub(2);
                 Command::SkipSequences { lane: id, epoch, through }
             }
@@ -197,7 +202,7 @@ impl Op {
 }
 
 fn publish(model: &Model, id: LaneId, behind: i8, stale: bool, sizes: &[u32]) -> Command {
-    let (epoch, next) = model.lanes.get(&id).map_or((1, 1), |lane| (lane.epoch, lane.next));
+    let (epoch, next) = model.lanes.get(&id).map_or((1, 1), |lane| (lane.epoch(), lane.next));
     let channel = model.lanes.get(&id).map_or(ChannelId(1), |lane| lane.channel);
     Command::Publish(Publish {
         channel,
@@ -212,7 +217,7 @@ fn publish(model: &Model, id: LaneId, behind: i8, stale: bool, sizes: &[u32]) ->
 fn nonsense(model: &Model, kind: u8, a: u64, b: u64) -> Command {
     let lane = LaneId { index: a, position: b as u32 };
     let known = pick(model.lanes.iter(), kind / 8);
-    let (known, epoch) = known.map_or((lane, 1), |(id, lane)| (*id, lane.epoch));
+    let (known, epoch) = known.map_or((lane, 1), |(id, lane)| (*id, lane.epoch()));
     let sequences = unordered(&[(a, b), (b, a), (0, u64::MAX), (a, a)]);
     match kind % 8 {
         0 => Command::DeleteChannel { channel: ChannelId(a) },
@@ -235,6 +240,10 @@ fn nonsense(model: &Model, kind: u8, a: u64, b: u64) -> Command {
             let part = SettlePart { outcome, sequences, reason: String::new() };
             Command::Settle(Settle { proxy: ProxyId(a), revision: 1, parts: vec![part] })
         }
-        _ => Command::OpenLane { channel: ChannelId(a), target: LaneTarget::Existing(lane) },
+        _ => Command::OpenLane {
+            channel: ChannelId(a),
+            target: LaneTarget::Existing(if b < 6 { known } else { lane }),
+            opener: Opener { client: a, attempt: b },
+        },
     }
 }

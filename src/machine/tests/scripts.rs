@@ -14,8 +14,8 @@ use crate::machine::{
     Settled,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, NodeId, Outcome, ProxyId, ProxySettings, SeqRange,
-    SeqRanges, Stamp, Start, Tenure,
+    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, ProxyId, ProxySettings,
+    SeqRange, SeqRanges, Stamp, Start, Tenure,
 };
 
 type Failure = Box<dyn Error>;
@@ -45,15 +45,21 @@ enum Line {
     },
     /// Deletes a proxy.
     RmProxy(String),
-    /// Opens a lane in a channel, known to the script as the alias.
+    /// Opens a lane in a channel for a supplier, known to the script as the alias.
     Open {
         channel: String,
         alias: String,
         #[arg(key)]
         name: Option<String>,
+        #[arg(key)]
+        attempt: Option<u64>,
     },
-    /// Opens a known lane again.
-    Reopen(String),
+    /// The supplier of a known lane opens it again, for the next time unless it is said for which.
+    Reopen {
+        alias: String,
+        #[arg(key)]
+        attempt: Option<u64>,
+    },
     /// Publishes events of these sizes from a lane sequence on.
     Publish {
         alias: String,
@@ -94,6 +100,8 @@ struct Runner {
     index: u64,
     stamp: Stamp,
     lanes: BTreeMap<String, LaneId>,
+    /// As whom each supplier asked for its lane last.
+    openers: BTreeMap<String, Opener>,
 }
 
 impl goldenscript::Runner for Runner {
@@ -155,7 +163,16 @@ impl Runner {
         self.machine.lane(lane).map_or(1, |lane| lane.epoch())
     }
 
-    fn command(&self, line: &Line) -> Result<Command, Failure> {
+    /// As whom a supplier asks now.
+    fn opener(&mut self, alias: &str, attempt: Option<u64>) -> Opener {
+        let newcomer = Opener { client: self.openers.len() as u64 + 1, attempt: 0 };
+        let last = self.openers.entry(alias.into()).or_insert(newcomer);
+        let opener = Opener { attempt: attempt.unwrap_or(last.attempt + 1), ..*last };
+        last.attempt = last.attempt.max(opener.attempt);
+        opener
+    }
+
+    fn command(&mut self, line: &Line) -> Result<Command, Failure> {
         Ok(match line {
             Line::Begin => Command::BeginTenure { node: NodeId(1) },
             Line::Channel { name, pending_max, history } => {
@@ -174,17 +191,19 @@ impl Runner {
                 Command::CreateProxy { channel, name: Name::new(name)?, settings, start }
             }
             Line::RmProxy(path) => Command::DeleteProxy { proxy: self.proxy(path)?.id() },
-            Line::Open { channel, name, .. } => {
+            Line::Open { channel, alias, name, attempt } => {
                 let target = match name {
                     Some(name) => LaneTarget::Named(Name::new(name)?),
                     None => LaneTarget::Fresh,
                 };
-                Command::OpenLane { channel: self.channel(channel)?.id(), target }
+                let channel = self.channel(channel)?.id();
+                Command::OpenLane { channel, target, opener: self.opener(alias, *attempt) }
             }
-            Line::Reopen(alias) => {
+            Line::Reopen { alias, attempt } => {
                 let lane = self.lane(alias)?;
                 let channel = self.machine.lane(lane).map_or(ChannelId(1), |l| l.channel());
-                Command::OpenLane { channel, target: LaneTarget::Existing(lane) }
+                let (target, opener) = (LaneTarget::Existing(lane), self.opener(alias, *attempt));
+                Command::OpenLane { channel, target, opener }
             }
             Line::Publish { alias, first, sizes, epoch } => {
                 let lane = self.lane(alias)?;
@@ -316,8 +335,10 @@ fn say(reply: &Reply) -> String {
         Reply::ProxyReady { proxy, start_seq, created, .. } => {
             format!("proxy {proxy} from {start_seq}, created: {created}")
         }
-        Reply::LaneOpened { lane, epoch, last_sequence } => {
-            format!("lane {lane}, epoch {epoch}, last sequence {last_sequence}")
+        Reply::LaneOpened { lane, epoch, held_since, last_sequence } => {
+            let held =
+                if held_since < epoch { format!(" (held since {held_since})") } else { "".into() };
+            format!("lane {lane}, epoch {epoch}{held}, last sequence {last_sequence}")
         }
         Reply::Published(published) => say_published(published),
         Reply::Settled(settled) => say_settled(settled),
@@ -363,7 +384,7 @@ fn every_script_has_its_trace() {
     let mut paths: Vec<_> =
         std::fs::read_dir(scripts).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    assert!(paths.len() >= 11, "scripts are missing");
+    assert!(paths.len() >= 14, "scripts are missing");
     for path in paths {
         goldenscript::run(&mut Runner::default(), &path).unwrap();
     }

@@ -11,7 +11,7 @@ use crate::delivery::{self, Cluster, Handle};
 use crate::env::{Publisher, Runtime, Watch, watch};
 use crate::session::{End, Options, serve};
 use crate::transport::{Reader, Writer, split};
-use crate::types::{LaneId, Name, ProxyId, ProxySettings, SeqRanges, Start, limits};
+use crate::types::{LaneId, Name, Opener, ProxyId, ProxySettings, SeqRanges, Start, limits};
 use crate::wire::{
     Attach, AttachTarget, Attached, ClientMessage, Deliver, FlowMode, LaneTarget, OpenLane,
     Publish, PublishAck, ServerMessage, Settle,
@@ -104,8 +104,12 @@ impl Client {
     }
 
     pub async fn open_lane(&mut self) -> (LaneId, u32) {
+        self.open(LaneTarget::Fresh, Opener::default()).await
+    }
+
+    pub async fn open(&mut self, target: LaneTarget, opener: Opener) -> (LaneId, u32) {
         let channel = Name::default_channel();
-        self.say(OpenLane { request: 1, channel, target: LaneTarget::Fresh }).await;
+        self.say(OpenLane { request: 1, channel, target, opener }).await;
         match self.hear().await {
             ServerMessage::LaneOpened(opened) => (opened.lane, opened.epoch),
             other => panic!("{other:?}"),

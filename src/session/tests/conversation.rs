@@ -8,8 +8,8 @@ use crate::dispatch::Attachment;
 use crate::machine::{Command, Reply};
 use crate::session::{Effect, Pending, Session};
 use crate::types::{
-    Code, LaneId, Name, ProxyId, ProxySettings, Rejection, SeqRange, SeqRanges, Start, Tenure,
-    limits,
+    Code, LaneId, Name, Opener, ProxyId, ProxySettings, Rejection, SeqRange, SeqRanges, Start,
+    Tenure, limits,
 };
 use crate::wire::{
     Attach, AttachTarget, ClientMessage, Credit, Detach, FlowMode, LaneTarget, Nack, OpenLane,
@@ -74,7 +74,14 @@ impl Rig {
 }
 
 fn open(target: LaneTarget) -> OpenLane {
-    OpenLane { request: 1, channel: Name::default_channel(), target }
+    let opener = Opener { client: 1, attempt: 1 };
+    OpenLane { request: 1, channel: Name::default_channel(), target, opener }
+}
+
+/// The same client opens a lane again.
+fn reopen(lane: LaneId) -> OpenLane {
+    let opener = Opener { client: 1, attempt: 2 };
+    OpenLane { opener, ..open(LaneTarget::Existing(lane)) }
 }
 
 fn publish((lane, epoch): (LaneId, u32), first_sequence: u64, bodies: &[&str]) -> Publish {
@@ -241,14 +248,45 @@ fn lanes_are_opened_skipped_and_reopened() {
     // A publish is on its way while the client opens the lane again: its answer has no addressee.
     rig.say(publish((lane, epoch), 6, &["a"]));
     let (_, old) = rig.proposed.pop().unwrap();
-    rig.say(open(LaneTarget::Existing(lane)));
+    rig.say(reopen(lane));
     let effects = rig.reply();
     let [Effect::Send(ServerMessage::LaneOpened(opened))] = effects.as_slice() else { panic!() };
-    assert_eq!((opened.epoch, opened.last_sequence), (epoch + 1, 5));
+    assert_eq!((opened.epoch, opened.held_since, opened.last_sequence), (epoch + 1, epoch, 5));
     assert!(!opened.channel_interest);
     rig.answer(old, Ok(Reply::Published(Default::default())));
     assert_eq!(rig.effects(), []);
     assert_eq!(rig.session.publish_bytes(), 0);
+}
+
+/// One client opens a lane twice on one connection: answers go to whom they belong to.
+#[test]
+fn two_users_of_a_lane_hear_of_their_own_publishes() {
+    let mut rig = Rig::new();
+    let (lane, first) = rig.open_lane();
+    let second = first + 1;
+    rig.say(publish((lane, first), 1, &["a"]));
+    rig.say(reopen(lane));
+    rig.say(publish((lane, first), 2, &["refused by the machine"]));
+    let effects = rig.reply();
+    let [
+        Effect::Send(ServerMessage::PublishAck(ack)),
+        Effect::Send(ServerMessage::LaneOpened(opened)),
+    ] = effects.as_slice()
+    else {
+        panic!("what was accepted is said before the lane has another user: {effects:?}")
+    };
+    assert_eq!((ack.epoch, ack.runs[0].count, ack.refused.as_ref()), (first, 1, None));
+    assert_eq!((opened.epoch, opened.last_sequence), (second, 1));
+
+    // The first one is refused at once, not in the order of the second one's answers.
+    rig.say(publish((lane, second), 2, &["b"]));
+    let effects = rig.say(publish((lane, first), 2, &["x"]));
+    let refusal = self::ack(&effects);
+    let code = refusal.refused.as_ref().map(|rejection| rejection.code);
+    assert_eq!((refusal.epoch, code), (first, Some(Code::LaneFenced)));
+    let effects = rig.reply();
+    let ack = self::ack(&effects);
+    assert_eq!((ack.epoch, ack.runs[0].first_sequence, ack.refused.as_ref()), (second, 2, None));
 }
 
 #[test]

@@ -4,9 +4,12 @@ use bytes::Bytes;
 
 use super::client::{Node, acks, push};
 use crate::session::End;
-use crate::types::{Code, Name, ProxySettings, Rejection, SeqRange, SeqRanges, Start, limits};
+use crate::types::{
+    Code, Name, Opener, ProxySettings, Rejection, SeqRange, SeqRanges, Start, limits,
+};
 use crate::wire::{
-    AttachTarget, Credit, Detach, FlowMode, Nack, Ping, Pong, Pull, ServerMessage, Settle,
+    AttachTarget, Credit, Detach, FlowMode, LaneTarget, Nack, OpenLane, Ping, Pong, Pull,
+    ServerMessage, Settle,
 };
 
 fn bodies(found: &[(u64, u32, String)]) -> Vec<&str> {
@@ -127,8 +130,8 @@ async fn interest_is_told_when_a_lane_is_opened() {
     let mut client = node.client();
     let channel = Name::default_channel();
     for expected in [false, true, false] {
-        let target = crate::wire::LaneTarget::Fresh;
-        let open = crate::wire::OpenLane { request: 1, channel: channel.clone(), target };
+        let (target, opener) = (LaneTarget::Fresh, Opener::default());
+        let open = OpenLane { request: 1, channel: channel.clone(), target, opener };
         client.say(open).await;
         let ServerMessage::LaneOpened(opened) = client.hear().await else { panic!() };
         assert_eq!(opened.channel_interest, expected);
@@ -140,6 +143,21 @@ async fn interest_is_told_when_a_lane_is_opened() {
             node.delivery.stats(Vec::new()).await;
         }
     }
+}
+
+#[tokio::test]
+async fn an_opening_over_an_old_connection_that_comes_late_fences_nobody() {
+    let node = Node::new();
+    let (mut old, mut new) = (node.client(), node.client());
+    let named = || LaneTarget::Named(Name::new("ours").unwrap());
+    let attempt = |attempt| Opener { client: 7, attempt };
+    let lane = new.open(named(), attempt(2)).await;
+    let (request, channel) = (1, Name::default_channel());
+    old.say(OpenLane { request, channel, target: named(), opener: attempt(1) }).await;
+    let ServerMessage::Failed(failed) = old.hear().await else { panic!() };
+    assert_eq!(failed.rejection.code, Code::LaneFenced);
+    let ack = new.publish(lane, 1, &["a"]).await;
+    assert_eq!((ack.refused, ack.epoch, ack.runs[0].first_seq), (None, lane.1, 1));
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::types::{
-    ClusterId, Code, Event, EventBytes, LaneId, Name, NodeId, Outcome, ProxyId, ProxySettings,
-    Rejection, SeqRange, Stamp, Start, Tenure,
+    ClusterId, Code, Event, EventBytes, LaneId, Name, NodeId, Opener, Outcome, ProxyId,
+    ProxySettings, Rejection, SeqRange, Stamp, Start, Tenure,
 };
 use crate::wire::*;
 
@@ -52,7 +52,8 @@ pub fn handshake() -> Vec<(&'static str, Encoded)> {
 }
 
 pub fn client() -> Vec<(&'static str, ClientMessage)> {
-    let lane = |target| OpenLane { request: 1, channel: name("c"), target };
+    let opener = Opener { client: 400, attempt: 2 };
+    let lane = |target| OpenLane { request: 1, channel: name("c"), target, opener };
     let attach =
         |target, mode| Attach { request: 2, consumer: 9, channel: name("c"), target, mode };
     let volatile = AttachTarget::Volatile { start: Start::All, resume_after: Some(41) };
@@ -103,8 +104,14 @@ pub fn delivery(body: &'static str) -> Delivery {
 }
 
 pub fn server() -> Vec<(&'static str, ServerMessage)> {
-    let opened =
-        LaneOpened { request: 1, lane: LANE, epoch: 2, last_sequence: 12, channel_interest: true };
+    let opened = LaneOpened {
+        request: 1,
+        lane: LANE,
+        epoch: 2,
+        held_since: 1,
+        last_sequence: 12,
+        channel_interest: true,
+    };
     let run = AckRun { first_sequence: 1000, count: 2, first_seq: 10, duplicate: false };
     let refused =
         Some(Rejection { expected: Some(13), ..Rejection::new(Code::OutOfSequence, "15") });
@@ -139,7 +146,7 @@ pub fn server() -> Vec<(&'static str, ServerMessage)> {
     };
     vec![
         ("lane opened", opened.into()),
-        ("publish ack", PublishAck { lane: LANE, runs: vec![run], refused }.into()),
+        ("publish ack", PublishAck { lane: LANE, epoch: 1, runs: vec![run], refused }.into()),
         ("done", Done { request: 3 }.into()),
         ("failed", Failed { request: 4, rejection: busy.clone() }.into()),
         ("attached", attached.into()),

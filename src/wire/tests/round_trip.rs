@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::examples;
 use crate::types::{
-    Code, Event, LaneId, Name, Outcome, ProxyId, ProxySettings, Rejection, SeqRange, SeqRanges,
-    Stamp, Start, Tenure,
+    Code, Event, LaneId, Name, Opener, Outcome, ProxyId, ProxySettings, Rejection, SeqRange,
+    SeqRanges, Stamp, Start, Tenure,
 };
 use crate::wire::*;
 
@@ -128,9 +128,12 @@ fn client_message() -> impl Strategy<Value = ClientMessage> {
         };
         Attach { request, consumer, channel, target, mode }.into()
     });
-    let open = (any::<u32>(), name(), name()).prop_map(|(request, channel, lane)| {
-        OpenLane { request, channel, target: LaneTarget::Named(lane) }.into()
-    });
+    let opener = (any::<u64>(), any::<u64>());
+    let opener = opener.prop_map(|(client, attempt)| Opener { client, attempt });
+    let open =
+        (any::<u32>(), name(), name(), opener).prop_map(|(request, channel, lane, opener)| {
+            OpenLane { request, channel, target: LaneTarget::Named(lane), opener }.into()
+        });
     prop_oneof![publish, attach, open, settle().prop_map(ClientMessage::from)]
 }
 
@@ -172,8 +175,10 @@ fn server_message() -> impl Strategy<Value = ServerMessage> {
             duplicate,
         },
     );
-    let ack = (lane(), prop::collection::vec(run, 0..5), prop::option::of(rejection()))
-        .prop_map(|(lane, runs, refused)| PublishAck { lane, runs, refused }.into());
+    let answer = (prop::collection::vec(run, 0..5), prop::option::of(rejection()));
+    let ack = (lane(), any::<u32>(), answer).prop_map(|(lane, epoch, (runs, refused))| {
+        PublishAck { lane, epoch, runs, refused }.into()
+    });
     let outcome = prop::option::of(prop::sample::select(Outcome::ALL.to_vec()));
     let already = (any::<u64>(), outcome).prop_map(|(seq, outcome)| (SeqRange::one(seq), outcome));
     let confirmed = (any::<u64>(), any::<u64>(), prop::collection::vec(already, 0..5)).prop_map(

@@ -10,7 +10,7 @@ const LONG: u64 = 20_000;
 
 /// One event, delivered once, in a cluster at peace.
 fn once() -> Story {
-    story().leads(1, 1).attached().wait(LONG).delivered(1, 1).wait(10)
+    story().leads(1, 1).subscribed(0).attached().wait(LONG).delivered(1, 1).wait(10)
 }
 
 #[test]
@@ -76,7 +76,8 @@ fn catches_two_unmarked_deliveries() {
 #[test]
 fn catches_more_deliveries_than_allowed() {
     let (consumer, channel) = ("w".into(), "c".into());
-    let subscribed = What::Subscribed { consumer, channel, after: 0, max_deliveries: Some(2) };
+    let (after, max_deliveries, ack_wait_ms) = (0, Some(2), 30_000);
+    let subscribed = What::Subscribed { consumer, channel, after, max_deliveries, ack_wait_ms };
     let story = once().then(subscribed).settle(&[1], Verdict::Nack).redelivered(1, 1, 2);
     holds(one(), story.clone());
     let story = story.settle(&[1], Verdict::Nack);

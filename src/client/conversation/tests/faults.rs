@@ -4,8 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Publishes in bursts while a fault strikes after each possible number of messages.
-fn strike_everywhere(fault: Fault) {
+const FAULTS: [Fault; 5] =
+    [Fault::LoseRequests, Fault::LoseAnswers, Fault::Goodbye, Fault::Silence, Fault::Late];
+
+/// Publishes in bursts while a fault strikes after each possible number of messages; with `again`
+/// once more as soon as the connection is back.
+fn strike_everywhere(fault: Fault, again: bool) {
     let mut at = 0;
     loop {
         let mut world = World::new(at as u64);
@@ -19,13 +23,17 @@ fn strike_everywhere(fault: Fault) {
                 if world.moved >= at && !struck {
                     struck = true;
                     world.inject(fault);
+                    if again {
+                        world.reconnect();
+                        world.inject(fault);
+                    }
                 }
             }
         }
         world.run_for(Duration::from_secs(20));
         let lane = world.conversation.lane(key).unwrap().identity().unwrap().lane;
         world.check_lane(key, lane, 1, 12);
-        assert!(world.all_accepted(key), "{fault:?} at {at}: {:?}", world.reports);
+        assert!(world.all_accepted(key), "{fault:?} at {at}, {again}: {:?}", world.reports);
         assert_eq!(world.cluster.log.len(), 12);
         world.check_settled(worker);
         if !struck {
@@ -38,8 +46,10 @@ fn strike_everywhere(fault: Fault) {
 
 #[test]
 fn a_loss_at_any_point_publishes_once_and_settles() {
-    let faults = [Fault::LoseRequests, Fault::LoseAnswers, Fault::Goodbye, Fault::Silence];
-    faults.into_iter().for_each(strike_everywhere);
+    for fault in FAULTS {
+        strike_everywhere(fault, false);
+        strike_everywhere(fault, true);
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -55,12 +65,7 @@ enum Act {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let fault = prop::sample::select(vec![
-        Fault::LoseRequests,
-        Fault::LoseAnswers,
-        Fault::Goodbye,
-        Fault::Silence,
-    ]);
+    let fault = prop::sample::select(FAULTS.to_vec());
     let passing = || {
         prop::sample::select(vec![
             Code::Overloaded,

@@ -34,7 +34,12 @@ enum Fault {
     Goodbye,
     /// The server falls silent without closing.
     Silence,
+    /// The connection is lost; what is on its way to the server is acted on much later.
+    Late,
 }
+
+/// Messages that move over the next connection before those of a lost one arrive.
+const LATE_BY: usize = 4;
 
 struct World {
     cluster: FakeCluster,
@@ -42,6 +47,8 @@ struct World {
     session: Option<FakeSession>,
     to_server: VecDeque<ClientMessage>,
     to_client: VecDeque<ServerMessage>,
+    /// Still on the way over connections that were lost, and from which move on they arrive.
+    late: VecDeque<(usize, ClientMessage)>,
     now: Duration,
     moved: usize,
     silent: bool,
@@ -73,6 +80,7 @@ impl World {
             session: None,
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),
+            late: VecDeque::new(),
             now: Duration::ZERO,
             moved: 0,
             silent: false,
@@ -145,7 +153,16 @@ impl World {
         false
     }
 
+    /// The server acts on what a lost connection still brings; nobody hears the answers.
+    fn arrive_late(&mut self) {
+        while self.late.front().is_some_and(|(at, _)| *at <= self.moved) {
+            let Some((_, message)) = self.late.pop_front() else { return };
+            FakeSession::default().hear(&mut self.cluster, message, self.now);
+        }
+    }
+
     fn move_message(&mut self) -> bool {
+        self.arrive_late();
         if let Some(message) = self.to_client.pop_front() {
             self.moved += 1;
             self.conversation.message(message, self.now);
@@ -167,6 +184,13 @@ impl World {
         }
         self.to_client.extend(session.deliveries(&self.cluster, self.now));
         moved || !self.to_client.is_empty()
+    }
+
+    /// Lets time pass until a connection is up, and nothing has moved over it.
+    fn reconnect(&mut self) {
+        while self.session.is_none() {
+            assert!(self.round(self.now + Duration::from_secs(1)));
+        }
     }
 
     fn lose(&mut self, reason: &str) {
@@ -197,8 +221,22 @@ impl World {
                 self.conversation.message(Goodbye { reason }.into(), self.now);
             }
             Fault::Silence => self.silent = true,
+            Fault::Late => {
+                let at = self.moved + LATE_BY;
+                while let Some(message) = self.conversation.transmit(self.now) {
+                    self.to_server.push_back(message);
+                }
+                self.late.extend(self.to_server.drain(..).map(|message| (at, message)));
+                self.lose("lost");
+            }
         }
         self.cluster.tenure += 1;
+    }
+
+    /// Another client opens the lane.
+    fn take_over(&mut self, lane: LaneId) {
+        let opener = Opener { client: u64::MAX, attempt: 1 };
+        self.cluster.lanes.get_mut(&lane).unwrap().open(opener).unwrap();
     }
 
     /// Takes what the conversation has for its users.
