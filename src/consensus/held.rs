@@ -54,8 +54,9 @@ impl<E: RaftRuntime> Replica<E> {
         if end > held.index || saved.as_ref() > Some(vote) {
             return Ok(());
         }
-        log.lose(held.index + 1);
-        self.stop_now();
+        // Whoever sees this node stop finds the reason in its log.
+        let stopping = self.clone();
+        log.lose(held.index + 1, Box::new(move |_| stopping.stop_now()));
         Err(format!("this node has lost entries that it confirmed: its log ends before {end}"))
     }
 }

@@ -219,9 +219,10 @@ impl LogStore {
     }
 
     /// Takes it from somebody who knows that entries before `end` were durable here, which is more
-    /// than the log has: it fails, and is found damaged when it is opened again.
-    pub fn lose(&self, end: u64) {
-        self.submit(|_| Op::Lost { end, done: Box::new(drop) });
+    /// than the log has: it has failed when `done` is called, and is found damaged when it is opened
+    /// again.
+    pub fn lose(&self, end: u64, done: Done) {
+        self.submit(|_| Op::Lost { end, done });
     }
 
     /// The bounds of the log.
