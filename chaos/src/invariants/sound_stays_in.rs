@@ -59,10 +59,10 @@ impl Invariant for SoundStaysIn {
                 let what = format!("node {node} is quarantined, and nobody damaged its disk");
                 return self.object(*node, what);
             }
-            What::Exited { node, how } => {
-                if self.failing.get(node).is_none_or(|until| *until < record.at) {
-                    return self.object(*node, format!("node {node} ended by itself: {how}"));
-                }
+            What::Exited { node, how }
+                if self.failing.get(node).is_none_or(|until| *until < record.at) =>
+            {
+                return self.object(*node, format!("node {node} ended by itself: {how}"));
             }
             _ => {}
         }

@@ -145,7 +145,7 @@ pub async fn launch<N: Net>(
     snapshot_log_bytes: u64,
 ) -> Node {
     let mut listener = net.listen(&member.peer_addr).await.unwrap();
-    let timing = Timing { heartbeat_ms: 40, election_min_ms: 120, election_max_ms: 240 };
+    let timing = Timing { heartbeat_ms: 50, election_min_ms: 200, election_max_ms: 400 };
     let options = Options { timing, snapshot_log_bytes, ..Options::new(member) };
     let node = start(options, storage, net, TokioRuntime::new()).await.unwrap();
     let serving = node.clone();
