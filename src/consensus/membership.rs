@@ -133,8 +133,9 @@ impl<E: RaftRuntime> Replica<E> {
         self.change(ChangeMembers::RemoveVoters(BTreeSet::from([node.0]))).await
     }
 
-    /// Hands leadership to `to`, or to the follower that has most of the log. Returns when this
-    /// node no longer leads; ends with `Behind` if that takes too long.
+    /// Hands leadership to `to`, or to the follower that has most of the log. Returns who leads
+    /// once it is another node: in a crowded moment it may be neither; ends with `Behind` if that
+    /// takes too long.
     pub async fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, MembershipError> {
         self.lead()?;
         let me = self.me();
@@ -156,7 +157,9 @@ impl<E: RaftRuntime> Replica<E> {
         let gone =
             leadership.wait_for(|seen| seen.leader.as_ref().is_some_and(|leader| leader.id != me));
         tokio::select! { biased;
-            _ = gone => Ok(target),
+            seen = gone => {
+                Ok(seen.and_then(|seen| seen.leader).map_or(target, |leader| leader.id))
+            }
             () = self.env().sleep(TRANSFER_MAX) => {
                 Err(MembershipError::Behind { node: target, seconds: TRANSFER_MAX.as_secs() })
             }
