@@ -274,18 +274,32 @@ fn lost_files_are_noticed() {
         drop(opened);
         fs::remove_dir_all(&damaged).unwrap();
     }
-    let databases: Vec<_> = fs::read_dir(origin.join("log")).unwrap().collect();
-    let mut noticed = 0;
-    for entry in databases {
-        let damaged = dir.path().join("damaged");
-        copy(&origin, &damaged);
-        fs::remove_dir_all(damaged.join("log").join(entry.unwrap().file_name())).unwrap();
-        match open(&damaged, Some(OWNER), options()).unwrap() {
-            Opened::Quarantined { .. } => noticed += 1,
-            // The one prepared in advance was empty.
-            Opened::Healthy(storage) => assert_eq!(entries(&storage.log).len(), 141),
+}
+
+#[test]
+fn lost_databases_are_noticed_and_what_is_left_of_them_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (origin, damaged) = (dir.path().join("origin"), dir.path().join("damaged"));
+    furnish(&origin);
+    for part in ["", "ready"] {
+        let mut noticed = 0;
+        for entry in fs::read_dir(origin.join("log")).unwrap() {
+            copy(&origin, &damaged);
+            let database = damaged.join("log").join(entry.unwrap().file_name());
+            match part {
+                "" => fs::remove_dir_all(&database).unwrap(),
+                file => fs::remove_file(database.join(file)).unwrap(),
+            }
+            match open(&damaged, Some(OWNER), options()).unwrap() {
+                Opened::Quarantined { .. } => {
+                    noticed += 1;
+                    assert_eq!(database.join("db").exists(), !part.is_empty());
+                }
+                // The one prepared in advance was empty.
+                Opened::Healthy(storage) => assert_eq!(entries(&storage.log).len(), 141),
+            }
+            fs::remove_dir_all(&damaged).unwrap();
         }
-        fs::remove_dir_all(&damaged).unwrap();
+        assert!(noticed >= 2, "{noticed} databases with entries");
     }
-    assert!(noticed >= 2, "{noticed} databases with entries");
 }

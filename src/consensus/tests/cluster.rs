@@ -6,8 +6,8 @@ use crate::env::disk::Keep;
 use crate::machine::Command;
 use crate::types::NodeId;
 
-use super::super::{MembershipError, ProposeError, Role};
-use super::rig::{Node, Rig, Supplier, check_payloads, host, until};
+use super::super::{MemberInfo, MembershipError, ProposeError, Role};
+use super::rig::{DEADLINE, Node, Rig, Supplier, check_payloads, host, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_leaders_die() {
@@ -214,6 +214,14 @@ async fn a_single_node_serves_and_cannot_remove_itself() {
     assert!(tokio::time::timeout(Duration::from_secs(5), node.stopped()).await.is_ok());
 }
 
+/// Waits until a node has confirmed everything to the leader; how far that is.
+async fn until_confirmed(leader: &Node, node: u64) -> u64 {
+    let last = leader.status().last_log;
+    let confirmed = |info: &MemberInfo| info.member.id.0 == node && info.matched >= Some(last);
+    until("everything to be confirmed", || leader.members().iter().any(confirmed).then_some(last))
+        .await
+}
+
 /// The high-water mark lags behind the log: damage in between looks like a crash.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_lost_what_it_confirmed_is_found_out_and_its_leader_goes_on() {
@@ -224,15 +232,13 @@ async fn a_follower_that_lost_what_it_confirmed_is_found_out_and_its_leader_goes
     for _ in 0..20 {
         supplier.send(&leader, 8, 100).await.unwrap();
     }
-    let last = leader.status().last_log;
-    let confirmed = || (rig.nodes[&victim].status().last_log >= last).then_some(());
-    until("the follower to have everything", confirmed).await;
+    let last = until_confirmed(&leader, victim).await;
     rig.kill(victim).await;
     rig.forget_end_of_log(victim, last - 10);
 
     let forgetful = rig.start(victim).await;
     supplier.send(&leader, 8, 100).await.unwrap();
-    forgetful.stopped().await;
+    tokio::time::timeout(DEADLINE, forgetful.stopped()).await.expect("it stops");
     let failure = forgetful.status().failure.unwrap();
     assert!(failure.contains(&format!("entries before {} were durable", last + 1)), "{failure}");
     rig.kill(victim).await;
@@ -273,15 +279,13 @@ async fn a_follower_restored_from_a_copy_of_an_earlier_term_is_found_out() {
     let leader = until_leads(&rig, NodeId(other)).await;
     supplier.resume(&leader).await;
     supplier.send(&leader, 8, 100).await.unwrap();
-    let last = leader.status().last_log;
-    let confirmed = || (rig.nodes[&victim].status().last_log >= last).then_some(());
-    until("the follower to have everything", confirmed).await;
+    until_confirmed(&leader, victim).await;
     rig.kill(victim).await;
     rig.disks.insert(victim, copy);
 
     let restored = rig.start(victim).await;
     supplier.send(&leader, 8, 100).await.unwrap();
-    restored.stopped().await;
+    tokio::time::timeout(DEADLINE, restored.stopped()).await.expect("it stops");
     rig.kill(victim).await;
     assert!(rig.open(victim).healthy().is_err(), "it is quarantined");
     rig.stop().await;

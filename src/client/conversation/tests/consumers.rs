@@ -1,6 +1,7 @@
 //! What consumers and the client as a whole do, case by case.
 
 use super::*;
+use crate::types::limits;
 
 #[test]
 fn an_ephemeral_consumer_resumes_and_hears_of_gaps() {
@@ -124,20 +125,46 @@ fn delivery(seq: Seq, n: u32) -> crate::wire::Delivery {
     }
 }
 
-#[test]
-fn a_copy_is_dropped_once_and_a_true_redelivery_is_not() {
-    use crate::types::{ProxyId, Start};
-    let options = SubscribeOptions { credit_events: 8, ..SubscribeOptions::durable(name("w")) };
-    let mut c = Consumer::new(Name::default_channel(), options.from(Start::All), Mode::Push);
-    let mut batch = 0;
-    let attached = crate::wire::Attached {
+fn attached() -> crate::wire::Attached {
+    crate::wire::Attached {
         request: 1,
         consumer: 1,
-        proxy: Some(ProxyId(1)),
+        proxy: Some(crate::types::ProxyId(1)),
         revision: 0,
         next_seq: 1,
         tenure: crate::types::Tenure(1),
+    }
+}
+
+/// The last event of a window may overdraw it; more than the limit is refused by servers.
+#[test]
+fn no_more_credit_is_given_back_at_once_than_is_allowed() {
+    let options = SubscribeOptions {
+        credit_bytes: limits::CREDIT_BYTES_MAX,
+        ..SubscribeOptions::durable(name("w"))
     };
+    let mut c = Consumer::new(Name::default_channel(), options, Mode::Push);
+    c.attach(Duration::ZERO).unwrap();
+    c.attached(&attached(), &mut 0);
+    let event = crate::types::Event::of_body(vec![7; 1 << 20]).encode().unwrap();
+    let (len, count) = (event.len() as u64, limits::CREDIT_BYTES_MAX / (1 << 20) + 1);
+    let deliver = |seq| crate::wire::Delivery { event: event.clone(), ..delivery(seq, 1) };
+    c.deliver((1..=count).map(deliver).collect()).unwrap();
+    c.take(usize::MAX);
+    assert_eq!(c.credit(1, 1 << 20).unwrap().bytes, limits::CREDIT_BYTES_MAX);
+    // The rest goes with the next piece.
+    c.deliver((count + 1..=count + 40).map(deliver).collect()).unwrap();
+    c.take(usize::MAX);
+    let rest = len * (count + 40) - limits::CREDIT_BYTES_MAX;
+    assert_eq!(c.credit(1, 1 << 20).unwrap().bytes, rest);
+}
+
+#[test]
+fn a_copy_is_dropped_once_and_a_true_redelivery_is_not() {
+    use crate::types::Start;
+    let options = SubscribeOptions { credit_events: 8, ..SubscribeOptions::durable(name("w")) };
+    let mut c = Consumer::new(Name::default_channel(), options.from(Start::All), Mode::Push);
+    let (mut batch, attached) = (0, attached());
     c.attach(Duration::ZERO).unwrap();
     c.attached(&attached, &mut batch);
     c.deliver(vec![delivery(1, 1), delivery(2, 1)]).unwrap();
