@@ -49,9 +49,12 @@ impl<E: RaftRuntime> Replica<E> {
         // In this order: a leader of a later vote may have cut the log, but not before that vote was
         // saved.
         let end = log.state().last.map_or(0, |last| last.index + 1);
+        if end > held.index {
+            return Ok(());
+        }
         let saved = log.vote().and_then(|bytes| postcard::from_bytes::<RaftVote>(&bytes).ok());
         // Without this vote the node would not have confirmed anything under it.
-        if end > held.index || saved.as_ref() > Some(vote) {
+        if saved.as_ref() > Some(vote) {
             return Ok(());
         }
         // Whoever sees this node stop finds the reason in its log.

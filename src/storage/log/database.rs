@@ -76,7 +76,7 @@ pub fn make_durable(path: &Path) -> Result<(), StorageError> {
     let files = ["db", "conf", READY].map(|name| path.join(name));
     let dirs = [path, path.parent().unwrap_or(path)];
     for file in files.iter().map(PathBuf::as_path).chain(dirs) {
-        File::open(file).and_then(|file| file.sync_all()).map_err(failed())?;
+        sync(file).map_err(failed())?;
     }
     Ok(())
 }
