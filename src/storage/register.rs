@@ -47,6 +47,10 @@ enum Slot {
 impl Register {
     /// Opens the register at `path`, repairing one bad slot. Both bad, or one bad and the other
     /// absent, is [`StorageError::Corrupt`]. Both slots hold the value, durably, on return.
+    ///
+    /// What is read may never have reached the disk: its sync failed, or its writer was killed. So
+    /// the newest slot is written again as it is, which no crash can tear, before the other slot,
+    /// perhaps the only durable one, is touched.
     pub fn open(disk: Arc<dyn Disk>, path: &str) -> Result<Register, StorageError> {
         let mut slots = Vec::new();
         for slot in SLOTS {
@@ -54,21 +58,15 @@ impl Register {
         }
         let mut register =
             Register { disk, path: path.to_owned(), generation: 0, next: 0, value: None };
-        let mut healthy = true;
         for (place, slot) in slots.iter().enumerate() {
-            let Slot::Good { generation, payload } = slot else {
-                healthy = false;
-                continue;
-            };
-            healthy &= register.value.is_none() || *generation == register.generation;
+            let Slot::Good { generation, payload } = slot else { continue };
             if register.value.is_none() || *generation > register.generation {
                 (register.generation, register.value) = (*generation, Some(payload.clone()));
-                register.next = 1 - place;
+                register.next = place;
             }
         }
         match register.value.clone() {
-            Some(value) if !healthy => register.write_both(&value)?,
-            Some(_) => {}
+            Some(value) => register.write_slots(&value)?,
             None => check_fresh(path, &slots)?,
         }
         Ok(register)
@@ -82,10 +80,7 @@ impl Register {
     /// Writes and syncs one slot after the other; durable in both on return.
     pub fn write_both(&mut self, payload: &[u8]) -> Result<(), StorageError> {
         self.generation += 1;
-        for _ in SLOTS {
-            self.write_slot(payload)?;
-        }
-        Ok(())
+        self.write_slots(payload)
     }
 
     /// Writes and syncs the older slot only: one sync; a crash or damage may bring back the value
@@ -93,6 +88,13 @@ impl Register {
     pub fn write_next(&mut self, payload: &[u8]) -> Result<(), StorageError> {
         self.generation += 1;
         self.write_slot(payload)
+    }
+
+    fn write_slots(&mut self, payload: &[u8]) -> Result<(), StorageError> {
+        for _ in SLOTS {
+            self.write_slot(payload)?;
+        }
+        Ok(())
     }
 
     fn write_slot(&mut self, payload: &[u8]) -> Result<(), StorageError> {
@@ -223,6 +225,34 @@ mod tests {
             assert!(register.write_next(b"torn, perhaps").is_err());
             let found = value(&disk.crash(Keep::Some, seed)).unwrap();
             assert!(found == "3" || found == "torn, perhaps", "{found:?}");
+        }
+    }
+
+    /// Opens it again after the process died or could not start, the machine running on.
+    fn reopened(disk: &MemDisk, failing: bool) -> (MemDisk, Result<Register, StorageError>) {
+        let disk = disk.crash(Keep::Everything, 0);
+        disk.fail_sync(failing);
+        let register = open(&disk);
+        (disk, register)
+    }
+
+    #[test]
+    fn syncs_that_fail_again_and_again_leave_one_whole_slot() {
+        for seed in 0..200 {
+            let disk = MemDisk::new();
+            let mut register = open(&disk).unwrap();
+            register.write_both(b"first").unwrap();
+            disk.fail_sync(true);
+            assert!(register.write_both(b"second, longer").is_err());
+            let (disk, register) = reopened(&disk, true);
+            assert!(register.is_err());
+            let (disk, register) = reopened(&disk, true);
+            assert!(register.is_err());
+            let found = value(&disk.crash(Keep::Some, seed)).unwrap();
+            assert!(found == "first" || found == "second, longer", "{found:?}");
+            let (disk, register) = reopened(&disk, false);
+            let found = register.unwrap().value().cloned();
+            assert_eq!(value(&disk.crash(Keep::Nothing, seed)), found, "it was durable");
         }
     }
 
