@@ -168,6 +168,11 @@ fn sim(args: &SimArgs, output: Output) -> Result<u8> {
             for failure in &summary.failed {
                 println!("seed {}: {}: {}", failure.seed, failure.invariant, failure.detail);
                 println!("  {}", failure.reproduce);
+                let Some(plan) = &failure.shortened else { continue };
+                println!("  these steps are enough (the plan is in `--output json`):");
+                for step in &plan.steps {
+                    println!("    {}", serde_json::to_string(step)?);
+                }
             }
         }
     }

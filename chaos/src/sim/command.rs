@@ -31,7 +31,7 @@ pub struct SimArgs {
     /// Run just this seed
     #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "from"])]
     pub seed: Option<u64>,
-    /// Run this plan (JSON, as printed for a failing seed) instead of a seed's own
+    /// Run this plan (JSON, as --show prints it) instead of a seed's own
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "from", "seed"])]
     pub plan: Option<PathBuf>,
     /// Write every record of the run to this file; with --seed or --plan
@@ -76,8 +76,8 @@ pub struct Failure {
     pub violations: Vec<Violation>,
     /// The command that does it again.
     pub reproduce: String,
-    /// The steps that are enough for it, if it was shortened.
-    pub shortened: Option<Vec<plan::Timed>>,
+    /// The same with the steps that are enough for it, for `--plan`; none if it was not shortened.
+    pub shortened: Option<Plan>,
 }
 
 /// The plan of a seed, if that is all that is asked for.
@@ -189,7 +189,7 @@ impl Summary {
             let again = run(candidate, None).findings.violations;
             again.iter().any(|violation| violation.invariant == first.invariant)
         };
-        let shortened = shortening.then(|| shorten(plan, SHORTEN_RUNS, same).steps);
+        let shortened = shortening.then(|| shorten(plan, SHORTEN_RUNS, same));
         self.failed.push(Failure {
             seed: plan.seed,
             invariant: first.invariant,
