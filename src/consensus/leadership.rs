@@ -21,6 +21,7 @@ use crate::types::{NodeId, Tenure};
 use super::addresses::Addresses;
 use super::clock::SoftClock;
 use super::config::{RaftRuntime, RaftVote, Timing};
+use super::evidence::Evidence;
 use super::member::{Leadership, Member};
 use super::proposer::{Outcome, Proposer, Writer};
 use super::raft::{Raft, RaftWriter};
@@ -47,6 +48,7 @@ pub(super) struct Office<E: RaftRuntime> {
     pub clock: SoftClock<E>,
     pub publisher: Publisher<Leadership>,
     pub addresses: Addresses,
+    pub evidence: Evidence,
     pub timing: Timing,
     pub env: E,
 }
@@ -60,6 +62,7 @@ impl<E: RaftRuntime> Office<E> {
         let mut held: Option<RaftVote> = None;
         let mut beginning: Option<Beginning> = None;
         let mut member = false;
+        let mut evidence = self.evidence.watch();
         loop {
             let heard = self.hears_leader().await;
             let view = self.view(&mut member, heard);
@@ -100,6 +103,7 @@ impl<E: RaftRuntime> Office<E> {
                         self.finish_joint_change(&view);
                     }
                 }
+                _ = evidence.changed() => {}
                 // The loss of a majority is nothing that openraft tells.
                 () = self.env.sleep(pause) => {}
             }
@@ -123,7 +127,7 @@ impl<E: RaftRuntime> Office<E> {
         self.addresses.learn(nodes.nodes().map(|(_, member)| member));
         let known = server.current_leader.filter(|id| match *id == self.me.0 {
             true => leading.is_some(),
-            false => heard,
+            false => heard && !self.evidence.is_against(&server.vote),
         });
         let committed = server.committed_membership_config.membership();
         let here = committed.get_node(&self.me.0).is_some();

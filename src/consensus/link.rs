@@ -13,11 +13,9 @@ use thiserror::Error;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::env::Runtime;
-use crate::transport::{FrameError, FrameOut, Net, Reader, Writer, exchange};
-use crate::types::{ClusterId, NodeId, limits};
-use crate::wire::{Greeting, Hello, Service};
+use crate::transport::{FrameError, FrameOut, Net, Reader, Writer};
 
-use super::addresses::Addresses;
+use super::dial::Dialer;
 use super::member::Member;
 use super::rpc::{self, Request, Response};
 
@@ -31,17 +29,6 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// Requests waiting to be written to one peer.
 const QUEUE_MAX: usize = 64;
-
-/// Who a node says it is when it dials its peers.
-#[derive(Debug, Clone)]
-pub struct PeerIdentity {
-    pub node: NodeId,
-    pub cluster: ClusterId,
-    /// The cluster token; empty if the cluster has none.
-    pub token: String,
-    /// Which life of this process it is.
-    pub incarnation: u64,
-}
 
 /// Why a request has no answer.
 #[derive(Debug, Clone, Error)]
@@ -121,24 +108,10 @@ impl Drop for Forget<'_> {
 
 impl<E: Runtime> Link<E> {
     /// A link to `target`; nothing is dialled before the first request.
-    pub fn new<N: Net>(
-        target: Member,
-        addresses: Addresses,
-        identity: PeerIdentity,
-        net: N,
-        env: E,
-    ) -> Link<E> {
+    pub fn new<N: Net>(target: Member, dialer: Dialer<N>, env: E) -> Link<E> {
         let (calls, queue) = mpsc::channel(QUEUE_MAX);
         let shared = Arc::new(Shared::default());
-        let task = Task {
-            target,
-            addresses,
-            identity,
-            net,
-            env: env.clone(),
-            shared: shared.clone(),
-            queue,
-        };
+        let task = Task { target, dialer, env: env.clone(), shared: shared.clone(), queue };
         env.spawn(task.run());
         Link { calls, shared, env }
     }
@@ -188,9 +161,7 @@ impl<E: Clone> Clone for Link<E> {
 
 struct Task<N, E> {
     target: Member,
-    addresses: Addresses,
-    identity: PeerIdentity,
-    net: N,
+    dialer: Dialer<N>,
     env: E,
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Call>,
@@ -199,51 +170,14 @@ struct Task<N, E> {
 impl<N: Net, E: Runtime> Task<N, E> {
     async fn run(mut self) {
         while let Some(first) = self.queue.recv().await {
-            let end = match self.connect().await {
-                Ok((reader, writer)) => self.converse(first, reader, writer).await,
-                Err(reason) => reason,
+            let end = match self.dialer.dial(&self.target, &self.env, CONNECT_MAX).await {
+                Ok((_, reader, writer)) => self.converse(first, reader, writer).await,
+                Err(error) => error.to_string(),
             };
             tracing::debug!(peer = %self.target.id, reason = end, "peer connection ended");
             while self.queue.try_recv().is_ok() {}
             self.shared.fail_all(&CallError::Unreachable(end));
         }
-    }
-
-    /// Dials and shakes hands, or says why not.
-    async fn connect(&self) -> Result<(Reader<N::Stream>, Writer<N::Stream>), String> {
-        let (id, addr) = (self.target.id, self.addresses.of(&self.target));
-        let late = self.env.sleep(CONNECT_MAX);
-        tokio::select! { biased;
-            done = self.handshake(&addr) => done,
-            () = late => Err(format!("node {id} at {addr} does not answer")),
-        }
-    }
-
-    async fn handshake(
-        &self,
-        addr: &str,
-    ) -> Result<(Reader<N::Stream>, Writer<N::Stream>), String> {
-        let stream = self.net.dial(addr).await.map_err(|e| e.to_string())?;
-        let hello = Hello {
-            cluster: Some(self.identity.cluster),
-            node: Some(self.identity.node),
-            incarnation: self.identity.incarnation,
-            token: self.identity.token.clone(),
-            ..Hello::new(Service::Peer, format!("node {}", self.identity.node))
-        };
-        let (frame, reader, writer) =
-            exchange(stream, hello.encode().into(), limits::PEER_FRAME_BYTES_MAX)
-                .await
-                .map_err(|e| e.to_string())?;
-        let greeting = Greeting::decode(frame.kind, frame.body).map_err(|e| e.to_string())?;
-        let welcome = greeting.into_result().map_err(|refused| refused.to_string())?;
-        if welcome.node != self.target.id || welcome.cluster != self.identity.cluster {
-            return Err(format!(
-                "{} is node {} of cluster {}, not node {} of cluster {}",
-                addr, welcome.node, welcome.cluster, self.target.id, self.identity.cluster
-            ));
-        }
-        Ok((reader, writer))
     }
 
     /// Speaks until the connection ends; says why it did.

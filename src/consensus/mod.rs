@@ -23,15 +23,17 @@
 //!   openraft's view of a runtime together, streams come from a `Net`.
 //!
 //! Left out: reads from a leader's lease (never trusted; [`Replica::linearize`] asks a majority),
-//! elections by evidence instead of timeouts, resumable snapshot transfer.
+//! resumable snapshot transfer.
 
 mod addresses;
 mod changes;
 mod clock;
 mod compaction;
 mod config;
+mod dial;
 mod entry;
 mod error;
+mod evidence;
 mod facts;
 mod held;
 mod leadership;
@@ -57,6 +59,7 @@ mod transfer;
 pub use changes::Changes;
 pub use config::{RaftRuntime, Timing};
 pub use error::{MembershipError, ProposeError, StartError};
+pub use evidence::Life;
 pub use facts::Audit;
 pub use member::{Leadership, Member, MemberInfo, ReplicaStatus, Role};
 pub use payloads::PayloadError;

@@ -21,11 +21,11 @@ use openraft::{OptionalSend, RaftNetworkV2};
 use crate::planted::{Bug, planted};
 use crate::transport::Net;
 
-use super::addresses::Addresses;
 use super::config::{RaftRuntime, RaftVote, Types};
+use super::dial::Dialer;
 use super::entry::pack;
 use super::held::Confirmed;
-use super::link::{CallError, Link, PeerIdentity};
+use super::link::{CallError, Link};
 use super::member::Member;
 use super::rpc::{AppendHead, Appended, EntryHead, Request, Response};
 use super::snapshot::{RaftSnapshot, SnapshotData};
@@ -46,27 +46,22 @@ enum Lane {
 
 /// Hands out peers, and keeps their connections.
 pub(super) struct Peers<N, E> {
-    identity: PeerIdentity,
-    net: N,
+    dialer: Dialer<N>,
     env: E,
-    addresses: Addresses,
     links: BTreeMap<(u64, Lane), (Member, Link<E>)>,
     confirmed: Confirmed,
 }
 
 impl<N: Net, E: RaftRuntime> Peers<N, E> {
-    pub fn new(identity: PeerIdentity, net: N, env: E, addresses: Addresses) -> Peers<N, E> {
-        let confirmed = Confirmed::default();
-        Peers { identity, net, env, addresses, links: BTreeMap::new(), confirmed }
+    pub fn new(dialer: Dialer<N>, env: E) -> Peers<N, E> {
+        Peers { dialer, env, links: BTreeMap::new(), confirmed: Confirmed::default() }
     }
 
     fn peer(&mut self, target: u64, member: &Member, lane: Lane) -> Peer<E> {
         let link = match self.links.get(&(target, lane)) {
             Some((known, link)) if known == member => link.clone(),
             _ => {
-                let (identity, net) = (self.identity.clone(), self.net.clone());
-                let addresses = self.addresses.clone();
-                let link = Link::new(member.clone(), addresses, identity, net, self.env.clone());
+                let link = Link::new(member.clone(), self.dialer.clone(), self.env.clone());
                 self.links.insert((target, lane), (member.clone(), link.clone()));
                 link
             }

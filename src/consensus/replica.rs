@@ -20,10 +20,11 @@ use super::changes::Changes;
 use super::clock::SoftClock;
 use super::compaction;
 use super::config::{RaftRuntime, Timing};
+use super::dial::{Dialer, PeerIdentity};
 use super::error::{ProposeError, StartError};
+use super::evidence::{Evidence, Inquest};
 use super::facts::{Audit, Facts};
 use super::leadership::Office;
-use super::link::PeerIdentity;
 use super::log_store::RaftLog;
 use super::member::{Leadership, Member, ReplicaStatus, Role};
 use super::network::Peers;
@@ -69,6 +70,7 @@ struct Inner<E: RaftRuntime> {
     raft: Raft<E>,
     facts: Arc<Facts>,
     addresses: Addresses,
+    evidence: Evidence,
     proposer: Proposer,
     clock: SoftClock<E>,
     leadership: Watch<Leadership>,
@@ -108,10 +110,12 @@ pub async fn start<N: Net, E: RaftRuntime>(
     let clock = SoftClock::new(env.clone());
     let identity = PeerIdentity { node, cluster, token, incarnation };
     let addresses = Addresses::default();
+    let dialer = Dialer { identity, addresses: addresses.clone(), net };
+    let (evidence, alarms) = Evidence::new();
     let raft = Raft::new(
         member.id.0,
         config,
-        Peers::new(identity, net, env.clone(), addresses.clone()),
+        Peers::new(dialer.clone(), env.clone()),
         RaftLog::new(log, env.clone()),
         StateMachine::new(facts.clone(), clock.clone(), env.clone()),
     );
@@ -125,6 +129,7 @@ pub async fn start<N: Net, E: RaftRuntime>(
         raft: raft.clone(),
         facts: facts.clone(),
         addresses: addresses.clone(),
+        evidence: evidence.clone(),
         proposer: proposer.clone(),
         clock: clock.clone(),
         leadership,
@@ -135,8 +140,19 @@ pub async fn start<N: Net, E: RaftRuntime>(
         env: env.clone(),
     }));
     let me = replica.me();
-    let office =
-        Office { me, raft: raft.clone(), proposer, clock, publisher, addresses, timing, env };
+    let inquest = Inquest::new(raft.clone(), evidence.clone(), dialer, env.clone());
+    let office = Office {
+        me,
+        raft: raft.clone(),
+        proposer,
+        clock,
+        publisher,
+        addresses,
+        evidence,
+        timing,
+        env,
+    };
+    replica.run_until_stopped(inquest.run(alarms));
     replica.run_until_stopped(compaction::run(raft, facts));
     let ending = replica.clone();
     replica.env().spawn(async move {
@@ -314,6 +330,14 @@ impl<E: RaftRuntime> Replica<E> {
 
     pub(super) fn raft(&self) -> &Raft<E> {
         &self.0.raft
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.0.stopped.peek()
+    }
+
+    pub(super) fn evidence(&self) -> &Evidence {
+        &self.0.evidence
     }
 
     pub(super) fn addresses(&self) -> &Addresses {

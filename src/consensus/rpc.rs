@@ -22,6 +22,7 @@ use crate::storage::{Entry, FileInfo};
 use crate::types::{EntryId, GroupId};
 
 use super::config::{RaftLogId, RaftVote, SnapshotMeta};
+use super::evidence::{Finding, Standing};
 
 const FIXED_BYTES: usize = 16;
 /// The only group of a cluster.
@@ -58,6 +59,12 @@ pub(super) enum Request {
     },
     /// Everything wanted was sent. Answered by [`Response::Installed`].
     Install,
+    /// Whether the peer, too, knows that the leader of this vote is gone; the caller would replace
+    /// it. Answered by [`Response::Found`].
+    Inquiry {
+        vote: RaftVote,
+        standing: Standing,
+    },
 }
 
 /// The head of an append: everything but the bodies.
@@ -101,6 +108,7 @@ pub(super) enum Response {
     },
     /// The peer could not do it.
     Failed(String),
+    Found(Finding),
 }
 
 /// A file that a peer wants.
@@ -263,6 +271,7 @@ mod tests {
             Request::Offer { vote, meta, files: vec![file.clone(), file] },
             Request::Piece { file: "seg-1-2".into(), offset: 5, crc: 6 },
             Request::Install,
+            Request::Inquiry { vote, standing: Standing::new(NodeId(2), last) },
         ];
         let wanted = Wanted { name: "seg-1-2".into(), arrived: 5 };
         let responses = [
@@ -276,6 +285,7 @@ mod tests {
             Response::Stored,
             Response::Installed { vote },
             Response::Failed("why".into()),
+            Response::Found(Finding::Agrees),
         ];
         let requests = requests.iter().map(|request| encode(1, request).unwrap().to_vec());
         let responses = responses.iter().map(|response| encode(1, response).unwrap().to_vec());

@@ -13,6 +13,7 @@ use crate::types::limits;
 
 use super::config::{RaftEntry, RaftRuntime};
 use super::entry::unpack;
+use super::evidence::{Life, finding, stand};
 use super::link::{REQUEST, RESPONSE};
 use super::replica::Replica;
 use super::rpc::{self, AppendHead, Appended, Request, Response, RpcError};
@@ -36,11 +37,24 @@ impl From<RpcError> for PeerError {
 }
 
 /// Answers a peer until it leaves or the replica stops. The handshake is over: the peer is a
-/// member's node that knows the cluster token.
+/// member's node, in this life of it, that knows the cluster token.
 pub async fn serve_peer<E: RaftRuntime, S: ByteStream>(
     replica: Replica<E>,
+    peer: Life,
     mut reader: Reader<S>,
     mut writer: Writer<S>,
+) -> Result<(), PeerError> {
+    let done = converse(&replica, &mut reader, &mut writer).await;
+    if !replica.is_stopping() {
+        replica.evidence().lost(peer);
+    }
+    done
+}
+
+async fn converse<E: RaftRuntime, S: ByteStream>(
+    replica: &Replica<E>,
+    reader: &mut Reader<S>,
+    writer: &mut Writer<S>,
 ) -> Result<(), PeerError> {
     reader.set_frame_bytes_max(limits::PEER_FRAME_BYTES_MAX);
     writer.set_frame_bytes_max(limits::PEER_FRAME_BYTES_MAX);
@@ -57,7 +71,7 @@ pub async fn serve_peer<E: RaftRuntime, S: ByteStream>(
         let (id, request, bulk) = rpc::decode(frame.body)?;
         let response = tokio::select! { biased;
             () = replica.stopped() => return Ok(()),
-            response = answer(&replica, request, bulk, &mut reception) => response?,
+            response = answer(replica, request, bulk, &mut reception) => response?,
         };
         let head = rpc::encode(id, &response)?;
         writer.write([FrameOut::new(RESPONSE, vec![head])]).await?;
@@ -75,6 +89,7 @@ async fn answer<E: RaftRuntime>(
     Ok(match request {
         Request::Append(head) => {
             let AppendHead { vote, prev, commit, held, entries } = head;
+            replica.evidence().heard(&vote);
             if let Err(reason) = replica.check_held(&vote, held) {
                 return Ok(failed(reason));
             }
@@ -108,6 +123,13 @@ async fn answer<E: RaftRuntime>(
                 Err(error) => failed(error.to_string()),
             }
         }
+        Request::Inquiry { vote, standing } => match stand(raft, replica.me()).await {
+            Some((following, mine)) => {
+                let (ours, theirs) = ((&following, &mine), (&vote, &standing));
+                Response::Found(finding(replica.evidence(), ours, theirs))
+            }
+            None => failed("consensus has stopped".to_string()),
+        },
         Request::Offer { vote, meta, files } => {
             match Reception::begin(replica, vote, meta, files).await {
                 Ok((begun, files)) => {

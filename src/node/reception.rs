@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use super::door::{Reception, Visitor};
 use super::space::Spacious;
 use crate::admin::{self, Caller, Closed, Desk, Office};
-use crate::consensus::{Replica, Route, route, serve_peer};
+use crate::consensus::{Life, Replica, Route, route, serve_peer};
 use crate::env::TokioRuntime;
 use crate::relay::Relay;
 use crate::session;
@@ -103,13 +103,17 @@ impl<N: Net> Services<N> {
         }
     }
 
-    /// A client that came through another node: it is served here or nowhere.
+    /// A client that came through another node: it is served here or nowhere. The other node may
+    /// know of this one's election before its tenure has begun.
     async fn relayed<S: ByteStream + Sync>(&self, visitor: Visitor<S>) {
-        if self.replica.leadership().peek().tenure.is_some() {
-            return self.session(visitor).await;
+        match route(&self.env, &self.replica.leadership()).await {
+            Ok(Route::Here) => self.session(visitor).await,
+            Ok(Route::Elsewhere(leader)) => {
+                let message = format!("node {} does not lead, but {leader}", self.identity.node);
+                visitor.refuse(Rejection::new(Code::NoLeader, message).hint("try again")).await;
+            }
+            Err(rejection) => visitor.refuse(rejection).await,
         }
-        let message = format!("node {} does not lead", self.identity.node);
-        visitor.refuse(Rejection::new(Code::NoLeader, message).hint("try again")).await;
     }
 
     async fn session<S: ByteStream + Sync>(&self, visitor: Visitor<S>) {
@@ -129,19 +133,22 @@ impl<N: Net> Services<N> {
     }
 
     async fn peer<S: ByteStream>(&self, visitor: Visitor<S>) {
-        let caller = visitor.hello.node;
-        if caller.is_none() || caller == Some(self.identity.node) {
-            let message = match caller {
-                Some(node) => format!("node {node} calls itself"),
-                None => "a peer must say which node it is".to_string(),
-            };
-            warn!(from = visitor.from, "{message}");
-            return visitor.refuse(Rejection::new(Code::BadRequest, message)).await;
-        }
+        let node = match visitor.hello.node {
+            Some(node) if node != self.identity.node => node,
+            caller => {
+                let message = match caller {
+                    Some(node) => format!("node {node} calls itself"),
+                    None => "a peer must say which node it is".to_string(),
+                };
+                warn!(from = visitor.from, "{message}");
+                return visitor.refuse(Rejection::new(Code::BadRequest, message)).await;
+            }
+        };
+        let life = Life { node, incarnation: visitor.hello.incarnation };
         let _visit = Visit::of(&self.visits.peers);
         let Some(visitor) = self.welcome(visitor).await else { return };
         let Visitor { hello, reader, writer, .. } = visitor;
-        if let Err(error) = serve_peer(self.replica.clone(), reader, writer).await {
+        if let Err(error) = serve_peer(self.replica.clone(), life, reader, writer).await {
             debug!(peer = hello.name, %error, "a peer connection ended badly");
         }
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aqueduct::consensus::{self, Member, RaftRuntime, Replica, Route, route, serve_peer};
+use aqueduct::consensus::{self, Life, Member, RaftRuntime, Replica, Route, route, serve_peer};
 use aqueduct::delivery;
 use aqueduct::env::disk::MemDisk;
 use aqueduct::env::{Publisher, Runtime, watch};
@@ -197,12 +197,13 @@ impl Desk {
         let visitor = Visitor { hello, reader, writer };
         match visitor.hello.service {
             Service::Data => self.client(visitor, &env).await,
-            Service::RelayData if self.0.replica.leadership().peek().tenure.is_some() => {
-                self.session(visitor).await;
-            }
-            Service::RelayData => {
-                visitor.refuse(Rejection::new(Code::NoLeader, "this node does not lead")).await;
-            }
+            Service::RelayData => match route(&env, &self.0.replica.leadership()).await {
+                Ok(Route::Here) => self.session(visitor).await,
+                Ok(Route::Elsewhere(_)) => {
+                    visitor.refuse(Rejection::new(Code::NoLeader, "this node does not lead")).await;
+                }
+                Err(rejection) => visitor.refuse(rejection).await,
+            },
             Service::Peer => self.peer(visitor).await,
             Service::Admin | Service::RelayAdmin => {
                 visitor.refuse(Rejection::new(Code::NotAllowed, "nobody administrates here")).await;
@@ -236,8 +237,10 @@ impl Desk {
     }
 
     async fn peer(&self, visitor: Visitor) {
+        let Some(node) = visitor.hello.node else { return };
+        let life = Life { node, incarnation: visitor.hello.incarnation };
         let Some(Visitor { reader, writer, .. }) = self.welcome(visitor).await else { return };
-        let _ended = serve_peer(self.0.replica.clone(), reader, writer).await;
+        let _ended = serve_peer(self.0.replica.clone(), life, reader, writer).await;
     }
 
     async fn welcome(&self, mut visitor: Visitor) -> Option<Visitor> {

@@ -1,7 +1,10 @@
 use crate::env::TokioRuntime;
 use crate::transport::{Listener, MemListener, MemNet, MemStream, split};
-use crate::wire::{PROTOCOL_VERSION, Welcome};
+use crate::types::{ClusterId, NodeId, limits};
+use crate::wire::{Greeting, Hello, PROTOCOL_VERSION, Service, Welcome};
 
+use super::super::addresses::Addresses;
+use super::super::dial::PeerIdentity;
 use super::super::entry::vote;
 use super::*;
 
@@ -20,7 +23,8 @@ async fn peer() -> Peer {
     let target = Member { id: NodeId(2), peer_addr: "peer:1".into(), ..Member::default() };
     let identity =
         PeerIdentity { node: NodeId(1), cluster: CLUSTER, token: "secret".into(), incarnation: 3 };
-    let link = Link::new(target, Addresses::default(), identity, net.clone(), TokioRuntime::new());
+    let dialer = Dialer { identity, addresses: Addresses::default(), net: net.clone() };
+    let link = Link::new(target, dialer, TokioRuntime::new());
     Peer { net, listener, link }
 }
 

@@ -1,3 +1,4 @@
 mod cluster;
+mod elections;
 mod rig;
 mod suite;

@@ -14,7 +14,7 @@ use crate::transport::{ByteStream, Listener, MemNet, Net, split};
 use crate::types::{ChannelId, ClusterId, Event, LaneId, Name, NodeId, Opener, limits};
 use crate::wire::{Greeting, Hello, PROTOCOL_VERSION, Service, Welcome};
 
-use super::super::{Member, Options, ProposeError, Replica, Timing, serve_peer, start};
+use super::super::{Life, Member, Options, ProposeError, Replica, Timing, serve_peer, start};
 
 pub type Node = Replica<TokioRuntime>;
 
@@ -40,6 +40,7 @@ pub struct Rig {
     pub disks: BTreeMap<u64, MemDisk>,
     pub nodes: BTreeMap<u64, Node>,
     pub snapshot_log_bytes: u64,
+    pub timing: Timing,
 }
 
 pub fn host(id: u64) -> String {
@@ -54,8 +55,14 @@ pub fn member(id: u64) -> Member {
 impl Rig {
     /// A running cluster of voters `1..=size`.
     pub async fn new(size: u64, snapshot_log_bytes: u64) -> Rig {
+        let timing = Timing { heartbeat_ms: 50, election_min_ms: 200, election_max_ms: 400 };
+        Rig::with_timing(size, snapshot_log_bytes, timing).await
+    }
+
+    /// The same, with another timing.
+    pub async fn with_timing(size: u64, snapshot_log_bytes: u64, timing: Timing) -> Rig {
         let (net, disks, nodes) = (MemNet::new("rig"), BTreeMap::new(), BTreeMap::new());
-        let mut rig = Rig { net, disks, nodes, snapshot_log_bytes };
+        let mut rig = Rig { net, disks, nodes, snapshot_log_bytes, timing };
         rig.start(1).await.bootstrap().await.unwrap();
         for id in 2..=size {
             rig.join(id).await;
@@ -76,7 +83,9 @@ impl Rig {
     pub async fn start(&mut self, id: u64) -> Node {
         let storage = self.open(id).healthy().unwrap();
         let net = self.net.host(host(id));
-        let node = launch(member(id), storage, net, self.snapshot_log_bytes).await;
+        let (timing, snapshot_log_bytes) = (self.timing, self.snapshot_log_bytes);
+        let options = Options { timing, snapshot_log_bytes, ..Options::new(member(id)) };
+        let node = launch(options, storage, net).await;
         self.nodes.insert(id, node.clone());
         node
     }
@@ -138,22 +147,16 @@ impl Rig {
 }
 
 /// Starts a replica and its listener.
-pub async fn launch<N: Net>(
-    member: Member,
-    storage: Storage,
-    net: N,
-    snapshot_log_bytes: u64,
-) -> Node {
-    let mut listener = net.listen(&member.peer_addr).await.unwrap();
-    let timing = Timing { heartbeat_ms: 50, election_min_ms: 200, election_max_ms: 400 };
-    let options = Options { timing, snapshot_log_bytes, ..Options::new(member) };
+async fn launch<N: Net>(options: Options, storage: Storage, net: N) -> Node {
+    let mut listener = net.listen(&options.member.peer_addr).await.unwrap();
+    let incarnation = storage.identity.incarnation;
     let node = start(options, storage, net, TokioRuntime::new()).await.unwrap();
     let serving = node.clone();
     tokio::spawn(async move {
         let stopped = serving.clone();
         let accept = async {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(serving.clone(), stream));
+                tokio::spawn(answer(serving.clone(), incarnation, stream));
             }
         };
         tokio::select! { biased;
@@ -164,7 +167,7 @@ pub async fn launch<N: Net>(
     node
 }
 
-async fn answer<S: ByteStream>(node: Node, stream: S) {
+async fn answer<S: ByteStream>(node: Node, incarnation: u64, stream: S) {
     let (mut reader, mut writer) = split(stream, limits::HANDSHAKE_BYTES_MAX);
     let Ok(Some(frame)) = reader.read().await else { return };
     let hello = Hello::decode(frame.kind, frame.body).unwrap();
@@ -173,13 +176,14 @@ async fn answer<S: ByteStream>(node: Node, stream: S) {
         version: PROTOCOL_VERSION,
         cluster: CLUSTER,
         node: node.me(),
-        incarnation: 1,
+        incarnation,
         leader: false,
         event_bytes_max: 0,
         lane_in_flight_max: 0,
     });
     if writer.write([welcome.encode().into()]).await.is_ok() {
-        let _ = serve_peer(node, reader, writer).await;
+        let life = Life { node: hello.node.unwrap(), incarnation: hello.incarnation };
+        let _ = serve_peer(node, life, reader, writer).await;
     }
 }
 
