@@ -22,8 +22,10 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// A silent server is asked for a sign of life after this long.
     pub ping_after: Duration,
-    /// A server that is silent for this long, or leaves requests unanswered, is left for another.
+    /// A server that is silent for this long is left for another.
     pub silence_timeout: Duration,
+    /// So is one that speaks, and leaves requests unanswered for this long.
+    pub answer_timeout: Duration,
 }
 
 impl Options {
@@ -36,8 +38,9 @@ impl Options {
             backoff: Backoff::default(),
             handshake_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(10),
-            ping_after: Duration::from_secs(1),
-            silence_timeout: Duration::from_secs(4),
+            ping_after: Duration::from_millis(400),
+            silence_timeout: Duration::from_millis(1200),
+            answer_timeout: Duration::from_secs(4),
         }
     }
 

@@ -36,7 +36,12 @@ struct Up {
     /// When it last answered a question or had none to answer.
     progressed: Duration,
     pinged: bool,
+    /// It answered a request.
+    useful: bool,
 }
+
+/// A server that was of use for this long is a good one; what ended it was an accident.
+const PROVEN_AFTER: Duration = Duration::from_millis(100);
 
 /// The life of the connection. See the module.
 #[derive(Debug)]
@@ -72,7 +77,14 @@ impl Link {
     /// The server said welcome.
     pub fn up(&mut self, welcome: Welcome, now: Duration) {
         if !matches!(self.state, State::Ended(_)) {
-            let up = Up { welcome, since: now, heard: now, progressed: now, pinged: false };
+            let up = Up {
+                welcome,
+                since: now,
+                heard: now,
+                progressed: now,
+                pinged: false,
+                useful: false,
+            };
             self.state = State::Up(Box::new(up));
         }
     }
@@ -82,8 +94,7 @@ impl Link {
     pub fn lost(&mut self, now: Duration) -> Option<Duration> {
         match &self.state {
             State::Ended(_) => return None,
-            // It has proved to be a good server; what ended it was an accident.
-            State::Up(up) if now.saturating_sub(up.since) >= self.options.backoff.max => {
+            State::Up(up) if up.useful && now.saturating_sub(up.since) >= PROVEN_AFTER => {
                 self.failures = 0;
             }
             _ => {}
@@ -122,13 +133,14 @@ impl Link {
         }
     }
 
-    /// A message came. Answers other than pongs are progress.
+    /// A message came; `progress`: one that a server which serves nobody would not send.
     pub fn heard(&mut self, progress: bool, now: Duration) {
         if let State::Up(up) = &mut self.state {
             up.heard = now;
             up.pinged = false;
             if progress {
                 up.progressed = now;
+                up.useful = true;
             }
         }
     }
@@ -147,23 +159,23 @@ impl Link {
     /// Whether the server should be left: silent, or owing answers for too long. `owing` says
     /// whether it owes any.
     pub fn stuck(&mut self, owing: bool, now: Duration) -> Option<&'static str> {
-        let patience = self.options.silence_timeout;
+        let Options { silence_timeout, answer_timeout, .. } = self.options;
         let State::Up(up) = &mut self.state else { return None };
         if !owing {
             up.progressed = now;
         }
-        if now >= up.heard + patience {
+        if now >= up.heard + silence_timeout {
             return Some("the server is silent");
         }
-        (now >= up.progressed + patience).then_some("the server leaves requests unanswered")
+        (now >= up.progressed + answer_timeout).then_some("the server leaves requests unanswered")
     }
 
     /// When [`Self::ping`] or [`Self::stuck`] may have something to say.
     pub fn wake_at(&self, owing: bool) -> Option<Duration> {
         let State::Up(up) = &self.state else { return None };
-        let patience = self.options.silence_timeout;
-        let silence = up.heard + if up.pinged { patience } else { self.options.ping_after };
-        Some(if owing { silence.min(up.progressed + patience) } else { silence })
+        let Options { ping_after, silence_timeout, answer_timeout, .. } = self.options;
+        let silence = up.heard + if up.pinged { silence_timeout } else { ping_after };
+        Some(if owing { silence.min(up.progressed + answer_timeout) } else { silence })
     }
 
     /// A jittered pause before attempt number `attempt`.
@@ -172,5 +184,52 @@ impl Link {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         self.options.backoff.pause(attempt, mixed ^ (mixed >> 31))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Backoff;
+    use crate::types::{ClusterId, NodeId};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn welcome() -> Welcome {
+        Welcome {
+            version: 1,
+            cluster: ClusterId(1),
+            node: NodeId(1),
+            incarnation: 1,
+            leader: true,
+            event_bytes_max: 1,
+            lane_in_flight_max: 1,
+        }
+    }
+
+    /// Connections that each last `ms` and are told `progress` when half of that is over; the
+    /// longest pause between them.
+    fn longest_pause(ms: u32, progress: bool) -> Duration {
+        let mut now = Duration::ZERO;
+        let mut link = Link::new(Options::new(["a", "b"]), 1, now);
+        let mut longest = Duration::ZERO;
+        for _ in 0..30 {
+            assert!(matches!(link.step(now), Step::Dial(_)));
+            link.up(welcome(), now);
+            link.heard(progress, now + MS * ms / 2);
+            now += MS * ms;
+            let pause = link.lost(now).unwrap();
+            longest = longest.max(pause);
+            now += pause;
+        }
+        longest
+    }
+
+    #[test]
+    fn pauses_grow_unless_a_server_was_of_use() {
+        let Backoff { initial, max } = Options::new(["a"]).backoff;
+        assert!(longest_pause(1, true) > max / 2, "too short to tell");
+        assert!(longest_pause(500, false) > max / 2, "it served nothing");
+        assert!(longest_pause(100, true) <= initial);
     }
 }

@@ -100,7 +100,8 @@ impl Conversation {
     /// A message came. A message that makes no sense ends the connection
     /// ([`Conversation::should_leave`]).
     pub fn message(&mut self, message: ServerMessage, now: Duration) {
-        self.link.heard(!matches!(message, ServerMessage::Pong(_)), now);
+        let progress = !matches!(message, ServerMessage::Pong(_) | ServerMessage::Goodbye(_));
+        self.link.heard(progress, now);
         let heard = match message {
             ServerMessage::LaneOpened(answer) => self.lane_opened(answer),
             ServerMessage::PublishAck(answer) => self.publish_ack(answer, now),
