@@ -18,7 +18,10 @@ impl World {
         self.hold(slot);
         self.kill(slot, Left::Everything, false);
         let flipped = self.disk(slot, |disk| {
-            let paths = disk.paths();
+            let (events, others): (Vec<_>, Vec<_>) =
+                disk.paths().into_iter().partition(|path| path.contains("seg-"));
+            // Relocated events are few files, and most of what lies on a disk.
+            let paths = if choice >> 63 == 1 && !events.is_empty() { events } else { others };
             let path = paths.get(choice as usize % paths.len().max(1))?.clone();
             let bits = disk.len(&path).ok()? as usize * 8;
             let bit = (choice >> 16) as usize % bits.max(1);
