@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::scenarios::{self, Options, Scenario};
-use crate::sim::{SimArgs, simulate};
+use crate::sim::{SimArgs, Usage, simulate};
 use crate::verdict::{Verdict, Word};
 
 /// Finds bugs in aqueduct before its users do: simulates whole clusters by seed, and breaks real
@@ -18,7 +18,7 @@ use crate::verdict::{Verdict, Word};
 /// What comes out is on stdout, how it goes on stderr. Exit codes: 0 everything held, 1 something
 /// did not, 2 unknown (the run did not do what it is for), 64 usage.
 #[derive(Debug, Parser)]
-#[command(name = "aqueduct-chaos", version, disable_help_subcommand = true)]
+#[command(name = "aqueduct-chaos", version)]
 pub struct Cli {
     /// How results are printed
     #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
@@ -112,7 +112,8 @@ pub fn main() -> ExitCode {
         Ok(word) => ExitCode::from(word),
         Err(error) => {
             eprintln!("aqueduct-chaos: {error:#}");
-            ExitCode::from(Word::Unknown.exit_code())
+            let usage = error.downcast_ref::<Usage>().is_some();
+            ExitCode::from(if usage { USAGE } else { Word::Unknown.exit_code() })
         }
     }
 }
@@ -149,34 +150,16 @@ impl Cli {
 }
 
 fn sim(args: &SimArgs, output: Output) -> Result<u8> {
-    if let Some(plan) = crate::sim::shown(args) {
+    if let Some(plan) = crate::sim::shown(args)? {
         println!("{}", serde_json::to_string_pretty(&plan)?);
         return Ok(0);
     }
     let summary = simulate(args)?;
     match output {
         Output::Json => println!("{}", serde_json::to_string(&summary)?),
-        Output::Table => {
-            println!(
-                "{} of {} seeds passed, {:.0} s simulated in {:.0} s, trace hash {}",
-                summary.passed,
-                summary.seeds,
-                summary.simulated_seconds,
-                summary.seconds,
-                summary.trace_hash
-            );
-            for failure in &summary.failed {
-                println!("seed {}: {}: {}", failure.seed, failure.invariant, failure.detail);
-                println!("  {}", failure.reproduce);
-                let Some(plan) = &failure.shortened else { continue };
-                println!("  these steps are enough (the plan is in `--output json`):");
-                for step in &plan.steps {
-                    println!("    {}", serde_json::to_string(step)?);
-                }
-            }
-        }
+        Output::Table => summary.lines().iter().for_each(|line| println!("{line}")),
     }
-    Ok(if summary.failed.is_empty() { Word::Pass } else { Word::Fail }.exit_code())
+    Ok(summary.word().exit_code())
 }
 
 fn run(args: &RunArgs, output: Output) -> Result<u8> {
@@ -366,7 +349,16 @@ mod tests {
         let Command::Run(args) = Cli::try_parse_from(run).unwrap().command else { panic!() };
         assert_eq!((args.scenario.as_str(), args.common.seed), ("kills", Some(9)));
         assert!(Cli::try_parse_from(["aqueduct-chaos", "run", "x", "--nodes", "0"]).is_err());
-        assert!(Cli::try_parse_from(["aqueduct-chaos", "sim", "--seeds", "3"]).is_ok());
+        let sim = |words: &str| {
+            Cli::try_parse_from(["aqueduct-chaos", "sim"].into_iter().chain(words.split(' ')))
+        };
+        assert!(sim("--seeds 3").is_ok());
+        assert!(sim("--seed 3 --trace f").is_ok() && sim("--plan f --show").is_ok());
+        for senseless in
+            ["--seeds 0", "--jobs 0", "--seeds 1 --trace f", "--show", "--seed 1 --plan f"]
+        {
+            assert!(sim(senseless).is_err(), "{senseless}");
+        }
     }
 
     #[test]

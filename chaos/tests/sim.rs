@@ -1,52 +1,18 @@
 //! The simulation as a gate: some seeds, every plan that ever found something, and the promise that
 //! a seed is one run and no other.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use aqueduct_chaos::sim::coverage;
 use aqueduct_chaos::sim::plan::{self, Plan};
 use aqueduct_chaos::sim::{run, watch_panics};
 use aqueduct_chaos::verdict::Coverage;
 
 /// Seeds run here; scripts/nightly runs others, and many more.
-const SEEDS: u64 = 100;
-
-/// What this many seeds must have met with, or the gate guards nothing.
-const MUST_HAPPEN: &[&str] = &[
-    "published",
-    "delivered",
-    "redelivered",
-    "settled",
-    "statuses",
-    "duplicate_answers",
-    "lanes_resumed",
-    "consumers_vanished",
-    "fault:kill",
-    "fault:power-cut",
-    "fault:power-cut-midway",
-    "fault:restart",
-    "fault:partition",
-    "fault:one-way-partition",
-    "fault:partial-partition",
-    "fault:bridge-partition",
-    "fault:ring-partition",
-    "fault:clients-cut-off",
-    "fault:storm",
-    "fault:bad-link",
-    "fault:slow-disk",
-    "fault:failing-sync",
-    "fault:full-disk",
-    "fault:clock-jump",
-    "bits_flipped",
-    "quarantined",
-    "replaced",
-    "transferred",
-    "joined",
-    "removed",
-];
+const SEEDS: u64 = coverage::ENOUGH_SEEDS;
 
 /// Runs all plans, several at a time; returns what was covered, and what failed.
 fn run_all(plans: &[Plan]) -> (Coverage, Vec<String>) {
@@ -76,10 +42,9 @@ fn run_all(plans: &[Plan]) -> (Coverage, Vec<String>) {
 #[test]
 fn seeds_hold() {
     let plans: Vec<Plan> = (0..SEEDS).map(plan::draw).collect();
-    let (coverage, failed) = run_all(&plans);
+    let (did, failed) = run_all(&plans);
     assert!(failed.is_empty(), "again with `aqueduct-chaos sim --seed S`:\n{}", failed.join("\n"));
-    let did: BTreeSet<&str> = coverage.keys().map(String::as_str).collect();
-    let missed: Vec<_> = MUST_HAPPEN.iter().filter(|key| !did.contains(**key)).collect();
+    let missed = coverage::missed(&did, SEEDS);
     assert!(missed.is_empty(), "{SEEDS} seeds never met with {missed:?}");
 }
 

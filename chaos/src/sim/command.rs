@@ -11,10 +11,12 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 
+use super::coverage;
 use super::plan::{self, Plan};
+use super::plan_file::{self, Usage};
 use super::run::{Ran, run, watch_panics};
 use super::shrink::shorten;
-use crate::verdict::{Coverage, Violation};
+use crate::verdict::{Coverage, Violation, Word};
 
 /// Runs that shortening a schedule may take.
 const SHORTEN_RUNS: usize = 80;
@@ -23,22 +25,22 @@ const SHORTEN_RUNS: usize = 80;
 #[derive(Debug, Clone, Args)]
 pub struct SimArgs {
     /// How many seeds to run
-    #[arg(long, default_value_t = 100, value_name = "N")]
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: u64,
     /// The first of them
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub from: u64,
     /// Run just this seed
-    #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "from"])]
+    #[arg(long, value_name = "S", group = "one", conflicts_with_all = ["seeds", "from"])]
     pub seed: Option<u64>,
     /// Run this plan (JSON, as --show prints it) instead of a seed's own
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "from", "seed"])]
+    #[arg(long, value_name = "FILE", group = "one", conflicts_with_all = ["seeds", "from"])]
     pub plan: Option<PathBuf>,
     /// Write every record of the run to this file; with --seed or --plan
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "one")]
     pub trace: Option<PathBuf>,
-    /// Print the seed's plan and do not run it
-    #[arg(long, requires = "seed")]
+    /// Print the plan and do not run it; with --seed or --plan
+    #[arg(long, requires = "one", conflicts_with = "trace")]
     pub show: bool,
     /// Stop at the first seed that fails
     #[arg(long)]
@@ -47,8 +49,8 @@ pub struct SimArgs {
     #[arg(long)]
     pub no_shorten: bool,
     /// Seeds that run at a time; default: one per core
-    #[arg(long, value_name = "N")]
-    pub jobs: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
 }
 
 /// What many seeds came to.
@@ -62,6 +64,8 @@ pub struct Summary {
     /// Virtual time of all runs, in seconds.
     pub simulated_seconds: f64,
     pub coverage: Coverage,
+    /// Why nothing is known although nothing failed: what should have happened and did not.
+    pub missed: Vec<String>,
     /// Of all runs, in the order of their seeds; equal for equal seeds of equal builds.
     pub trace_hash: String,
 }
@@ -69,7 +73,10 @@ pub struct Summary {
 /// A seed that failed.
 #[derive(Debug, Serialize)]
 pub struct Failure {
+    #[serde(serialize_with = "super::exact::serialize")]
     pub seed: u64,
+    /// Virtual time of the first violation, in microseconds since the run began.
+    pub at: u64,
     pub invariant: String,
     pub detail: String,
     /// All violations, the first one included.
@@ -80,26 +87,28 @@ pub struct Failure {
     pub shortened: Option<Plan>,
 }
 
-/// The plan of a seed, if that is all that is asked for.
-pub fn shown(args: &SimArgs) -> Option<Plan> {
-    args.seed.filter(|_| args.show).map(plan::draw)
+/// The plan, if it is all that is asked for.
+pub fn shown(args: &SimArgs) -> Result<Option<Plan>> {
+    Ok(if args.show { chosen(args)? } else { None })
 }
 
 /// Runs what the arguments ask for; progress goes to stderr.
 pub fn simulate(args: &SimArgs) -> Result<Summary> {
     watch_panics();
-    if let Some(path) = &args.plan {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        let plan = serde_json::from_str(&text).with_context(|| {
-            format!("{} is not a plan; `sim --seed S --show` prints one", path.display())
-        })?;
-        return one(args, &plan, format!("--plan {}", path.display()));
-    }
-    match args.seed {
-        Some(seed) => one(args, &plan::draw(seed), format!("--seed {seed}")),
-        None => Ok(many(args)),
-    }
+    let Some(plan) = chosen(args)? else { return many(args) };
+    let how = match &args.plan {
+        Some(path) => format!("--plan {}", path.display()),
+        None => format!("--seed {}", plan.seed),
+    };
+    one(args, &plan, how)
+}
+
+/// The one plan that is asked for, if it is one.
+fn chosen(args: &SimArgs) -> Result<Option<Plan>> {
+    Ok(match (&args.plan, args.seed) {
+        (Some(path), _) => Some(plan_file::read(path)?),
+        (None, seed) => seed.map(plan::draw),
+    })
 }
 
 fn one(args: &SimArgs, plan: &Plan, how: String) -> Result<Summary> {
@@ -116,14 +125,27 @@ fn one(args: &SimArgs, plan: &Plan, how: String) -> Result<Summary> {
     summary.add(plan, ran, &how, !args.no_shorten);
     summary.seconds = started.elapsed().as_secs_f64();
     summary.trace_hash = format!("{hash:016x}");
+    summary.judge_coverage();
+    if plan.steps.is_empty() {
+        summary.missed.push("any fault (the plan has no steps)".into());
+    }
     Ok(summary)
 }
 
-fn many(args: &SimArgs) -> Summary {
+fn many(args: &SimArgs) -> Result<Summary> {
     let started = Instant::now();
-    let (next, end) = (AtomicU64::new(args.from), args.from + args.seeds);
+    // The workers count a little beyond the end.
+    let end =
+        args.from.checked_add(args.seeds).filter(|end| *end <= u64::MAX - u64::from(u16::MAX));
+    let Some(end) = end else {
+        let (from, seeds) = (args.from, args.seeds);
+        return Err(
+            Usage(format!("--from {from} --seeds {seeds} goes beyond the last seed")).into()
+        );
+    };
+    let next = AtomicU64::new(args.from);
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let jobs = args.jobs.unwrap_or(cores).max(1);
+    let jobs = args.jobs.map_or(cores, usize::from);
     let total = Mutex::new((Summary::default(), BTreeMap::new()));
     std::thread::scope(|scope| {
         for _ in 0..jobs {
@@ -141,10 +163,11 @@ fn many(args: &SimArgs) -> Summary {
                     if args.stop_at_first && !found.failed.is_empty() {
                         next.store(end, Ordering::Relaxed);
                     }
+                    let failed = !found.failed.is_empty();
                     let mut total = total.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                     total.0.join(found);
                     total.1.insert(seed, hash);
-                    progress(&total.0, args.seeds, started);
+                    progress(&total.0, args.seeds, started, failed);
                 }
             });
         }
@@ -154,11 +177,12 @@ fn many(args: &SimArgs) -> Summary {
     summary.trace_hash = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&bytes));
     summary.seconds = started.elapsed().as_secs_f64();
     summary.failed.sort_by_key(|failure| failure.seed);
-    summary
+    summary.judge_coverage();
+    Ok(summary)
 }
 
-fn progress(summary: &Summary, seeds: u64, started: Instant) {
-    if summary.seeds.is_multiple_of(50) || summary.seeds == seeds {
+fn progress(summary: &Summary, seeds: u64, started: Instant, news: bool) {
+    if news || summary.seeds.is_multiple_of(50) || summary.seeds == seeds {
         eprintln!(
             "sim: {} of {seeds} seeds, {} failed, {:.0} s simulated in {:.0} s",
             summary.seeds,
@@ -170,6 +194,37 @@ fn progress(summary: &Summary, seeds: u64, started: Instant) {
 }
 
 impl Summary {
+    /// The one word for it.
+    pub fn word(&self) -> Word {
+        match (&self.failed[..], &self.missed[..]) {
+            ([_, ..], _) => Word::Fail,
+            ([], [_, ..]) => Word::Unknown,
+            ([], []) => Word::Pass,
+        }
+    }
+
+    /// For people, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        let Summary { passed, seeds, simulated_seconds, seconds, trace_hash, .. } = self;
+        let mut lines = vec![
+            format!(
+                "{passed} of {seeds} seeds passed, {simulated_seconds:.0} s simulated in \
+                 {seconds:.0} s, trace hash {trace_hash}"
+            ),
+            format!("coverage: {}", coverage::described(&self.coverage)),
+        ];
+        if !self.missed.is_empty() {
+            lines.push(format!("unknown: never happened: {}", self.missed.join(", ")));
+        }
+        lines.extend(self.failed.iter().flat_map(Failure::lines));
+        lines
+    }
+
+    fn judge_coverage(&mut self) {
+        let missed = coverage::missed(&self.coverage, self.seeds);
+        self.missed = missed.into_iter().map(String::from).collect();
+    }
+
     fn add(&mut self, plan: &Plan, ran: Ran, how: &str, shortening: bool) {
         self.seeds += 1;
         self.simulated_seconds += ran.lasted.as_secs_f64();
@@ -180,11 +235,8 @@ impl Summary {
             self.passed += 1;
             return;
         };
-        let reproduce = format!("aqueduct-chaos sim {how}");
-        eprintln!(
-            "sim: seed {}: {}: {}\n     {reproduce}",
-            plan.seed, first.invariant, first.detail
-        );
+        let program = std::env::args().next().unwrap_or_else(|| "aqueduct-chaos".into());
+        let reproduce = format!("{program} sim {how}");
         let same = |candidate: &Plan| {
             let again = run(candidate, None).findings.violations;
             again.iter().any(|violation| violation.invariant == first.invariant)
@@ -192,6 +244,7 @@ impl Summary {
         let shortened = shortening.then(|| shorten(plan, SHORTEN_RUNS, same));
         self.failed.push(Failure {
             seed: plan.seed,
+            at: first.at,
             invariant: first.invariant,
             detail: first.detail,
             violations: ran.findings.violations,
@@ -208,5 +261,23 @@ impl Summary {
         for (key, count) in other.coverage {
             *self.coverage.entry(key).or_default() += count;
         }
+    }
+}
+
+impl Failure {
+    fn lines(&self) -> Vec<String> {
+        let Failure { seed, invariant, detail, reproduce, .. } = self;
+        let (at, count) = (self.at as f64 / 1e6, self.violations.len());
+        let mut lines = vec![
+            format!("seed {seed}: {at:.3} s: {invariant}: {detail}"),
+            format!("  the first of {count} violations; every record of it: --trace FILE"),
+            format!("  {reproduce}"),
+        ];
+        if let Some(plan) = &self.shortened {
+            lines.push("  these steps are enough (the plan is in `--output json`):".into());
+            let step = |step| serde_json::to_string(step).unwrap_or_default();
+            lines.extend(plan.steps.iter().map(|timed| format!("    {}", step(timed))));
+        }
+        lines
     }
 }

@@ -12,8 +12,10 @@
 //! sled (plain files instead), tokio's runtime, sockets, and the admin service.
 
 mod command;
+pub mod coverage;
 mod damage;
 mod env;
+mod exact;
 mod eyes;
 mod membership;
 mod nemesis;
@@ -22,6 +24,7 @@ mod node;
 mod observer;
 mod pipe;
 pub mod plan;
+mod plan_file;
 mod recorder;
 mod run;
 mod shrink;
@@ -30,4 +33,5 @@ mod weather;
 mod world;
 
 pub use command::{Failure, SimArgs, Summary, shown, simulate};
+pub use plan_file::Usage;
 pub use run::{Ran, run, watch_panics};

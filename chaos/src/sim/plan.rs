@@ -19,7 +19,9 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(40);
 
 /// A whole run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
+    #[serde(with = "super::exact")]
     pub seed: u64,
     pub nodes: u64,
     pub tail_bytes: usize,
@@ -39,6 +41,7 @@ pub struct Plan {
 
 /// A fault and when it begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Timed {
     /// After the load began.
     pub at_ms: u64,
@@ -91,7 +94,7 @@ pub enum Cut {
 
 /// A fault, with its own end: leaving one out leaves the others what they are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Step {
     /// Processes die and are started again.
     Crash {
@@ -147,6 +150,7 @@ pub enum Step {
     /// A process dies, one bit on its disk flips, and it is started again.
     FlipBit {
         who: Who,
+        #[serde(with = "super::exact")]
         choice: u64,
     },
     /// A process dies, its whole log vanishes from the disk, and it is started again.

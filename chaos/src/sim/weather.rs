@@ -10,6 +10,7 @@ const RESEND_AFTER: Duration = Duration::from_millis(200);
 /// The condition of a directed link. A stream is a TCP stream: what is lost is sent again later,
 /// and everything behind it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Weather {
     /// One way, in microseconds.
     pub latency_us: u64,

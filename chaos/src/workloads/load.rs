@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Who publishes and who consumes, and how they behave.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Load {
     pub suppliers: Vec<SupplierSpec>,
     /// Durable consumers; they exist before the first event is published.
@@ -37,6 +37,7 @@ impl Default for Load {
 
 /// From how much to how much; what is drawn lies between, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Span {
     pub least: u64,
     pub most: u64,
@@ -77,7 +78,7 @@ pub enum LaneKind {
 
 /// A supplier.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct SupplierSpec {
     pub channel: String,
     pub lane: LaneKind,
@@ -120,6 +121,7 @@ pub enum Mode {
 
 /// A durable consumer: a proxy, and the clients that share it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ConsumerSpec {
     pub name: String,
     pub channel: String,
@@ -156,7 +158,7 @@ impl ConsumerSpec {
 /// What the clients of a consumer do with an event: with these probabilities something odd, else
 /// they acknowledge it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Behaviour {
     pub nack: f64,
     pub nack_delay: Span,
@@ -206,6 +208,7 @@ impl Behaviour {
 
 /// An ephemeral consumer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ListenerSpec {
     pub name: String,
     pub channel: String,
@@ -220,7 +223,7 @@ impl ListenerSpec {
 
 /// How patient the clients are with a server; see the product's client options.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Patience {
     pub connect_ms: u64,
     pub ping_ms: u64,
