@@ -11,7 +11,9 @@ use tarpc::context::Context;
 
 use super::report;
 use crate::client::admin::{DialError, dial_admin};
-use crate::consensus::{Leadership, Member, MemberInfo, Replica, Route, Timing, route};
+use crate::consensus::{
+    LEADER_WAIT, Leadership, Member, MemberInfo, Replica, Route, Timing, route,
+};
 use crate::delivery;
 use crate::env::{Runtime, TokioRuntime, Watch};
 use crate::machine::{Command, Reply};
@@ -119,7 +121,7 @@ impl<N: Net> Office<N> {
 
     /// Who has to answer what needs the leader.
     pub async fn route(&self) -> Result<Route, Rejection> {
-        route(self.env(), &self.0.leadership).await
+        route(self.env(), &self.0.leadership, LEADER_WAIT).await
     }
 
     /// Wraps what this node knows. `reached`: the index a linearizable read was made at.

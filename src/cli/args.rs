@@ -121,6 +121,9 @@ pub struct Node {
     pub config: Option<PathBuf>,
     #[command(flatten)]
     pub overrides: NodeOverrides,
+    /// For `demo` and `bench`: the node is killed when this process, its parent, is gone.
+    #[arg(long, value_name = "PID", hide = true)]
+    pub end_with_parent: Option<u32>,
 }
 
 /// Settings of a node that flags can override (file < environment < flags).

@@ -41,8 +41,7 @@ pub fn seconds(what: &str, value: f64) -> Result<Duration, Failure> {
 /// The client token, if a file was named.
 pub fn token(common: &Common) -> Result<String, Failure> {
     let Some(path) = &common.token_file else { return Ok(String::new()) };
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Failure::usage(format!("cannot read token file {}: {e}", path.display())))?;
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::unreadable(path, &e))?;
     Ok(text.trim().to_string())
 }
 

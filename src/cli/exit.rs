@@ -1,5 +1,6 @@
 //! How a command ends: exit codes and errors that scripts can rely on.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -56,9 +57,21 @@ impl Failure {
             exit: Exit::Usage,
             code: "usage".into(),
             message: message.into(),
-            hint: "see --help".into(),
+            hint: "`--help` after the command says what it takes".into(),
             retryable: false,
         }
+    }
+
+    /// A file named on the command line cannot be read.
+    pub fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+        Failure::usage(format!("cannot read {}: {error}", path.display()))
+            .hint("check the path and its permissions")
+    }
+
+    /// The same with better advice.
+    pub fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = hint.into();
+        self
     }
 
     /// Nobody answers.

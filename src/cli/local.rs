@@ -44,6 +44,13 @@ pub struct LocalCluster {
     remove: bool,
 }
 
+/// Whether nodes may go on when the process that started them is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outlives {
+    Yes,
+    No,
+}
+
 impl LocalCluster {
     /// Starts `count` nodes of `binary` under `dir`: the first bootstraps, the others join.
     /// `extra` flags are given to each node. The directory is removed with the value unless
@@ -68,10 +75,13 @@ impl LocalCluster {
     }
 
     /// Starts `count` nodes of this very program in a fresh temporary directory.
-    pub async fn of_this_binary(count: usize) -> Result<LocalCluster> {
+    pub async fn of_this_binary(count: usize, outlives: Outlives) -> Result<LocalCluster> {
         let binary = std::env::current_exe().context("find this program's own path")?;
         let dir = std::env::temp_dir().join(format!("aqueduct-{:016x}", fastrand::u64(..)));
-        LocalCluster::start(&binary, &dir, count, &[]).await
+        let parent = std::process::id().to_string();
+        let bound = ["--end-with-parent", parent.as_str()];
+        let extra = if outlives == Outlives::Yes { &[][..] } else { &bound[..] };
+        LocalCluster::start(&binary, &dir, count, extra).await
     }
 
     /// Adds a node: bootstrapped if it is the first, joined to the others otherwise.

@@ -11,9 +11,11 @@ mod cluster;
 mod connect;
 mod demo;
 mod exit;
+mod interrupt;
 pub mod local;
 mod node;
 mod output;
+mod parent;
 mod publish;
 mod receive;
 mod status;
@@ -26,6 +28,7 @@ use clap::Parser;
 use self::args::{Cli, Command, Common, Format};
 use self::connect::admin as connect_admin;
 use self::exit::{Exit, Failure};
+use self::interrupt::unless_interrupted;
 
 /// Runs the program with these words (the first is its name) and says how it ended.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -75,7 +78,7 @@ fn wants_json(words: &[OsString]) -> bool {
 
 async fn dispatch(common: &Common, command: &Command) -> Result<Exit, Failure> {
     match command {
-        Command::Demo(flags) => demo::run(common, flags).await,
+        Command::Demo(flags) => unless_interrupted(demo::run(common, flags)).await,
         Command::Node(flags) => node::run(common, flags).await,
         Command::Config(flags) => node::config(common, flags),
         Command::Cluster(flags) => {
@@ -89,6 +92,6 @@ async fn dispatch(common: &Common, command: &Command) -> Result<Exit, Failure> {
         Command::Pull(flags) => receive::pull(common, flags).await,
         Command::Ack(flags) => receive::ack(common, flags).await,
         Command::Nack(flags) => receive::nack(common, flags).await,
-        Command::Bench(command) => bench::run(common, command).await,
+        Command::Bench(command) => unless_interrupted(bench::run(common, command)).await,
     }
 }

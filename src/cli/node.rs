@@ -5,10 +5,14 @@ use std::path::Path;
 use super::args::{Common, Config as ConfigCommand, Node, NodeOverrides};
 use super::exit::{Exit, Failure};
 use super::output;
+use super::parent;
 use crate::node::{self, Config, ConfigError, Finding, Level};
 
 /// Runs a node until it is told to stop.
 pub async fn run(common: &Common, flags: &Node) -> Result<Exit, Failure> {
+    if let Some(parent) = flags.end_with_parent {
+        parent::end_with(parent)?;
+    }
     let mut overrides = texts(&flags.overrides);
     overrides.extend(common.log.iter().map(|filter| ("log", filter.clone())));
     let config = load(flags.config.as_deref(), &overrides)?;

@@ -111,8 +111,7 @@ impl Source {
         let header =
             Header { domain: flags.domain.clone(), kind: flags.kind.clone(), ..Header::default() };
         let body: Vec<u8> = match (&flags.file, &flags.body, flags.count) {
-            (Some(path), ..) => std::fs::read(path)
-                .map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?,
+            (Some(path), ..) => std::fs::read(path).map_err(|e| Failure::unreadable(path, &e))?,
             (None, Some(body), _) => body.clone().into_bytes(),
             (None, None, Some(_)) => vec![b'x'; flags.size.unwrap_or(64)],
             (None, None, None) => {

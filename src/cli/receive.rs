@@ -4,11 +4,11 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Common, Format, Nack, Pull, PullAck, SubAck, Subscribe, Token};
 use super::connect;
 use super::exit::{Exit, Failure};
+use super::interrupt::Interrupts;
 use super::output;
 use super::publish::body_base64;
 use crate::client::{self, Client, Delivery, Settlements, SubscribeOptions, Verdict};
@@ -17,7 +17,7 @@ use crate::types::{Code, Name, Rejection, Seq};
 /// Without --idle-exit: as good as for ever.
 const NO_IDLE_EXIT: Duration = Duration::from_secs(u32::MAX as u64);
 
-/// Receives until told to stop, by count, silence or Ctrl-C.
+/// Receives until told to stop, by count, silence or a signal.
 pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failure> {
     let mut options = SubscribeOptions {
         name: flags.name.clone(),
@@ -34,10 +34,11 @@ pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failu
     };
     let client = connect::client(common).await?;
     let mut subscriber = client.subscribe(flags.channel.clone(), options).await?;
+    let mut interrupts = Interrupts::catch()?;
     let mut left = flags.max.unwrap_or(u64::MAX);
     while left > 0 {
         let batch = tokio::select! { biased;
-            () = told_to_stop() => break,
+            () = interrupts.any() => break,
             batch = tokio::time::timeout(idle, subscriber.next_batch()) => batch,
         };
         for missed in subscriber.missed() {
@@ -61,18 +62,6 @@ pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failu
         }
     }
     confirmed(common, subscriber.flush()).await
-}
-
-/// Completes when the user (Ctrl-C) or the system (SIGTERM) ends the command.
-async fn told_to_stop() {
-    let mut terminate = match signal(SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(_) => return drop(tokio::signal::ctrl_c().await),
-    };
-    tokio::select! { biased;
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
 }
 
 /// Fetches once.
@@ -143,8 +132,10 @@ async fn belongs(common: &Common, flags: &Token, token: client::Token) -> Result
 }
 
 async fn settle(common: &Common, flags: &Token, verdict: Verdict) -> Result<Exit, Failure> {
-    let token: client::Token =
-        flags.token.parse().map_err(|e: client::TokenError| Failure::usage(e.to_string()))?;
+    let token: client::Token = flags.token.parse().map_err(|e: client::TokenError| {
+        Failure::usage(e.to_string())
+            .hint("copy it from what `aqueduct pull CHANNEL --name NAME --ack manual` prints")
+    })?;
     belongs(common, flags, token).await?;
     let client: Client = connect::client(common).await?;
     let settling = client.settle_token(token, verdict);

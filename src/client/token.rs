@@ -20,7 +20,7 @@ impl fmt::Display for Token {
 
 /// A text that is not a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a token: copy it from the output of 'pull', as in 17-4211")]
+#[error("'{0}' is not a token, as 17-4211 is")]
 pub struct TokenError(String);
 
 impl FromStr for Token {

@@ -42,19 +42,22 @@ pub(super) enum DialError {
 }
 
 impl DialError {
-    /// Whether the peer's host is there, and its process is not: it refuses or resets. (A dying
-    /// listener may still let a caller in.)
-    pub fn says_dead(&self) -> bool {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset};
-        let gone = |error: &io::Error| {
-            matches!(
-                error.kind(),
-                ConnectionRefused | ConnectionReset | ConnectionAborted | BrokenPipe
-            )
-        };
+    /// The peer's host is there, and no process listens.
+    pub fn is_refused(&self) -> bool {
+        let refused = io::ErrorKind::ConnectionRefused;
+        matches!(self, DialError::Unreachable(error) if error.kind() == refused)
+    }
+
+    /// The connection was let in and then cut.
+    pub fn is_cut(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
         match self {
-            DialError::Unreachable(error) | DialError::Frame(FrameError::Io(error)) => gone(error),
-            DialError::Frame(FrameError::NoAnswer) => true,
+            DialError::Unreachable(error) | DialError::Frame(FrameError::Io(error)) => {
+                matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe)
+            }
+            DialError::Frame(error) => {
+                matches!(error, FrameError::NoAnswer | FrameError::Truncated { .. })
+            }
             _ => false,
         }
     }

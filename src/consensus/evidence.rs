@@ -3,7 +3,7 @@
 //! ```text
 //! a connection from the leader ends ─► dial it back ─► alive: a false alarm, nothing happens
 //!                                          │
-//!                                  refused, or another life answers: evidence
+//!                            nobody there, or another life of it: evidence
 //!                                          │
 //!            ask the other voters ─► a majority has evidence, too ─► elect, past the lease
 //! ```
@@ -12,9 +12,11 @@
 //! of which has found out by itself that the leader's process is gone. Of those the one with the
 //! longest log goes first, so that they do not stand in each other's way. A host that vanishes
 //! without a word, a paused process, a cut link: these leave no evidence, and are noticed by
-//! timeouts.
+//! timeouts. So is an election that fails: this is tried once for each leader.
+//!
+//! The address of a member must be its own: something that refuses connections in the place of a
+//! node that lives is taken for its death.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,24 +38,27 @@ use super::member::Member;
 use super::raft::Raft;
 use super::rpc::{Request, Response};
 
-/// Connections that ended and wait to be looked into; what comes beyond is news no more.
+/// Connections that ended and wait to be looked into. Only those of leaders count, so a full queue
+/// is full of the same news.
 const ALARMS_MAX: usize = 64;
 /// A process that takes longer to answer may live.
 const DIAL_MAX: Duration = Duration::from_millis(500);
+/// A connection that is cut proves nothing: a dying listener does so, and a crowded one. It is made
+/// again after this pause.
+const REDIAL_PAUSE: Duration = Duration::from_millis(5);
 /// Longest wait for a voter's word.
 const ASK_MAX: Duration = Duration::from_millis(50);
 /// Pause before voters are asked again: they may still be finding out.
 const ASK_PAUSE: Duration = Duration::from_millis(5);
-/// What a node that would make a better leader is given to become it, and what an election may
-/// take before it is called again.
-const ELECTION_MAX: Duration = Duration::from_millis(100);
 /// After so long timeouts have taken over.
 const CAMPAIGN_MAX: Duration = Duration::from_millis(600);
 
-/// One life of a peer's process.
+/// A leader's connection has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Life {
-    pub node: NodeId,
+pub(super) struct Lost {
+    /// Under which it led.
+    pub vote: RaftVote,
+    /// The life of its process. Another one does not lead under this vote.
     pub incarnation: u64,
 }
 
@@ -63,27 +68,26 @@ pub(super) struct Evidence {
     /// The vote of the leader whose process is gone.
     against: Arc<Publisher<Option<RaftVote>>>,
     seen: Watch<Option<RaftVote>>,
-    alarms: mpsc::Sender<Life>,
+    alarms: mpsc::Sender<Lost>,
 }
 
 impl Evidence {
     /// None so far; what the other end receives is for [`Inquest::run`].
-    pub fn new() -> (Evidence, mpsc::Receiver<Life>) {
+    pub fn new() -> (Evidence, mpsc::Receiver<Lost>) {
         let (against, seen) = watch(None);
         let (alarms, heard) = mpsc::channel(ALARMS_MAX);
         (Evidence { against: Arc::new(against), seen, alarms }, heard)
     }
 
-    /// A connection that a peer had made has ended, and not by this node's doing.
-    pub fn lost(&self, peer: Life) {
-        // A full queue is full of the same news.
-        let _ = self.alarms.try_send(peer);
+    /// A connection by which a leader spoke has ended, whyever.
+    pub fn lost(&self, leader: Lost) {
+        let _ = self.alarms.try_send(leader);
     }
 
     /// The leader of this vote was heard: it lives.
     pub fn heard(&self, vote: &RaftVote) {
         if self.is_against(vote) {
-            self.against.set(None);
+            self.against.modify(|against| *against = against.filter(|against| against != vote));
         }
     }
 
@@ -102,13 +106,13 @@ impl Evidence {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Standing {
     last: Option<RaftLogId>,
-    /// Between equals the smaller id goes first.
-    node: Reverse<u64>,
+    /// Between equals the greater id goes first: its vote would win over the other's.
+    node: u64,
 }
 
 impl Standing {
     pub fn new(node: NodeId, last: Option<RaftLogId>) -> Standing {
-        Standing { last, node: Reverse(node.0) }
+        Standing { last, node: node.0 }
     }
 }
 
@@ -138,26 +142,27 @@ pub(super) fn finding(
 
 /// What asking around has led to.
 #[derive(Debug, PartialEq, Eq)]
-enum Result {
+enum Verdict {
     /// Too few have evidence.
     Short,
-    /// Enough have; one of them should go first.
+    /// Enough have; one of them is to go first.
     Outranked,
     Elect,
 }
 
 /// Counts voices: a majority is needed of each set of voters, of which there are two while the
-/// membership changes. Who outranks has evidence, too.
-fn count(voters: &[BTreeSet<u64>], me: u64, findings: &BTreeMap<u64, Finding>) -> Result {
+/// membership changes. Who outranks has evidence, too. Who is no voter cannot be elected.
+fn count(voters: &[BTreeSet<u64>], me: u64, findings: &BTreeMap<u64, Finding>) -> Verdict {
     let aware = |id: &u64| match findings.get(id) {
         Some(finding) => *finding != Finding::Unaware,
         None => *id == me,
     };
     let majority = |set: &BTreeSet<u64>| set.iter().filter(|id| aware(id)).count() > set.len() / 2;
+    let eligible = voters.iter().any(|set| set.contains(&me));
     match findings.values().any(|finding| *finding == Finding::Outranks) {
-        _ if !voters.iter().all(majority) => Result::Short,
-        true => Result::Outranked,
-        false => Result::Elect,
+        _ if !eligible || !voters.iter().all(majority) => Verdict::Short,
+        true => Verdict::Outranked,
+        false => Verdict::Elect,
     }
 }
 
@@ -168,16 +173,15 @@ pub(super) struct Inquest<N, E: RaftRuntime> {
     evidence: Evidence,
     dialer: Dialer<N>,
     env: E,
-    links: BTreeMap<u64, (Member, Link<E>)>,
 }
 
 impl<N: Net, E: RaftRuntime> Inquest<N, E> {
     pub fn new(raft: Raft<E>, evidence: Evidence, dialer: Dialer<N>, env: E) -> Inquest<N, E> {
-        Inquest { me: dialer.identity.node, raft, evidence, dialer, env, links: BTreeMap::new() }
+        Inquest { me: dialer.identity.node, raft, evidence, dialer, env }
     }
 
     /// Runs until openraft stops, or nobody can raise an alarm any more.
-    pub async fn run(mut self, mut alarms: mpsc::Receiver<Life>) {
+    pub async fn run(self, mut alarms: mpsc::Receiver<Lost>) {
         while let Some(lost) = alarms.recv().await {
             if self.look_into(lost).await.is_none() {
                 return;
@@ -186,112 +190,113 @@ impl<N: Net, E: RaftRuntime> Inquest<N, E> {
     }
 
     /// `None`: openraft has stopped.
-    async fn look_into(&mut self, lost: Life) -> Option<()> {
-        let (vote, _) = self.stand().await?;
-        let led = vote.committed && vote.leader_id.node_id == lost.node.0;
-        if !led || lost.node == self.me || self.evidence.is_against(&vote) {
+    async fn look_into(&self, lost: Lost) -> Option<()> {
+        let (following, _) = self.stand().await?;
+        if following != lost.vote || self.evidence.is_against(&lost.vote) {
             return Some(());
         }
-        let Some(leader) = self.member(lost.node) else { return Some(()) };
+        let Some(leader) = self.leader_of(&lost.vote) else { return Some(()) };
         if !self.is_gone(&leader, lost.incarnation).await {
-            tracing::debug!(%leader, "a connection of the leader ended, but it lives");
+            tracing::debug!(%leader, "a connection of the leader ended, but it may live");
             return Some(());
         }
         tracing::info!(%leader, "the leader's process is gone");
-        self.evidence.against.set(Some(vote));
-        self.replace(vote).await
+        self.evidence.against.set(Some(lost.vote));
+        self.replace(lost.vote).await?;
+        // From here on timeouts decide.
+        self.evidence.heard(&lost.vote);
+        Some(())
     }
 
     /// Dials the leader: whether nobody is there, or another life of it.
     async fn is_gone(&self, leader: &Member, incarnation: u64) -> bool {
-        match self.dialer.dial(leader, &self.env, DIAL_MAX).await {
-            Ok((welcome, ..)) => welcome.incarnation != incarnation,
-            Err(error) => error.says_dead(),
+        let until = self.env.monotonic() + DIAL_MAX;
+        loop {
+            let rest = until.saturating_sub(self.env.monotonic());
+            match self.dialer.dial(leader, &self.env, rest).await {
+                Ok((welcome, ..)) => return welcome.incarnation != incarnation,
+                Err(error) if error.is_refused() => return true,
+                Err(error) if error.is_cut() && self.env.monotonic() < until => {
+                    self.env.sleep(REDIAL_PAUSE).await;
+                }
+                Err(_) => return false,
+            }
         }
     }
 
-    /// Asks around, and calls an election, until there is another leader or timeouts have taken
-    /// over.
-    async fn replace(&mut self, vote: RaftVote) -> Option<()> {
+    /// Asks around until there is another leader, this node may be it and calls an election, or
+    /// timeouts have taken over.
+    async fn replace(&self, vote: RaftVote) -> Option<()> {
         let until = self.env.monotonic() + CAMPAIGN_MAX;
-        let mut deferred = false;
+        let mut links = self.links_to_voters(&vote);
         while self.env.monotonic() < until {
             let (following, standing) = self.stand().await?;
             if following != vote || !self.evidence.is_against(&vote) {
                 break;
             }
-            let pause = match self.ask_around(vote, standing).await {
-                Result::Short => ASK_PAUSE,
-                Result::Outranked if !deferred => {
-                    deferred = true;
-                    ELECTION_MAX
+            let verdict = self.ask_around(&mut links, vote, standing).await;
+            // It may have been heard meanwhile.
+            if verdict == Verdict::Elect && self.evidence.is_against(&vote) {
+                tracing::info!(%vote, "a majority found the leader gone: calling an election");
+                let request = TransferLeaderRequest::new(vote, self.me.0, None);
+                if let Ok(Err(refused)) = self.raft.handle_transfer_leader(request).await {
+                    tracing::info!(%refused, "no election can be called now");
                 }
-                Result::Outranked | Result::Elect => {
-                    tracing::info!(%vote, "a majority found the leader gone: calling an election");
-                    let request = TransferLeaderRequest::new(vote, self.me.0, None);
-                    if let Ok(Err(refused)) = self.raft.handle_transfer_leader(request).await {
-                        tracing::debug!(%refused, "there is nothing to elect any more");
-                    }
-                    ELECTION_MAX
-                }
-            };
-            self.pause(vote, pause).await?;
+            }
+            self.pause(vote).await?;
         }
         Some(())
     }
 
-    /// Waits, but not after another vote was cast.
-    async fn pause(&self, vote: RaftVote, pause: Duration) -> Option<()> {
-        let until = self.env.monotonic() + pause;
+    /// Waits a little, but not after another vote was cast.
+    async fn pause(&self, vote: RaftVote) -> Option<()> {
         let mut metrics = self.raft.server_metrics();
-        while self.env.monotonic() < until && metrics.borrow_and_update().vote == vote {
-            let rest = until.saturating_sub(self.env.monotonic());
+        if metrics.borrow_and_update().vote == vote {
             tokio::select! { biased;
                 changed = metrics.changed() => changed.ok()?,
-                () = self.env.sleep(rest) => {}
+                () = self.env.sleep(ASK_PAUSE) => {}
             }
         }
         Some(())
     }
 
-    /// Asks the other voters for their findings.
-    async fn ask_around(&mut self, vote: RaftVote, standing: Standing) -> Result {
-        let membership = self.raft.server_metrics().borrow_watched().membership_config.clone();
-        let voters: Vec<_> = membership.membership().get_joint_config().clone();
-        let (me, dead) = (self.me.0, vote.leader_id.node_id);
-        let others: BTreeSet<u64> = voters.iter().flatten().copied().collect();
-        let others = others.into_iter().filter(|id| *id != me && *id != dead);
-        let mut asked = Vec::new();
-        for id in others {
-            let Some(member) = membership.membership().get_node(&id) else { continue };
-            let link = self.link(member);
-            let request = Request::Inquiry { vote, standing: standing.clone() };
-            asked.push(async move {
-                match link.call(&request, Vec::new(), ASK_MAX).await {
-                    Ok((Response::Found(finding), _)) => Some((id, finding)),
-                    _ => None,
-                }
-            });
-        }
-        let findings = join_all(asked).await.into_iter().flatten().collect();
-        count(&voters, me, &findings)
+    /// Asks the other voters for their findings. One that gives no answer is not asked again.
+    async fn ask_around(
+        &self,
+        links: &mut BTreeMap<u64, Link<E>>,
+        vote: RaftVote,
+        standing: Standing,
+    ) -> Verdict {
+        let request = Request::Inquiry { vote, standing };
+        let ask = async |(id, link): (&u64, &Link<E>)| match link
+            .call(&request, Vec::new(), ASK_MAX)
+            .await
+        {
+            Ok((Response::Found(finding), _)) => Some((*id, finding)),
+            _ => None,
+        };
+        let answers = join_all(links.iter().map(ask)).await;
+        let findings: BTreeMap<_, _> = answers.into_iter().flatten().collect();
+        links.retain(|id, _| findings.contains_key(id));
+        let server = self.raft.server_metrics().borrow_watched().clone();
+        count(server.membership_config.membership().get_joint_config(), self.me.0, &findings)
     }
 
-    fn link(&mut self, member: &Member) -> Link<E> {
-        match self.links.get(&member.id.0) {
-            Some((known, link)) if known == member => link.clone(),
-            _ => {
-                let link = Link::new(member.clone(), self.dialer.clone(), self.env.clone());
-                self.links.insert(member.id.0, (member.clone(), link.clone()));
-                link
-            }
-        }
+    /// Fresh connections: an idle one may have died without a word.
+    fn links_to_voters(&self, vote: &RaftVote) -> BTreeMap<u64, Link<E>> {
+        let server = self.raft.server_metrics().borrow_watched().clone();
+        let membership = server.membership_config.membership();
+        let others =
+            membership.voter_ids().filter(|id| *id != self.me.0 && *id != vote.leader_id.node_id);
+        let link =
+            |member: &Member| Link::new(member.clone(), self.dialer.clone(), self.env.clone());
+        others.filter_map(|id| Some((id, link(membership.get_node(&id)?)))).collect()
     }
 
-    fn member(&self, node: NodeId) -> Option<Member> {
+    fn leader_of(&self, vote: &RaftVote) -> Option<Member> {
         let server = self.raft.server_metrics();
         let server = server.borrow_watched();
-        server.membership_config.membership().get_node(&node.0).cloned()
+        server.membership_config.membership().get_node(&vote.leader_id.node_id).cloned()
     }
 
     async fn stand(&self) -> Option<(RaftVote, Standing)> {
@@ -331,9 +336,9 @@ mod tests {
         assert_eq!(say(&first, &first, standing(3, Some(9))), Finding::Unaware);
         evidence.against.set(Some(first));
         assert_eq!(say(&first, &first, standing(3, Some(9))), Finding::Agrees);
-        assert_eq!(say(&first, &first, standing(3, Some(5))), Finding::Outranks);
-        assert_eq!(say(&first, &first, standing(1, Some(5))), Finding::Agrees);
-        assert_eq!(say(&first, &first, standing(1, None)), Finding::Outranks);
+        assert_eq!(say(&first, &first, standing(3, Some(5))), Finding::Agrees);
+        assert_eq!(say(&first, &first, standing(1, Some(5))), Finding::Outranks);
+        assert_eq!(say(&first, &first, standing(3, None)), Finding::Outranks);
         assert_eq!(say(&second, &first, standing(3, Some(9))), Finding::Unaware);
         assert_eq!(say(&second, &second, standing(3, Some(9))), Finding::Unaware);
         evidence.heard(&second);
@@ -348,16 +353,17 @@ mod tests {
         let set = |ids: &[u64]| ids.iter().copied().collect::<BTreeSet<_>>();
         let said = |all: &[(u64, Finding)]| all.iter().copied().collect::<BTreeMap<_, _>>();
         let three = [set(&[1, 2, 3])];
-        assert_eq!(count(&three, 2, &said(&[])), Result::Short);
-        assert_eq!(count(&three, 2, &said(&[(3, Unaware)])), Result::Short);
-        assert_eq!(count(&three, 2, &said(&[(3, Agrees)])), Result::Elect);
-        assert_eq!(count(&three, 2, &said(&[(3, Outranks)])), Result::Outranked);
-        // Somebody who is no voter has no voice, and is none.
-        assert_eq!(count(&three, 9, &said(&[(3, Agrees)])), Result::Short);
+        assert_eq!(count(&three, 2, &said(&[])), Verdict::Short);
+        assert_eq!(count(&three, 2, &said(&[(3, Unaware)])), Verdict::Short);
+        assert_eq!(count(&three, 2, &said(&[(3, Agrees)])), Verdict::Elect);
+        assert_eq!(count(&three, 2, &said(&[(3, Outranks)])), Verdict::Outranked);
+        // Who is no voter has no voice, and is not elected.
+        assert_eq!(count(&three, 2, &said(&[(9, Agrees)])), Verdict::Short);
+        assert_eq!(count(&three, 9, &said(&[(2, Agrees), (3, Agrees)])), Verdict::Short);
         let joint = [set(&[1, 2, 3]), set(&[3, 4, 5])];
-        assert_eq!(count(&joint, 2, &said(&[(3, Agrees)])), Result::Short);
-        assert_eq!(count(&joint, 2, &said(&[(3, Agrees), (4, Agrees)])), Result::Elect);
+        assert_eq!(count(&joint, 2, &said(&[(3, Agrees)])), Verdict::Short);
+        assert_eq!(count(&joint, 2, &said(&[(3, Agrees), (4, Agrees)])), Verdict::Elect);
         let two = [set(&[1, 2])];
-        assert_eq!(count(&two, 2, &said(&[])), Result::Short);
+        assert_eq!(count(&two, 2, &said(&[])), Verdict::Short);
     }
 }

@@ -332,10 +332,6 @@ impl<E: RaftRuntime> Replica<E> {
         &self.0.raft
     }
 
-    pub(super) fn is_stopping(&self) -> bool {
-        self.0.stopped.peek()
-    }
-
     pub(super) fn evidence(&self) -> &Evidence {
         &self.0.evidence
     }

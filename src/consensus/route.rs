@@ -8,7 +8,7 @@ use crate::types::{Code, Rejection};
 use super::member::{Leadership, Member};
 
 /// How long a caller is kept waiting while nobody leads.
-const LEADER_WAIT: Duration = Duration::from_secs(2);
+pub const LEADER_WAIT: Duration = Duration::from_secs(2);
 
 /// Where clients are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,13 +19,14 @@ pub enum Route {
     Elsewhere(Member),
 }
 
-/// Finds out who serves clients now, waiting a moment for an election to end.
+/// Finds out who serves clients now, waiting up to `patience` for an election to end.
 ///
 /// # Errors
-/// `no_leader`, retryable, after two seconds; `shutting_down` if the replica stops.
+/// `no_leader`, retryable, after that; `shutting_down` if the replica stops.
 pub async fn route<E: Runtime>(
     env: &E,
     leadership: &Watch<Leadership>,
+    patience: Duration,
 ) -> Result<Route, Rejection> {
     let mut leadership = leadership.clone();
     let known = leadership.wait_for(|now| serving(now).is_some());
@@ -33,7 +34,7 @@ pub async fn route<E: Runtime>(
         known = known => known.as_ref().and_then(serving).ok_or_else(|| {
             Rejection::new(Code::ShuttingDown, "this node is stopping").hint("use another node")
         }),
-        () = env.sleep(LEADER_WAIT) => {
+        () = env.sleep(patience) => {
             Err(Rejection::new(Code::NoLeader, "no leader is known here")
                 .hint("try again in a moment, or through another node"))
         }
@@ -113,18 +114,19 @@ mod tests {
             (led_by(None, None), Err(Code::NoLeader)),
         ] {
             let (_publisher, watched) = watch(now.clone());
-            let found = route(&env, &watched).await;
+            let found = route(&env, &watched, LEADER_WAIT).await;
             assert_eq!(found.map_err(|refused| refused.code), wanted, "{now:?}");
         }
         let (gone, watched) = watch(led_by(None, None));
         drop(gone);
-        assert_eq!(route(&env, &watched).await.unwrap_err().code, Code::ShuttingDown);
+        assert_eq!(route(&env, &watched, LEADER_WAIT).await.unwrap_err().code, Code::ShuttingDown);
     }
 
     #[tokio::test]
     async fn an_election_is_waited_for() {
         let (publisher, watched) = watch(led_by(None, None));
-        let waiting = tokio::spawn(async move { route(&TokioRuntime::new(), &watched).await });
+        let waiting =
+            tokio::spawn(async move { route(&TokioRuntime::new(), &watched, LEADER_WAIT).await });
         tokio::task::yield_now().await;
         publisher.set(led_by(Some(1), None));
         tokio::task::yield_now().await;

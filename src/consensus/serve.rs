@@ -11,9 +11,9 @@ use thiserror::Error;
 use crate::transport::{ByteStream, FrameError, FrameOut, Reader, Writer};
 use crate::types::limits;
 
-use super::config::{RaftEntry, RaftRuntime};
+use super::config::{RaftEntry, RaftRuntime, RaftVote};
 use super::entry::unpack;
-use super::evidence::{Life, finding, stand};
+use super::evidence::{Lost, finding, stand};
 use super::link::{REQUEST, RESPONSE};
 use super::replica::Replica;
 use super::rpc::{self, AppendHead, Appended, Request, Response, RpcError};
@@ -37,16 +37,17 @@ impl From<RpcError> for PeerError {
 }
 
 /// Answers a peer until it leaves or the replica stops. The handshake is over: the peer is a
-/// member's node, in this life of it, that knows the cluster token.
+/// member's node, in this life of its process, that knows the cluster token.
 pub async fn serve_peer<E: RaftRuntime, S: ByteStream>(
     replica: Replica<E>,
-    peer: Life,
+    incarnation: u64,
     mut reader: Reader<S>,
     mut writer: Writer<S>,
 ) -> Result<(), PeerError> {
-    let done = converse(&replica, &mut reader, &mut writer).await;
-    if !replica.is_stopping() {
-        replica.evidence().lost(peer);
+    let mut led = None;
+    let done = converse(&replica, &mut reader, &mut writer, &mut led).await;
+    if let Some(vote) = led {
+        replica.evidence().lost(Lost { vote, incarnation });
     }
     done
 }
@@ -55,6 +56,7 @@ async fn converse<E: RaftRuntime, S: ByteStream>(
     replica: &Replica<E>,
     reader: &mut Reader<S>,
     writer: &mut Writer<S>,
+    led: &mut Option<RaftVote>,
 ) -> Result<(), PeerError> {
     reader.set_frame_bytes_max(limits::PEER_FRAME_BYTES_MAX);
     writer.set_frame_bytes_max(limits::PEER_FRAME_BYTES_MAX);
@@ -69,6 +71,11 @@ async fn converse<E: RaftRuntime, S: ByteStream>(
             return Err(PeerError::Kind(frame.kind));
         }
         let (id, request, bulk) = rpc::decode(frame.body)?;
+        if let Request::Append(head) = &request
+            && Some(head.vote) > *led
+        {
+            *led = Some(head.vote);
+        }
         let response = tokio::select! { biased;
             () = replica.stopped() => return Ok(()),
             response = answer(replica, request, bulk, &mut reception) => response?,

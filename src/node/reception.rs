@@ -8,9 +8,9 @@ use tracing::{debug, warn};
 use super::door::{Reception, Visitor};
 use super::space::Spacious;
 use crate::admin::{self, Caller, Closed, Desk, Office};
-use crate::consensus::{Life, Replica, Route, route, serve_peer};
+use crate::consensus::{LEADER_WAIT, Replica, Route, route, serve_peer};
 use crate::env::TokioRuntime;
-use crate::relay::Relay;
+use crate::relay::{RELAYED_WAIT, Relay};
 use crate::session;
 use crate::storage::Identity;
 use crate::transport::{ByteStream, Net, reunite};
@@ -88,7 +88,7 @@ impl<S: ByteStream + Sync, N: Net> Reception<S> for FrontDesk<N> {
 impl<N: Net> Services<N> {
     async fn client<S: ByteStream + Sync>(&self, visitor: Visitor<S>) {
         let leadership = self.replica.leadership();
-        match route(&self.env, &leadership).await {
+        match route(&self.env, &leadership, LEADER_WAIT).await {
             Ok(Route::Here) => self.session(visitor).await,
             Ok(Route::Elsewhere(leader)) => {
                 let _visit = Visit::of(&self.visits.relayed);
@@ -106,7 +106,7 @@ impl<N: Net> Services<N> {
     /// A client that came through another node: it is served here or nowhere. The other node may
     /// know of this one's election before its tenure has begun.
     async fn relayed<S: ByteStream + Sync>(&self, visitor: Visitor<S>) {
-        match route(&self.env, &self.replica.leadership()).await {
+        match route(&self.env, &self.replica.leadership(), RELAYED_WAIT).await {
             Ok(Route::Here) => self.session(visitor).await,
             Ok(Route::Elsewhere(leader)) => {
                 let message = format!("node {} does not lead, but {leader}", self.identity.node);
@@ -133,22 +133,21 @@ impl<N: Net> Services<N> {
     }
 
     async fn peer<S: ByteStream>(&self, visitor: Visitor<S>) {
-        let node = match visitor.hello.node {
-            Some(node) if node != self.identity.node => node,
-            caller => {
-                let message = match caller {
-                    Some(node) => format!("node {node} calls itself"),
-                    None => "a peer must say which node it is".to_string(),
-                };
-                warn!(from = visitor.from, "{message}");
-                return visitor.refuse(Rejection::new(Code::BadRequest, message)).await;
-            }
-        };
-        let life = Life { node, incarnation: visitor.hello.incarnation };
+        let caller = visitor.hello.node;
+        if caller.is_none() || caller == Some(self.identity.node) {
+            let message = match caller {
+                Some(node) => format!("node {node} calls itself"),
+                None => "a peer must say which node it is".to_string(),
+            };
+            warn!(from = visitor.from, "{message}");
+            return visitor.refuse(Rejection::new(Code::BadRequest, message)).await;
+        }
         let _visit = Visit::of(&self.visits.peers);
         let Some(visitor) = self.welcome(visitor).await else { return };
         let Visitor { hello, reader, writer, .. } = visitor;
-        if let Err(error) = serve_peer(self.replica.clone(), life, reader, writer).await {
+        if let Err(error) =
+            serve_peer(self.replica.clone(), hello.incarnation, reader, writer).await
+        {
             debug!(peer = hello.name, %error, "a peer connection ended badly");
         }
     }

@@ -19,6 +19,8 @@ use crate::wire::{Greeting, Hello, Service};
 
 /// Longest time to reach the leader and shake hands.
 const DIAL_MAX: Duration = Duration::from_secs(1);
+/// How long a relayed client is kept waiting for this node's tenure: less than its relay waits.
+pub const RELAYED_WAIT: Duration = Duration::from_millis(800);
 
 fn no_leader(why: impl Into<String>) -> Rejection {
     Rejection::new(Code::NoLeader, why).hint("try again in a moment, or through another node")

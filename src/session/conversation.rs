@@ -207,6 +207,6 @@ pub(super) fn unexpected(reply: &Reply) -> Rejection {
 }
 
 pub(super) fn unknown_channel(name: &Name) -> Rejection {
-    Rejection::new(Code::UnknownChannel, format!("channel '{name}' does not exist"))
+    Rejection::new(Code::UnknownChannel, format!("there is no channel '{name}'"))
         .hint(format!("create it with 'aqueduct channel create {name}', or check the spelling"))
 }

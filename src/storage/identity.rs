@@ -43,17 +43,12 @@ impl IdentityRegister {
 
     /// The identity, if there is one. A newer format is refused.
     pub fn read(&self) -> Result<Option<Identity>, StorageError> {
-        let Some(value) = self.register.value() else { return Ok(None) };
-        let damaged = |detail: String| StorageError::corrupt("register identity", detail);
-        let (format, rest) =
-            value.split_first_chunk::<4>().ok_or_else(|| damaged("it is cut short".into()))?;
-        let found = u32::from_le_bytes(*format);
-        if found > FORMAT {
-            return Err(StorageError::NewerFormat { dir: self.dir.clone(), found, known: FORMAT });
-        }
-        let stored: Stored = postcard::from_bytes(rest).map_err(|e| damaged(e.to_string()))?;
-        let Stored { cluster, node, incarnation } = stored;
-        Ok(Some(Identity { cluster: ClusterId(cluster), node: NodeId(node), incarnation }))
+        self.register.value().map(|value| decode(value, &self.dir)).transpose()
+    }
+
+    /// The same of a directory that may be in use: nothing is changed.
+    pub fn peek(disk: &dyn Disk, dir: &str) -> Result<Option<Identity>, StorageError> {
+        Register::peek(disk, PATH)?.map(|value| decode(&value, dir)).transpose()
     }
 
     /// Saves the identity of a start; durable on return.
@@ -80,4 +75,17 @@ impl IdentityRegister {
             node: owner.node,
         })
     }
+}
+
+fn decode(value: &[u8], dir: &str) -> Result<Identity, StorageError> {
+    let damaged = |detail: String| StorageError::corrupt("register identity", detail);
+    let (format, rest) =
+        value.split_first_chunk::<4>().ok_or_else(|| damaged("it is cut short".into()))?;
+    let found = u32::from_le_bytes(*format);
+    if found > FORMAT {
+        return Err(StorageError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT });
+    }
+    let stored: Stored = postcard::from_bytes(rest).map_err(|e| damaged(e.to_string()))?;
+    let Stored { cluster, node, incarnation } = stored;
+    Ok(Identity { cluster: ClusterId(cluster), node: NodeId(node), incarnation })
 }

@@ -77,7 +77,7 @@ pub fn peek(dir: &Path) -> Result<Option<Identity>, StorageError> {
         return Ok(None);
     }
     let disk = real_disk(dir)?;
-    IdentityRegister::open(Arc::new(disk), &dir.display().to_string())?.read()
+    IdentityRegister::peek(&disk, &dir.display().to_string())
 }
 
 /// Opens the directory of a node. With an `owner` an empty directory is made its own, and one of

@@ -49,27 +49,29 @@ impl Register {
     /// absent, is [`StorageError::Corrupt`]. Both slots hold the value, durably, on return.
     ///
     /// What is read may never have reached the disk: its sync failed, or its writer was killed. So
-    /// the newest slot is written again as it is, which no crash can tear, before the other slot,
-    /// perhaps the only durable one, is touched.
+    /// of two good slots the newer is written again, as it is, and synced before the other one,
+    /// perhaps the only one on the disk, is touched.
     pub fn open(disk: Arc<dyn Disk>, path: &str) -> Result<Register, StorageError> {
-        let mut slots = Vec::new();
-        for slot in SLOTS {
-            slots.push(read_slot(&*disk, &format!("{path}.{slot}"))?);
-        }
-        let mut register =
-            Register { disk, path: path.to_owned(), generation: 0, next: 0, value: None };
-        for (place, slot) in slots.iter().enumerate() {
-            let Slot::Good { generation, payload } = slot else { continue };
-            if register.value.is_none() || *generation > register.generation {
-                (register.generation, register.value) = (*generation, Some(payload.clone()));
-                register.next = place;
-            }
-        }
-        match register.value.clone() {
-            Some(value) => register.write_slots(&value)?,
-            None => check_fresh(path, &slots)?,
-        }
+        let Some(Newest { place, other_is_good, generation, payload }) = newest(&*disk, path)?
+        else {
+            return Ok(Register {
+                disk,
+                path: path.to_owned(),
+                generation: 0,
+                next: 0,
+                value: None,
+            });
+        };
+        let next = if other_is_good { place } else { 1 - place };
+        let value = Some(payload.clone());
+        let mut register = Register { disk, path: path.to_owned(), generation, next, value };
+        register.write_slots(&payload)?;
         Ok(register)
+    }
+
+    /// The value of the register at `path`, changing nothing: somebody else may have it open.
+    pub fn peek(disk: &dyn Disk, path: &str) -> Result<Option<Bytes>, StorageError> {
+        Ok(newest(disk, path)?.map(|newest| newest.payload))
     }
 
     /// The value last written, or `None` if there never was one.
@@ -121,12 +123,34 @@ impl Register {
     }
 }
 
-fn check_fresh(path: &str, slots: &[Slot]) -> Result<(), StorageError> {
-    let detail = slots.iter().find_map(|slot| match slot {
-        Slot::Bad(detail) => Some(detail.clone()),
-        _ => None,
-    });
-    detail.map_or(Ok(()), |detail| Err(StorageError::corrupt(format!("register {path}"), detail)))
+/// The newer of the good slots.
+struct Newest {
+    place: usize,
+    other_is_good: bool,
+    generation: u64,
+    payload: Bytes,
+}
+
+/// `None`: there never was a value. One bad slot and no good one is damage.
+fn newest(disk: &dyn Disk, path: &str) -> Result<Option<Newest>, StorageError> {
+    let (mut newest, mut bad) = (None::<Newest>, None);
+    for (place, slot) in SLOTS.iter().enumerate() {
+        match read_slot(disk, &format!("{path}.{slot}"))? {
+            Slot::Absent => {}
+            Slot::Bad(detail) => bad = Some(detail),
+            Slot::Good { generation, payload } => match &mut newest {
+                Some(other) if other.generation >= generation => other.other_is_good = true,
+                other => {
+                    let other_is_good = other.is_some();
+                    newest = Some(Newest { place, other_is_good, generation, payload });
+                }
+            },
+        }
+    }
+    match (newest, bad) {
+        (None, Some(detail)) => Err(StorageError::corrupt(format!("register {path}"), detail)),
+        (newest, _) => Ok(newest),
+    }
 }
 
 fn read_slot(disk: &dyn Disk, path: &str) -> Result<Slot, StorageError> {
@@ -254,6 +278,19 @@ mod tests {
             let found = register.unwrap().value().cloned();
             assert_eq!(value(&disk.crash(Keep::Nothing, seed)), found, "it was durable");
         }
+    }
+
+    #[test]
+    fn looking_changes_nothing() {
+        let disk = MemDisk::new();
+        let look = |disk: &MemDisk| Register::peek(disk, "r").unwrap();
+        assert_eq!(look(&disk), None);
+        let mut register = open(&disk).unwrap();
+        register.write_next(b"first").unwrap();
+        register.write_next(b"second").unwrap();
+        let syncs = disk.syncs();
+        assert_eq!(look(&disk).unwrap(), "second");
+        assert_eq!(disk.syncs(), syncs);
     }
 
     #[test]

@@ -137,7 +137,9 @@ impl Rejection {
         Rejection {
             code: Code::OutOfSequence,
             message: format!("sequence {sequence} does not continue the lane"),
-            hint: format!("resend from sequence {expected}, or skip explicitly"),
+            hint: format!(
+                "publish from sequence {expected} on, or give no number: the client continues the lane"
+            ),
             expected: Some(expected),
         }
     }

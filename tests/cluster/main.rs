@@ -6,5 +6,6 @@
 mod admission;
 mod delivery;
 mod failover;
+mod interrupt;
 mod membership;
 mod support;

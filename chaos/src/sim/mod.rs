@@ -12,6 +12,7 @@
 //! sled (plain files instead), tokio's runtime, sockets, and the admin service.
 
 mod command;
+mod damage;
 mod env;
 mod eyes;
 mod membership;

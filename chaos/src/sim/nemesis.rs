@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use aqueduct::env::disk::Disk;
 use openraft_rt::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 
@@ -17,6 +16,8 @@ use crate::history::{Stage, What};
 const VOTERS_MIN: usize = 3;
 /// A membership change asked for during faults is given up after this long.
 const CHANGE_MAX: Duration = Duration::from_secs(6);
+/// A disk that removes no file meanwhile loses its power all the same.
+const REMOVAL_MAX_MS: u64 = 3_000;
 
 /// Lets the schedule begin; each step runs on its own, and undoes itself.
 pub fn unleash(world: &World, steps: &[Timed]) {
@@ -50,9 +51,19 @@ impl World {
                 });
                 let moment = self.chance().draw(|chance| chance.u64(1..200));
                 SimRuntime::sleep(ms(moment)).await;
-                slots.iter().for_each(|slot| self.hold(*slot));
-                slots.iter().for_each(|slot| self.kill(*slot, Left::Some, true));
-                self.revive(&slots, for_ms).await;
+                self.black_out(&slots, for_ms).await;
+            }
+            Step::CutPowerAtRemoval { changes, for_ms, .. } => {
+                slots.iter().for_each(|slot| {
+                    self.disk(*slot, |disk| disk.cut_power_after_removal(changes));
+                });
+                let dark = |slot: &Slot| self.disk(*slot, |disk| !disk.has_power()) == Some(true);
+                let mut waited = 0;
+                while waited < REMOVAL_MAX_MS && !slots.iter().any(dark) {
+                    SimRuntime::sleep(ms(1)).await;
+                    waited += 1;
+                }
+                self.black_out(&slots, for_ms).await;
             }
             Step::Restart { for_ms, .. } => {
                 for slot in &slots {
@@ -91,6 +102,7 @@ impl World {
                 slots.iter().for_each(|slot| self.fill(*slot, false));
             }
             Step::FlipBit { choice, .. } => self.flip(&slots, choice).await,
+            Step::LoseLog { .. } => self.lose_log(&slots).await,
             Step::Clock { ahead_ms, .. } => {
                 slots.iter().for_each(|slot| self.set_clock(*slot, ahead_ms));
             }
@@ -114,12 +126,14 @@ impl World {
         match step {
             Step::Crash { who, .. }
             | Step::CutPowerWithin { who, .. }
+            | Step::CutPowerAtRemoval { who, .. }
             | Step::Restart { who, .. }
             | Step::BadLink { who, .. }
             | Step::SlowDisk { who, .. }
             | Step::FailingSync { who, .. }
             | Step::FullDisk { who, .. }
             | Step::FlipBit { who, .. }
+            | Step::LoseLog { who }
             | Step::Clock { who, .. }
             | Step::Shrink { who }
             | Step::Partition {
@@ -129,6 +143,13 @@ impl World {
             Step::Partition { .. } => self.slots(),
             Step::Storm { .. } | Step::Transfer | Step::Grow => Vec::new(),
         }
+    }
+
+    /// Takes the power from nodes without a word.
+    async fn black_out(&self, slots: &[Slot], for_ms: u64) {
+        slots.iter().for_each(|slot| self.hold(*slot));
+        slots.iter().for_each(|slot| self.kill(*slot, Left::Some, true));
+        self.revive(slots, for_ms).await;
     }
 
     async fn revive(&self, slots: &[Slot], after_ms: u64) {
@@ -193,31 +214,6 @@ impl World {
         links.iter().for_each(|link| self.fabric().set_link(link.clone(), Some(weather)));
         SimRuntime::sleep(ms(for_ms)).await;
         links.iter().for_each(|link| self.fabric().set_link(link.clone(), None));
-    }
-
-    /// Flips a bit on the disk of a node that is down meanwhile, as long as damaged nodes, and this
-    /// one with them, are a minority.
-    async fn flip(&self, slots: &[Slot], choice: u64) {
-        let Some(slot) = slots.first().copied() else { return };
-        if !self.may_damage(slot) {
-            return self.note("flips_left_out", "");
-        }
-        self.hold(slot);
-        self.kill(slot, Left::Everything, false);
-        let flipped = self.disk(slot, |disk| {
-            let paths = disk.paths();
-            let path = paths.get(choice as usize % paths.len().max(1))?.clone();
-            let bits = disk.len(&path).ok()? as usize * 8;
-            let bit = (choice >> 16) as usize % bits.max(1);
-            disk.flip_bit(&path, bit).then(|| format!("{path} bit {bit}"))
-        });
-        if let Some(Some(where_)) = flipped {
-            let (node, how) = (self.id(slot), "a bit flipped".to_string());
-            self.note("bits_flipped", &format!("node {node}: {where_}"));
-            let touched = What::Touched { node, file: where_, how, harmless: false };
-            self.record("nemesis", touched);
-        }
-        self.release(slot).await;
     }
 
     async fn transfer(&self) {

@@ -6,11 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aqueduct::consensus::{self, Life, Member, RaftRuntime, Replica, Route, route, serve_peer};
+use aqueduct::consensus::{
+    self, LEADER_WAIT, Member, RaftRuntime, Replica, Route, route, serve_peer,
+};
 use aqueduct::delivery;
 use aqueduct::env::disk::MemDisk;
 use aqueduct::env::{Publisher, Runtime, watch};
-use aqueduct::relay::Relay;
+use aqueduct::relay::{RELAYED_WAIT, Relay};
 use aqueduct::session;
 use aqueduct::storage::{self, Drive, Identity, LogStore, Opened, Owner};
 use aqueduct::transport::{Listener, Net, Reader, Writer, split};
@@ -197,7 +199,9 @@ impl Desk {
         let visitor = Visitor { hello, reader, writer };
         match visitor.hello.service {
             Service::Data => self.client(visitor, &env).await,
-            Service::RelayData => match route(&env, &self.0.replica.leadership()).await {
+            Service::RelayData => match route(&env, &self.0.replica.leadership(), RELAYED_WAIT)
+                .await
+            {
                 Ok(Route::Here) => self.session(visitor).await,
                 Ok(Route::Elsewhere(_)) => {
                     visitor.refuse(Rejection::new(Code::NoLeader, "this node does not lead")).await;
@@ -213,7 +217,7 @@ impl Desk {
 
     async fn client(&self, visitor: Visitor, env: &SimEnv) {
         let leadership = self.0.replica.leadership();
-        match route(env, &leadership).await {
+        match route(env, &leadership, LEADER_WAIT).await {
             Ok(Route::Here) => self.session(visitor).await,
             Ok(Route::Elsewhere(leader)) => {
                 let client = (visitor.hello, visitor.reader, visitor.writer);
@@ -237,10 +241,9 @@ impl Desk {
     }
 
     async fn peer(&self, visitor: Visitor) {
-        let Some(node) = visitor.hello.node else { return };
-        let life = Life { node, incarnation: visitor.hello.incarnation };
+        let incarnation = visitor.hello.incarnation;
         let Some(Visitor { reader, writer, .. }) = self.welcome(visitor).await else { return };
-        let _ended = serve_peer(self.0.replica.clone(), life, reader, writer).await;
+        let _ended = serve_peer(self.0.replica.clone(), incarnation, reader, writer).await;
     }
 
     async fn welcome(&self, mut visitor: Visitor) -> Option<Visitor> {

@@ -55,7 +55,15 @@ impl World {
     pub async fn audit(&self) {
         for slot in self.slots() {
             self.audit_state(slot);
-            self.audit_store(slot).await;
+            self.audit_store(slot, false).await;
+        }
+    }
+
+    /// Reads every event of nodes whose disk was hit and that did not find out: what they cannot
+    /// read they may say, but what they read must be what was published.
+    pub async fn audit_damaged(&self) {
+        for slot in self.damaged() {
+            self.audit_store(slot, true).await;
         }
     }
 
@@ -72,7 +80,7 @@ impl World {
         self.record(&format!("node-{node}"), What::StateHash { node, index, hash, ledger_ok });
     }
 
-    async fn audit_store(&self, slot: Slot) {
+    async fn audit_store(&self, slot: Slot, damaged: bool) {
         let Some(replica) = self.replica(slot) else { return };
         let node = self.id(slot);
         let retained: Vec<(String, u64, PayloadKey)> = replica.read(|machine| {
@@ -90,6 +98,7 @@ impl World {
                     let body = &payload.event.body();
                     (body::event(body), body::digest(body), None)
                 }
+                Err(_) if damaged => continue,
                 Err(error) => (None, 0, Some(error.to_string())),
             };
             let what = What::Stored { node, channel, seq, event, digest, problem };

@@ -106,6 +106,12 @@ pub enum Step {
         changes: u64,
         for_ms: u64,
     },
+    /// The power goes so many changes after the disk has removed a file.
+    CutPowerAtRemoval {
+        who: Who,
+        changes: u64,
+        for_ms: u64,
+    },
     /// A process ends in order and is started again.
     Restart {
         who: Who,
@@ -143,6 +149,10 @@ pub enum Step {
         who: Who,
         choice: u64,
     },
+    /// A process dies, its whole log vanishes from the disk, and it is started again.
+    LoseLog {
+        who: Who,
+    },
     /// A wall clock jumps.
     Clock {
         who: Who,
@@ -164,6 +174,7 @@ impl Step {
             Step::Crash { left: Left::Everything, .. } => "kill",
             Step::Crash { .. } => "power-cut",
             Step::CutPowerWithin { .. } => "power-cut-midway",
+            Step::CutPowerAtRemoval { .. } => "power-cut-at-removal",
             Step::Restart { .. } => "restart",
             Step::Partition { cut, .. } => cut.name(),
             Step::Storm { .. } => "storm",
@@ -172,6 +183,7 @@ impl Step {
             Step::FailingSync { .. } => "failing-sync",
             Step::FullDisk { .. } => "full-disk",
             Step::FlipBit { .. } => "flip-bit",
+            Step::LoseLog { .. } => "lost-log",
             Step::Clock { .. } => "clock-jump",
             Step::Transfer => "transfer",
             Step::Grow => "grow",
@@ -292,6 +304,7 @@ const KINDS: &[fn(&mut fastrand::Rng) -> Step] = &[
     crash,
     crash,
     midway,
+    at_removal,
     restart,
     partition,
     partition,
@@ -301,6 +314,7 @@ const KINDS: &[fn(&mut fastrand::Rng) -> Step] = &[
     |rng| Step::FailingSync { who: who(rng), for_ms: rng.u64(100..2_000) },
     |rng| Step::FullDisk { who: who(rng), for_ms: rng.u64(100..2_000) },
     |rng| Step::FlipBit { who: one(rng), choice: rng.u64(..) },
+    |rng| Step::LoseLog { who: one(rng) },
     |rng| Step::Clock {
         who: one(rng),
         ahead_ms: *pick(rng, &[-60_000, -500, 300, 10_000, 3_600_000]),
@@ -334,6 +348,10 @@ fn crash(rng: &mut fastrand::Rng) -> Step {
 
 fn midway(rng: &mut fastrand::Rng) -> Step {
     Step::CutPowerWithin { who: who(rng), changes: rng.u64(0..60), for_ms: rng.u64(1..1_500) }
+}
+
+fn at_removal(rng: &mut fastrand::Rng) -> Step {
+    Step::CutPowerAtRemoval { who: who(rng), changes: rng.u64(0..5), for_ms: rng.u64(1..1_500) }
 }
 
 fn restart(rng: &mut fastrand::Rng) -> Step {

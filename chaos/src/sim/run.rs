@@ -178,6 +178,7 @@ async fn heal(world: &World) -> Result<(), String> {
     if !until(CONVERGE_MAX, || world.leader().is_some()).await {
         return Err(format!("no leader after healing: {}", world.describe()));
     }
+    world.audit_damaged().await;
     if !world.replace_damaged(CONVERGE_MAX).await {
         return Err(format!("a damaged node cannot be replaced: {}", world.describe()));
     }

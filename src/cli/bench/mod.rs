@@ -19,24 +19,18 @@ use self::meter::Meter;
 use super::args::{Bench, BenchTarget, Common};
 use super::connect;
 use super::exit::{Exit, Failure};
-use super::local::LocalCluster;
+use super::local::{LocalCluster, Outlives};
 use super::output;
 use crate::client::{AdminError, Client};
 use crate::types::{ChannelSettings, Code, Event, EventBytes};
 
 /// Runs a benchmark and prints its figures.
 pub async fn run(common: &Common, command: &Bench) -> Result<Exit, Failure> {
-    let measured = async {
-        match command {
-            Bench::Publish(flags) => publish::run(common, flags).await,
-            Bench::Consume(flags) => consume::run(common, flags).await,
-            Bench::Latency(flags) => latency::run(common, flags).await,
-            Bench::Failover(flags) => failover::run(common, flags).await,
-        }
-    };
-    let figures = tokio::select! { biased;
-        _ = tokio::signal::ctrl_c() => return Err(anyhow::anyhow!("interrupted").into()),
-        figures = measured => figures?,
+    let figures = match command {
+        Bench::Publish(flags) => publish::run(common, flags).await?,
+        Bench::Consume(flags) => consume::run(common, flags).await?,
+        Bench::Latency(flags) => latency::run(common, flags).await?,
+        Bench::Failover(flags) => failover::run(common, flags).await?,
     };
     output::result(common.output, &figures, Figures::table);
     Ok(if figures.errors == 0 { Exit::Ok } else { Exit::CheckFailed })
@@ -53,7 +47,7 @@ impl Bed {
     async fn new(common: &Common, target: &BenchTarget) -> Result<Bed, Failure> {
         let mut common = common.clone();
         let cluster = match target.spawn {
-            Some(nodes) => Some(LocalCluster::of_this_binary(nodes as usize).await?),
+            Some(nodes) => Some(LocalCluster::of_this_binary(nodes as usize, Outlives::No).await?),
             None => None,
         };
         if let Some(cluster) = &cluster {

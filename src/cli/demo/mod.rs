@@ -19,7 +19,7 @@ use self::view::{Scene, View};
 use super::args::{Common, Demo};
 use super::connect;
 use super::exit::{Exit, Failure};
-use super::local::LocalCluster;
+use super::local::{LocalCluster, Outlives};
 use super::output;
 use crate::client::{Client, LaneChoice, Options, SubscribeOptions};
 use crate::types::{Name, Start};
@@ -40,16 +40,10 @@ pub async fn run(common: &Common, flags: &Demo) -> Result<Exit, Failure> {
     }
     let mut view = View::new();
     view.say(&format!("starting {} nodes on this machine ...", flags.nodes));
-    let mut cluster = tokio::select! { biased;
-        _ = tokio::signal::ctrl_c() => return Err(anyhow::anyhow!("interrupted").into()),
-        cluster = LocalCluster::of_this_binary(flags.nodes as usize) => cluster?,
-    };
+    let outlives_us = if flags.keep { Outlives::Yes } else { Outlives::No };
+    let mut cluster = LocalCluster::of_this_binary(flags.nodes as usize, outlives_us).await?;
     let common = Common { servers: cluster.servers(), ..common.clone() };
-    let outcome = tokio::select! { biased;
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted").into()),
-        report = play(&common, flags, &mut cluster, &mut view) => report,
-    };
-    let report = outcome?;
+    let report = play(&common, flags, &mut cluster, &mut view).await?;
     let passed = report.passed(flags.kills);
     print(&common, &report, passed);
     if flags.keep {

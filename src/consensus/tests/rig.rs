@@ -14,7 +14,7 @@ use crate::transport::{ByteStream, Listener, MemNet, Net, split};
 use crate::types::{ChannelId, ClusterId, Event, LaneId, Name, NodeId, Opener, limits};
 use crate::wire::{Greeting, Hello, PROTOCOL_VERSION, Service, Welcome};
 
-use super::super::{Life, Member, Options, ProposeError, Replica, Timing, serve_peer, start};
+use super::super::{Member, Options, ProposeError, Replica, Timing, serve_peer, start};
 
 pub type Node = Replica<TokioRuntime>;
 
@@ -182,8 +182,7 @@ async fn answer<S: ByteStream>(node: Node, incarnation: u64, stream: S) {
         lane_in_flight_max: 0,
     });
     if writer.write([welcome.encode().into()]).await.is_ok() {
-        let life = Life { node: hello.node.unwrap(), incarnation: hello.incarnation };
-        let _ = serve_peer(node, life, reader, writer).await;
+        let _ = serve_peer(node, hello.incarnation, reader, writer).await;
     }
 }
 

@@ -31,6 +31,8 @@ struct Tree {
     fail_sync: bool,
     full: bool,
     syncs: u64,
+    /// Changes that will still succeed once a file has been removed.
+    changes_after_removal: Option<u64>,
     /// Changes that still succeed before the power goes.
     changes_left: Option<u64>,
 }
@@ -84,6 +86,17 @@ impl MemDisk {
     /// middle of an operation.
     pub fn cut_power_after(&self, changes: u64) {
         self.tree().changes_left = Some(changes);
+    }
+
+    /// Lets everything succeed up to the next removal of a file, and then `changes` more changes
+    /// and syncs: what is removed and what makes it superfluous must come in the right order.
+    pub fn cut_power_after_removal(&self, changes: u64) {
+        self.tree().changes_after_removal = Some(changes);
+    }
+
+    /// Whether changes still succeed.
+    pub fn has_power(&self) -> bool {
+        self.tree().changes_left != Some(0)
     }
 
     /// Flips one bit of a file, durably. Returns false if the file is shorter.
@@ -150,6 +163,7 @@ impl Tree {
 
     fn crash(&mut self, keep: Keep, chance: &mut fastrand::Rng) {
         (self.fail_sync, self.full, self.changes_left) = (false, false, None);
+        self.changes_after_removal = None;
         if keep == Keep::Everything {
             return;
         }
@@ -298,6 +312,9 @@ impl Disk for MemDisk {
         tree.check_power()?;
         if tree.names.remove(path).is_some() {
             tree.unsynced_names.push(Naming::Drop(path.to_owned()));
+            if let Some(changes) = tree.changes_after_removal.take() {
+                tree.changes_left = Some(changes);
+            }
         }
         Ok(())
     }
@@ -351,6 +368,18 @@ mod tests {
             let found = disk.crash(Keep::Some, seed).read_all("f").unwrap();
             assert!(found == b"old" || found == b"new");
         }
+    }
+
+    #[test]
+    fn power_goes_after_a_removal() {
+        let disk = MemDisk::new();
+        disk.create("f", &[0]).unwrap();
+        disk.cut_power_after_removal(1);
+        disk.sync("f").unwrap();
+        disk.remove("f").unwrap();
+        assert!(disk.has_power());
+        disk.sync_dir("").unwrap();
+        assert!(!disk.has_power() && disk.sync_dir("").is_err());
     }
 
     #[test]

@@ -51,22 +51,24 @@ pub fn floor(dir: &Path) -> Result<Option<EntryId>> {
 
 fn read(path: PathBuf) -> Result<Slot> {
     let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    match parse(&bytes) {
+        Some((generation, payload)) => Ok(Slot { path, generation, payload }),
+        None => bail!("{} is not whole", path.display()),
+    }
+}
+
+/// Generation and payload of a slot's bytes, if they are whole.
+pub fn parse(bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
     let number = |at: usize, len: usize| {
         let mut number = [0; 8];
         number[..len].copy_from_slice(bytes.get(at..at + len)?);
         Some(u64::from_le_bytes(number))
     };
-    let whole = || {
-        let (generation, len, crc) = (number(8, 8)?, number(16, 4)?, number(20, 4)?);
-        let payload = bytes.get(FIXED_BYTES..FIXED_BYTES.checked_add(len as usize)?)?.to_vec();
-        let mut found = crc32fast::Hasher::new();
-        found.update(&bytes[..20]);
-        found.update(&payload);
-        let is_whole = bytes.starts_with(b"AQRG") && u64::from(found.finalize()) == crc;
-        is_whole.then_some((generation, payload))
-    };
-    match whole() {
-        Some((generation, payload)) => Ok(Slot { path, generation, payload }),
-        None => bail!("{} is not whole", path.display()),
-    }
+    let (generation, len, crc) = (number(8, 8)?, number(16, 4)?, number(20, 4)?);
+    let payload = bytes.get(FIXED_BYTES..FIXED_BYTES.checked_add(len as usize)?)?.to_vec();
+    let mut found = crc32fast::Hasher::new();
+    found.update(&bytes[..20]);
+    found.update(&payload);
+    let is_whole = bytes.starts_with(b"AQRG") && u64::from(found.finalize()) == crc;
+    is_whole.then_some((generation, payload))
 }

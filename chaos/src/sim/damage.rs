@@ -1,0 +1,78 @@
+//! Damage to disks of nodes that are down meanwhile, of a minority.
+
+use aqueduct::env::disk::{Disk, MemDisk};
+
+use super::plan::Left;
+use super::world::{Slot, World};
+use crate::faults::anatomy::{EntryId, register};
+use crate::history::What;
+
+impl World {
+    /// Flips a bit on the disk of a node that is down meanwhile, as long as damaged nodes, and this
+    /// one with them, are a minority.
+    pub(super) async fn flip(&self, slots: &[Slot], choice: u64) {
+        let Some(slot) = slots.first().copied() else { return };
+        if !self.may_damage(slot) {
+            return self.note("flips_left_out", "");
+        }
+        self.hold(slot);
+        self.kill(slot, Left::Everything, false);
+        let flipped = self.disk(slot, |disk| {
+            let (events, others): (Vec<_>, Vec<_>) =
+                disk.paths().into_iter().partition(|path| path.contains("seg-"));
+            // Relocated events are few files, and most of what lies on a disk.
+            let paths = if choice >> 63 == 1 && !events.is_empty() { events } else { others };
+            let path = paths.get(choice as usize % paths.len().max(1))?.clone();
+            let bits = disk.len(&path).ok()? as usize * 8;
+            let bit = (choice >> 16) as usize % bits.max(1);
+            disk.flip_bit(&path, bit).then(|| format!("{path} bit {bit}"))
+        });
+        if let Some(Some(where_)) = flipped {
+            let (node, how) = (self.id(slot), "a bit flipped".to_string());
+            self.note("bits_flipped", &format!("node {node}: {where_}"));
+            let touched = What::Touched { node, file: where_, how, harmless: false };
+            self.record("nemesis", touched);
+        }
+        self.release(slot).await;
+    }
+
+    /// Removes a node's log. What counts as damaged is a node whose log had durable entries.
+    pub(super) async fn lose_log(&self, slots: &[Slot]) {
+        let Some(slot) = slots.first().copied() else { return };
+        if !self.may_damage(slot) {
+            return self.note("lost_logs_left_out", "");
+        }
+        self.hold(slot);
+        self.kill(slot, Left::Everything, false);
+        let durable = self.disk(slot, |disk| {
+            let durable = has_durable_entries(disk);
+            for path in disk.paths().iter().filter(|path| path.starts_with("log/")) {
+                disk.remove(path).ok();
+            }
+            disk.sync_dir("log").ok();
+            durable
+        });
+        let (node, file, how) = (self.id(slot), "log".to_string(), "it vanished".to_string());
+        let damage = match durable {
+            Some(true) => What::Damaged { node, file, how },
+            _ => What::Touched { node, file, how, harmless: false },
+        };
+        self.note("logs_lost", &format!("node {node}"));
+        self.record("nemesis", damage);
+        self.release(slot).await;
+    }
+}
+
+/// Whether the high-water mark is above the purge floor.
+fn has_durable_entries(disk: &MemDisk) -> bool {
+    let value = |name: &str| {
+        let slots = register::SLOTS
+            .iter()
+            .filter_map(|slot| register::parse(&disk.read_all(&format!("{name}.{slot}")).ok()?));
+        slots.max_by_key(|(generation, _)| *generation).map(|(_, payload)| payload)
+    };
+    let mark = value("mark").and_then(|mark| Some(u64::from_le_bytes(*mark.first_chunk()?)));
+    let floor = value("floor").and_then(|floor| postcard::from_bytes(&floor).ok());
+    let first = |floor: Option<EntryId>| floor.map_or(0, |floor| floor.index + 1);
+    matches!((mark, floor), (Some(mark), Some(floor)) if mark > first(floor))
+}
