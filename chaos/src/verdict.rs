@@ -121,8 +121,8 @@ impl Verdict {
     }
 }
 
-/// How often what happened, by name. What is called by a verb's past counts events, each once, and
-/// what is called answers or deliveries counts these.
+/// How often what happened, by name. An event is `acked` once, however many answers and deliveries
+/// there are of it; these have names of their own.
 pub type Coverage = BTreeMap<String, u64>;
 
 /// Counts what a record shows to have happened.
