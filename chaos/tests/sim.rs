@@ -16,9 +16,9 @@ const SEEDS: u64 = 100;
 
 /// What this many seeds must have met with, or the gate guards nothing.
 const MUST_HAPPEN: &[&str] = &[
-    "published",
-    "delivered",
-    "redelivered",
+    "accepted_answers",
+    "deliveries",
+    "deliveries_marked",
     "settled",
     "statuses",
     "duplicate_answers",

@@ -10,7 +10,7 @@ async fn leaders_die_and_nothing_acknowledged_is_lost() {
     let binary = tokio::task::spawn_blocking(binary::find_or_build).await.unwrap().unwrap();
     let options = Options { seconds: Some(8), binary: Some(binary), ..Options::new(3, dir.path()) };
     let scenario = scenarios::find("leader-kills").unwrap();
-    let verdict = scenarios::run(scenario, &options).await.unwrap();
+    let verdict = scenarios::run(scenario, &options, std::future::pending()).await.unwrap();
     assert_eq!(verdict.verdict, Word::Pass, "{verdict:#?}");
     assert_eq!(verdict.lost, 0);
     assert!(verdict.acked > 200, "{verdict:#?}");
