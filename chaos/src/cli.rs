@@ -1,14 +1,17 @@
 //! The command line.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use crate::scenarios::{self, Options, Scenario};
+use crate::interrupt::{Interrupt, Told};
+use crate::scenarios::{self, Options, Refusal, Scenario};
 use crate::sim::{SimArgs, Usage, simulate};
 use crate::verdict::{Verdict, Word};
 
@@ -16,7 +19,8 @@ use crate::verdict::{Verdict, Word};
 /// ones.
 ///
 /// What comes out is on stdout, how it goes on stderr. Exit codes: 0 everything held, 1 something
-/// did not, 2 unknown (the run did not do what it is for), 64 usage.
+/// did not, 2 unknown (the run did not do what it is for, or a fault went wrong), 64 usage, 130 and
+/// 143 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "aqueduct-chaos", version)]
 pub struct Cli {
@@ -55,7 +59,8 @@ struct Common {
     /// Nodes; default: as the scenario has it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
     nodes: Option<u8>,
-    /// How long faults go on; setup, healing and draining come on top
+    /// How long faults go on at least: each round of a scenario is played once, however long that
+    /// takes; setup, healing and draining come on top
     #[arg(long, value_name = "S")]
     seconds: Option<u64>,
     /// Decides about targets and times; default: another one each time
@@ -71,7 +76,8 @@ struct Common {
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// Its name; `list` has them
+    /// Its name; `list` says more
+    #[arg(value_parser = PossibleValuesParser::new(scenarios::all().map(|scenario| scenario.name)), hide_possible_values = true)]
     scenario: String,
     #[command(flatten)]
     common: Common,
@@ -112,10 +118,30 @@ pub fn main() -> ExitCode {
         Ok(word) => ExitCode::from(word),
         Err(error) => {
             eprintln!("aqueduct-chaos: {error:#}");
-            let usage = error.downcast_ref::<Usage>().is_some();
-            ExitCode::from(if usage { USAGE } else { Word::Unknown.exit_code() })
+            ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// Whether it was asked for something that makes no sense, or something went wrong.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.is::<Refusal>() || error.is::<Misused>() || error.is::<Usage>() {
+        true => USAGE,
+        false => Word::Unknown.exit_code(),
+    }
+}
+
+/// A file that was named is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{file} is not there; {hint}")]
+struct Misused {
+    file: String,
+    hint: &'static str,
+}
+
+fn must_exist(path: &Path, hint: &'static str) -> Result<(), Misused> {
+    let file = path.display().to_string();
+    if path.exists() { Ok(()) } else { Err(Misused { file, hint }) }
 }
 
 impl Cli {
@@ -124,13 +150,14 @@ impl Cli {
     fn log(&self) {
         let usual = match self.command {
             Command::Sim(_) => "off",
-            _ => "warn,aqueduct_chaos=info",
+            _ => "warn,tarpc=off,aqueduct_chaos=info",
         };
         let filter = tracing_subscriber::EnvFilter::try_from_default_env();
         tracing_subscriber::fmt()
             .with_env_filter(filter.unwrap_or_else(|_| usual.into()))
             .with_writer(std::io::stderr)
             .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal())
             .init();
     }
 
@@ -141,6 +168,8 @@ impl Cli {
             Command::All(args) => all(&args, self.output),
             Command::List => list(self.output),
             Command::Report { dir } => {
+                let hint = "name the directory of a run, see 'run --out'";
+                must_exist(&dir.join("history.jsonl"), hint)?;
                 let verdict = scenarios::judge_again(&dir)?;
                 print(&verdict, &dir, self.output)?;
                 Ok(verdict.verdict.exit_code())
@@ -154,6 +183,9 @@ fn sim(args: &SimArgs, output: Output) -> Result<u8> {
         println!("{}", serde_json::to_string_pretty(&plan)?);
         return Ok(0);
     }
+    if let Some(plan) = &args.plan {
+        must_exist(plan, "'sim --seed S --show' prints a plan")?;
+    }
     let summary = simulate(args)?;
     match output {
         Output::Json => println!("{}", serde_json::to_string(&summary)?),
@@ -163,29 +195,13 @@ fn sim(args: &SimArgs, output: Output) -> Result<u8> {
 }
 
 fn run(args: &RunArgs, output: Output) -> Result<u8> {
-    let Some(scenario) = scenarios::find(&args.scenario) else {
-        eprintln!("aqueduct-chaos: there is no scenario '{}'{}", args.scenario, similar(args));
-        return Ok(USAGE);
-    };
+    let scenario = scenarios::find(&args.scenario).context("there is no such scenario")?;
     let seed = args.common.seed.unwrap_or_else(any_seed);
     let place = || Path::new("chaos-runs").join(format!("{}-{seed}", scenario.name));
     let out = args.out.clone().unwrap_or_else(place);
-    let verdict = one(scenario, &args.common, args.common.seconds, seed, &out)?;
+    let (verdict, told) = one(scenario, &args.common, args.common.seconds, seed, &out)?;
     print(&verdict, &out, output)?;
-    Ok(verdict.verdict.exit_code())
-}
-
-fn similar(args: &RunArgs) -> String {
-    let words: Vec<&str> = args.scenario.split('-').collect();
-    let near = |scenario: &&&Scenario| {
-        words.iter().any(|word| word.len() > 2 && scenario.name.contains(word))
-    };
-    let all: Vec<&Scenario> = scenarios::all().collect();
-    let names: Vec<&str> = all.iter().filter(near).map(|scenario| scenario.name).collect();
-    match names.is_empty() {
-        true => "; 'aqueduct-chaos list' has them".into(),
-        false => format!("; did you mean {}?", names.join(" or ")),
-    }
+    Ok(told.exit_code().unwrap_or(verdict.verdict.exit_code()))
 }
 
 fn one(
@@ -194,7 +210,7 @@ fn one(
     seconds: Option<u64>,
     seed: u64,
     out: &Path,
-) -> Result<Verdict> {
+) -> Result<(Verdict, Told)> {
     let options = Options {
         nodes: common.nodes.map(usize::from),
         seconds,
@@ -203,9 +219,13 @@ fn one(
         ..Options::new(seed, out)
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let verdict = runtime.block_on(scenarios::run(scenario, &options));
+    let (verdict, told) = runtime.block_on(async {
+        let interrupt = Interrupt::listen()?;
+        let told = interrupt.told();
+        anyhow::Ok((scenarios::run(scenario, &options, interrupt.wait()).await, told))
+    })?;
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
-    verdict.with_context(|| format!("run '{}'", scenario.name))
+    Ok((verdict?, told))
 }
 
 /// One line of the summary of many runs.
@@ -215,6 +235,7 @@ struct Line {
     verdict: Word,
     acked: u64,
     violations: usize,
+    doubts: Vec<String>,
     reproduce: String,
 }
 
@@ -226,6 +247,7 @@ struct Summary {
 }
 
 fn all(args: &AllArgs, output: Output) -> Result<u8> {
+    let mut interrupted = None;
     let mut summary = Summary { runs: Vec::new(), left_out: Vec::new() };
     let seed = args.common.seed.unwrap_or_else(any_seed);
     let seconds = args.common.seconds.or(args.smoke.then_some(SMOKE_SECONDS));
@@ -235,7 +257,8 @@ fn all(args: &AllArgs, output: Output) -> Result<u8> {
             continue;
         }
         let out = args.out.join(scenario.name);
-        let verdict = one(scenario, &args.common, seconds, seed, &out)?;
+        let (verdict, told) = one(scenario, &args.common, seconds, seed, &out)?;
+        interrupted = told.exit_code();
         if output == Output::Table {
             print(&verdict, &out, output)?;
         }
@@ -246,12 +269,19 @@ fn all(args: &AllArgs, output: Output) -> Result<u8> {
             verdict: verdict.verdict,
             acked: verdict.acked,
             violations: verdict.violations.len(),
+            doubts: verdict.doubts(),
             reproduce: verdict.reproduce,
         });
+        if interrupted.is_some() {
+            break;
+        }
     }
     match output {
         Output::Json => println!("{}", serde_json::to_string(&summary)?),
         Output::Table => summary.left_out.iter().for_each(|what| println!("left out: {what}")),
+    }
+    if let Some(code) = interrupted {
+        return Ok(code);
     }
     let word = |wanted| summary.runs.iter().any(|line| line.verdict == wanted);
     Ok(match () {
@@ -269,7 +299,7 @@ fn print(verdict: &Verdict, dir: &Path, output: Output) -> Result<()> {
     }
     let Verdict { scenario, seed, acked, lost, unknown, .. } = verdict;
     println!(
-        "{:<8}{scenario} (seed {seed}): {acked} acknowledged, {lost} lost, {unknown} unknown; {}",
+        "{:<8}{scenario} (seed {seed}): {acked} acked, {lost} lost, {unknown} unknown; {}",
         verdict.verdict,
         dir.display()
     );
@@ -277,12 +307,11 @@ fn print(verdict: &Verdict, dir: &Path, output: Output) -> Result<()> {
         let at = violation.at as f64 / 1e6;
         println!("    {:.3} s  {}: {}", at, violation.invariant, violation.detail);
     }
-    let did = |key: &String| verdict.coverage.get(key).copied().unwrap_or_default();
-    for (key, least) in verdict.required.iter().filter(|(key, least)| did(key) < **least) {
-        println!("    did not do its thing: {key} is {}, at least {least} is needed", did(key));
-    }
+    verdict.doubts().iter().for_each(|why| println!("    in doubt: {why}"));
     verdict.left_out.iter().for_each(|what| println!("    left out: {what}"));
-    verdict.error.iter().for_each(|why| println!("    the run broke off: {why}"));
+    if !verdict.nothing_to_judge.is_empty() {
+        println!("    nothing to judge: {}", verdict.nothing_to_judge.join(", "));
+    }
     if verdict.verdict != Word::Pass {
         println!("    again: {}", verdict.reproduce);
     }
@@ -348,7 +377,7 @@ mod tests {
             ["aqueduct-chaos", "run", "kills", "--nodes", "5", "--seconds", "3", "--seed", "9"];
         let Command::Run(args) = Cli::try_parse_from(run).unwrap().command else { panic!() };
         assert_eq!((args.scenario.as_str(), args.common.seed), ("kills", Some(9)));
-        assert!(Cli::try_parse_from(["aqueduct-chaos", "run", "x", "--nodes", "0"]).is_err());
+        assert!(Cli::try_parse_from(["aqueduct-chaos", "run", "kills", "--nodes", "0"]).is_err());
         let sim = |words: &str| {
             Cli::try_parse_from(["aqueduct-chaos", "sim"].into_iter().chain(words.split(' ')))
         };
@@ -362,13 +391,26 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_name_brings_the_right_ones_to_mind() {
-        let near = |scenario: &str| {
-            let cli = Cli::try_parse_from(["aqueduct-chaos", "run", scenario]).unwrap();
-            let Command::Run(args) = cli.command else { panic!() };
-            similar(&args)
+    fn a_wrong_name_brings_the_right_one_to_mind() {
+        let said =
+            |name| Cli::try_parse_from(["aqueduct-chaos", "run", name]).unwrap_err().to_string();
+        for (wrong, right) in [("leader-kill", "leader-kills"), ("partitons", "partitions")] {
+            assert!(said(wrong).contains(&format!("'{right}'")), "{}", said(wrong));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told_from_what_went_wrong() {
+        let common = || {
+            let cli = ["aqueduct-chaos", "run", "partitions", "--nodes", "1"];
+            let Command::Run(args) = Cli::try_parse_from(cli).unwrap().command else { panic!() };
+            args.common
         };
-        assert!(near("leader-kill").contains("leader-kills"), "{}", near("leader-kill"));
-        assert!(near("zz").contains("list"));
+        let dir = tempfile::tempdir().unwrap();
+        let scenario = scenarios::find("partitions").unwrap();
+        let refused = one(scenario, &common(), None, 1, dir.path()).unwrap_err();
+        assert_eq!(exit_code(&refused), USAGE);
+        assert!(format!("{refused:#}").contains("at least 3 nodes"), "{refused:#}");
+        assert_eq!(exit_code(&anyhow::anyhow!("the disk is full")), Word::Unknown.exit_code());
     }
 }

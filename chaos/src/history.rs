@@ -4,7 +4,7 @@
 //! and so is one that says so. As JSONL a history is one [`Record`] per line.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -314,14 +314,36 @@ impl Writer {
     }
 }
 
-/// Reads a history; stops with the line's number at the first line that is not a record.
+/// Reads a history; each line that is not a record is an error with its number. A last line that
+/// was not written to its end, as a run leaves it that was cut short, is passed over; [`is_torn`]
+/// tells.
 pub fn read(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Record>>> {
-    let lines = BufReader::with_capacity(1 << 20, File::open(path)?).lines();
-    Ok(lines.enumerate().map(|(number, line)| {
-        serde_json::from_str(&line?).map_err(|e| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("line {}: {e}", number + 1))
-        })
+    let lines = BufReader::with_capacity(1 << 20, File::open(path)?).split(b'\n');
+    let torn = is_torn(path)?;
+    let mut lines = lines.enumerate().peekable();
+    Ok(std::iter::from_fn(move || {
+        let (number, line) = lines.next()?;
+        if torn && lines.peek().is_none() {
+            return None;
+        }
+        Some(line.and_then(|line| {
+            serde_json::from_slice(&line).map_err(|e| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("line {}: {e}", number + 1))
+            })
+        }))
     }))
+}
+
+/// Whether the last line of a history was not written to its end.
+pub fn is_torn(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
 }
 
 /// Bodies of events that name themselves, so that whoever receives one can tell which it is and
@@ -385,6 +407,11 @@ mod tests {
         writer.finish().unwrap();
         let found: Vec<Record> = read(&path).unwrap().collect::<io::Result<_>>().unwrap();
         assert_eq!(found, records);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 9]).unwrap();
+        assert!(is_torn(&path).unwrap());
+        let found: Vec<Record> = read(&path).unwrap().collect::<io::Result<_>>().unwrap();
+        assert_eq!(found, records[..2], "the torn last line is passed over");
         std::fs::write(&path, "{}\n").unwrap();
         assert!(read(&path).unwrap().next().unwrap().unwrap_err().to_string().contains("line 1"));
     }

@@ -26,3 +26,4 @@ pub mod scenarios;
 pub mod sim;
 
 pub mod cli;
+mod interrupt;

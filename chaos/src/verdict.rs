@@ -64,11 +64,17 @@ pub struct Verdict {
     /// Events of which nobody knows whether they were accepted.
     pub unknown: u64,
     pub violations: Vec<Violation>,
+    /// Invariants that had nothing to look at: that none of them was broken says nothing.
+    #[serde(default)]
+    pub nothing_to_judge: Vec<String>,
     pub coverage: Coverage,
     /// What the run was to do at least.
     pub required: Coverage,
     /// What it could not do here, and why.
     pub left_out: Vec<String>,
+    /// Faults that went wrong themselves, and how.
+    #[serde(default)]
+    pub faults_failed: Vec<String>,
     /// From a kill of the leader to the next acknowledgement of an event published after it, each
     /// in milliseconds, in the order of the kills.
     pub failover_ms: Vec<u64>,
@@ -78,7 +84,45 @@ pub struct Verdict {
     pub reproduce: String,
 }
 
-/// How often what happened, by name.
+impl Verdict {
+    /// Why nothing follows from the run, if that is so. A run that broke off did not do its thing
+    /// either, and that goes without saying.
+    pub fn doubts(&self) -> Vec<String> {
+        let mut doubts: Vec<String> = self.error.clone().into_iter().collect();
+        doubts.extend(self.faults_failed.iter().map(|why| format!("a fault went wrong: {why}")));
+        if self.error.is_none() && !self.did_nothing() {
+            let missed = self.required.iter().filter(|(key, least)| self.count(key) < **least);
+            doubts.extend(missed.map(|(key, least)| {
+                format!(
+                    "it did not do its thing: {key} is {}, at least {least} is needed",
+                    self.count(key)
+                )
+            }));
+        }
+        doubts
+    }
+
+    /// Something went wrong with the run, so that it cannot pass.
+    pub fn doubt(&mut self, why: &str) {
+        self.error.get_or_insert_with(|| why.into());
+        if self.verdict == Word::Pass {
+            self.verdict = Word::Unknown;
+        }
+    }
+
+    /// How often something was done.
+    pub fn count(&self, key: &str) -> u64 {
+        self.coverage.get(key).copied().unwrap_or_default()
+    }
+
+    /// Whether it was not even tried; what is left out says why.
+    fn did_nothing(&self) -> bool {
+        self.acked == 0 && !self.left_out.is_empty()
+    }
+}
+
+/// How often what happened, by name. An event is `acked` once, however many answers and deliveries
+/// there are of it; these have names of their own.
 pub type Coverage = BTreeMap<String, u64>;
 
 /// Counts what a record shows to have happened.
@@ -87,11 +131,15 @@ pub fn cover(coverage: &mut Coverage, record: &Record) {
         What::Published { outcome: Outcome::Ok(place), .. } if place.duplicate => {
             "duplicate_answers"
         }
-        What::Published { outcome: Outcome::Ok(_), .. } => "published",
-        What::Published { outcome: Outcome::Fail(_), .. } => "refused",
-        What::Published { outcome: Outcome::Unknown(_), .. } => "unknown",
-        What::Delivered { marked: true, .. } => "redelivered",
-        What::Delivered { .. } => "delivered",
+        What::Published { outcome: Outcome::Ok(_), .. } => "accepted_answers",
+        What::Published { outcome: Outcome::Fail(_), .. } => "refused_answers",
+        What::Published { outcome: Outcome::Unknown(_), .. } => "unknown_answers",
+        What::Delivered { marked, .. } => {
+            if *marked {
+                *coverage.entry("deliveries_marked".into()).or_default() += 1;
+            }
+            "deliveries"
+        }
         What::Settled { outcome: Outcome::Ok(()), .. } => "settled",
         What::Settled { .. } => "settlements_unconfirmed",
         What::Detached { .. } => "detached",

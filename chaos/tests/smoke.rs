@@ -1,8 +1,28 @@
 //! A short run of a scenario on real processes, as `aqueduct-chaos run` does it: needs no root.
 
 use aqueduct_chaos::bed::binary;
-use aqueduct_chaos::scenarios::{self, Options};
+use aqueduct_chaos::scenarios::{self, Options, Refusal};
 use aqueduct_chaos::verdict::Word;
+
+/// A second run in its directory is refused, and does not disturb the first, which is then told to
+/// end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_run_is_unknown_and_leaves_no_bed() {
+    let dir = tempfile::tempdir().unwrap();
+    let binary = tokio::task::spawn_blocking(binary::find_or_build).await.unwrap().unwrap();
+    let options = Options { seconds: Some(8), binary: Some(binary), ..Options::new(3, dir.path()) };
+    let scenario = scenarios::find("leader-kills").unwrap();
+    let interrupted = async {
+        let second = scenarios::run(scenario, &options, std::future::pending()).await;
+        let refusal = second.unwrap_err().downcast::<Refusal>().unwrap();
+        assert!(matches!(refusal, Refusal::InUse(_)), "{refusal}");
+        "a test"
+    };
+    let verdict = scenarios::run(scenario, &options, interrupted).await.unwrap();
+    assert_eq!(verdict.verdict, Word::Unknown);
+    assert_eq!(verdict.doubts(), ["interrupted by a test"]);
+    assert!(!dir.path().join("bed").exists());
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaders_die_and_nothing_acknowledged_is_lost() {
@@ -10,7 +30,7 @@ async fn leaders_die_and_nothing_acknowledged_is_lost() {
     let binary = tokio::task::spawn_blocking(binary::find_or_build).await.unwrap().unwrap();
     let options = Options { seconds: Some(8), binary: Some(binary), ..Options::new(3, dir.path()) };
     let scenario = scenarios::find("leader-kills").unwrap();
-    let verdict = scenarios::run(scenario, &options).await.unwrap();
+    let verdict = scenarios::run(scenario, &options, std::future::pending()).await.unwrap();
     assert_eq!(verdict.verdict, Word::Pass, "{verdict:#?}");
     assert_eq!(verdict.lost, 0);
     assert!(verdict.acked > 200, "{verdict:#?}");

@@ -9,7 +9,8 @@ use rustix::process::Signal;
 use tokio::process::Command;
 use tokio::runtime::Handle;
 
-use super::disk::{self, Disk};
+use super::disk::{self, Disk, unmount_patiently};
+use super::disk_work::DiskWork;
 use super::leftovers::{self, Leftovers};
 use super::network::{Addresses, Host, Network};
 use super::options::BedOptions;
@@ -32,6 +33,7 @@ pub struct Bed {
     network: Network,
     library: Option<PathBuf>,
     left_out: Vec<String>,
+    disk_work: DiskWork,
     // Last: notes stay until everything they are about is gone.
     leftovers: Leftovers,
 }
@@ -64,7 +66,9 @@ impl Bed {
         let library = options.shim.then(|| shim::compile(&options.dir)).transpose()?;
         let (seats, leftovers) = (BTreeMap::new(), Leftovers::begin()?);
         let nodes = options.nodes;
-        let mut bed = Bed { options, roster, seats, network, library, left_out, leftovers };
+        let disk_work = DiskWork::default();
+        let mut bed =
+            Bed { options, roster, seats, network, library, left_out, disk_work, leftovers };
         for _ in 0..nodes {
             bed.grow().await?;
         }
@@ -119,7 +123,7 @@ impl Bed {
         let root = self.options.dir.join(format!("node{}", host.0));
         self.leftovers.add_mount(&root)?;
         let (kind, bytes) = (self.options.disks, self.options.disk_bytes);
-        let disk = blocking(move || Disk::create(kind, &root, bytes)).await?;
+        let disk = self.disk_work.run(move || Disk::create(kind, &root, bytes)).await?;
         let shim = match &self.library {
             Some(_) => Some(ShimControl::create(&self.path(host, "shim"))?),
             None => None,
@@ -197,7 +201,7 @@ impl Bed {
         self.kill(ids).await?;
         for id in ids {
             let disk = self.disk(*id)?.clone();
-            blocking(move || disk.power_on()).await?;
+            self.disk_work.run(move || disk.power_on()).await?;
         }
         Ok(())
     }
@@ -209,7 +213,7 @@ impl Bed {
             bail!("node {id} is still running");
         }
         let disk = self.disk(id)?.clone();
-        blocking(move || disk.wipe()).await?;
+        self.disk_work.run(move || disk.wipe()).await?;
         let entry = self.entry();
         self.roster.change(info.host, info.life, |node| (node.id, node.member) = (0, false));
         self.seats.get_mut(&info.host).context("a node without a seat")?.entry = entry;
@@ -308,7 +312,8 @@ impl Bed {
             Some(node) if node.state == State::Ready => Ok(node.id),
             other => {
                 let state = other.map(|node| node.state);
-                bail!("a new node is {state:?} instead of ready; {}", self.end_of_log(host))
+                let state = state.map_or("gone".into(), |state| state.to_string());
+                bail!("a new node {state} instead of becoming ready; {}", self.end_of_log(host))
             }
         }
     }
@@ -362,9 +367,11 @@ impl Drop for Bed {
         for process in &processes {
             process.wait_blocking(KILLED_WITHIN);
         }
-        for seat in self.seats.values() {
-            if let Err(error) = seat.disk.unmount() {
-                eprintln!("a disk stays behind: {error:#}");
+        // If the bed was given up halfway, a disk may just be about to be mounted.
+        self.disk_work.finish();
+        for root in self.leftovers.mounts() {
+            if let Err(error) = unmount_patiently(root) {
+                tracing::error!("a disk stays behind: {error:#}");
             }
         }
     }
@@ -389,11 +396,4 @@ fn describe(host: Host, disk: &Disk, addresses: &Addresses, log: PathBuf) -> Nod
         told: false,
         exits: Vec::new(),
     }
-}
-
-/// Does something slow with a disk, off the runtime's threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.context("work on a disk panicked")?
 }

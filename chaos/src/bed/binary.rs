@@ -9,30 +9,32 @@ use anyhow::{Context, Result, bail};
 /// Names the program to use instead of the one in the target directory.
 const VARIABLE: &str = "AQUEDUCT_BINARY";
 
-/// The `aqueduct` program: what `AQUEDUCT_BINARY` says, else the one beside this program.
-pub fn find() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os(VARIABLE).map(PathBuf::from) {
-        return match path.is_file() {
-            true => Ok(path),
-            false => bail!("{VARIABLE} names {}, which is not there", path.display()),
-        };
+/// The `aqueduct` program: this one, else what `AQUEDUCT_BINARY` says, else the one beside this
+/// program.
+pub fn find(chosen: Option<&Path>) -> Result<PathBuf> {
+    let named = || std::env::var_os(VARIABLE).map(PathBuf::from);
+    let (path, hint) = match chosen.map(Path::to_path_buf).or_else(named) {
+        Some(path) => (path, format!("see --binary and {VARIABLE}")),
+        None => {
+            let hint = "run 'cargo build -p aqueduct' with the profile of this program";
+            (beside(&target_dir()?), format!("{hint}, or use --binary"))
+        }
+    };
+    if !path.is_file() {
+        bail!("{} is not there; {hint}", path.display());
     }
-    let beside = beside(&target_dir()?);
-    match beside.is_file() {
-        true => Ok(beside),
-        false => bail!(
-            "{} is not there; run 'cargo build -p aqueduct' with the profile of this program, or \
-             set {VARIABLE}",
-            beside.display()
-        ),
+    if rustix::fs::access(&path, rustix::fs::Access::EXEC_OK).is_err() {
+        bail!("{} is not executable; {hint}", path.display());
     }
+    // Nodes may be started in another directory.
+    path.canonicalize().with_context(|| format!("find {}", path.display()))
 }
 
 /// The same, for tests: builds the program with cargo if it is missing.
 pub fn find_or_build() -> Result<PathBuf> {
     static BUILDING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if let Ok(found) = find() {
+    if let Ok(found) = find(None) {
         return Ok(found);
     }
     let target = target_dir()?;
@@ -47,7 +49,7 @@ pub fn find_or_build() -> Result<PathBuf> {
     if !status.success() {
         bail!("cargo could not build the program under test: {status}");
     }
-    find()
+    find(None)
 }
 
 /// The directory of this program's profile, such as `target/debug`.
@@ -60,4 +62,19 @@ fn target_dir() -> Result<PathBuf> {
 
 fn beside(target: &Path) -> PathBuf {
     target.join("aqueduct")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_run_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("aqueduct");
+        let why = || format!("{:#}", find(Some(&path)).unwrap_err());
+        assert!(why().contains("is not there"), "{}", why());
+        std::fs::write(&path, "").unwrap();
+        assert!(why().contains("is not executable"), "{}", why());
+    }
 }

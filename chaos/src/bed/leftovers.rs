@@ -65,6 +65,11 @@ impl Leftovers {
         self.save()
     }
 
+    /// Where something is mounted, or was about to be.
+    pub fn mounts(&self) -> &[PathBuf] {
+        &self.notes.mounts
+    }
+
     fn save(&self) -> Result<()> {
         let new = self.path.with_extension("new");
         serde_json::to_writer(File::create(&new)?, &self.notes)?;

@@ -16,6 +16,7 @@ mod bed;
 pub mod binary;
 mod cluster;
 mod disk;
+mod disk_work;
 mod leftovers;
 pub mod network;
 mod options;

@@ -23,6 +23,21 @@ pub enum State {
     Exited { code: Option<i32>, signal: Option<i32> },
 }
 
+/// What it has done, for people.
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            State::Starting => f.write_str("is starting"),
+            State::Ready => f.write_str("is ready"),
+            State::Quarantined(why) => write!(f, "is quarantined ({why})"),
+            State::Removed => f.write_str("was taken out"),
+            State::Exited { signal: Some(signal), .. } => write!(f, "ended by signal {signal}"),
+            State::Exited { code: Some(code), .. } => write!(f, "ended with code {code}"),
+            State::Exited { .. } => f.write_str("has no process"),
+        }
+    }
+}
+
 impl State {
     /// Whether there is a process.
     pub fn is_running(&self) -> bool {
@@ -102,8 +117,10 @@ impl Roster {
         match tokio::time::timeout(within, waiting).await {
             Ok(Ok(nodes)) => Ok(nodes.clone()),
             _ => {
-                let states: Vec<_> = self.nodes().into_iter().map(|n| (n.id, n.state)).collect();
-                bail!("not within {within:?}: {what}; the nodes are {states:?}")
+                let nodes = self.nodes();
+                let states = nodes.iter().map(|node| format!("node {} {}", node.id, node.state));
+                let states: Vec<_> = states.collect();
+                bail!("not within {within:?}: {what}; {}", states.join(", "))
             }
         }
     }

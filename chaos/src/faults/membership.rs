@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::whom::Whom;
-use super::{Begun, Inject, Scene};
+use super::{Begun, Demand, Inject, Scene};
 use crate::history::What;
 
 /// What changes.
@@ -25,6 +25,14 @@ pub enum Change {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Membership {
     pub change: Change,
+}
+
+impl Membership {
+    /// What it asks of the cluster when it begins.
+    pub(super) fn demands(&self) -> Demand {
+        let leaving = usize::from(matches!(self.change, Change::Leave(_) | Change::Remove(_)));
+        Demand { leaving, ..Demand::default() }
+    }
 }
 
 impl Inject for Membership {

@@ -77,6 +77,15 @@ pub struct Begun {
     background: JoinSet<()>,
 }
 
+/// What a fault asks of a cluster that has a leader and a majority.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Members that are to leave,
+    pub leavers: Vec<u64>,
+    /// and how many more, not chosen yet.
+    pub leaving: usize,
+}
+
 /// What every fault can do.
 trait Inject {
     /// Its name in histories, such as `kill(leader)`.
@@ -153,6 +162,14 @@ pub struct Running {
 }
 
 impl Fault {
+    /// What it asks of the cluster when it begins.
+    pub fn demands(&self) -> Option<Demand> {
+        match self {
+            Fault::Membership(membership) => Some(membership.demands()),
+            _ => None,
+        }
+    }
+
     /// Begins the fault; the history says so before anything happens.
     ///
     /// # Errors
@@ -170,6 +187,20 @@ impl Running {
     /// What it hit.
     pub fn begun(&self) -> &Begun {
         &self.begun
+    }
+
+    /// What it asks of the cluster when it ends.
+    pub fn demands(&self) -> Option<Demand> {
+        let leavers = self.begun.added.clone();
+        self.fault.demands().map(|_| Demand { leavers, leaving: 0 })
+    }
+
+    /// The nodes that it keeps from the others although they run.
+    pub fn cuts_off(&self) -> &[u64] {
+        match self.fault {
+            Fault::Partition(_) => &self.begun.targets,
+            _ => &[],
+        }
     }
 
     /// Ends the fault: what was broken is whole again, nodes run, and the history says so.

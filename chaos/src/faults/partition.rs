@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::whom::{Whom, members};
@@ -68,6 +68,9 @@ impl Inject for Partition {
                 (leader, pairs)
             }
         };
+        if pairs.is_empty() {
+            bail!("there is no link to cut between {} nodes", nodes.len());
+        }
         let detail: Vec<_> = pairs.iter().map(|(from, to)| format!("{from}→{to}")).collect();
         let mut begun = scene.announce(self.name(), &targets, detail.join(" "));
         for (from, to) in pairs {

@@ -99,6 +99,10 @@ impl Invariant for AckSettled {
         "ack-stays-settled"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Settled { outcome: Outcome::Ok(()), .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match &record.what {
             What::Publish { event, .. } => self.publishes.add(*event, record.at),

@@ -44,6 +44,10 @@ impl Invariant for AcknowledgedKept {
         "acknowledged-kept"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Published { outcome: Outcome::Ok(_), .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match &record.what {
             What::Publish { event, channel, .. } => {

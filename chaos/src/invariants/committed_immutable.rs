@@ -84,6 +84,10 @@ impl Invariant for CommittedImmutable {
         "committed-immutable"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Committed { .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match record.what {
             What::Committed { node, index, term, digest } => {

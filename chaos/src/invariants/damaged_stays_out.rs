@@ -65,6 +65,10 @@ impl Invariant for DamagedStaysOut {
         "damaged-stays-out"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Damaged { .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match &record.what {
             What::Damaged { node, file, .. } => {

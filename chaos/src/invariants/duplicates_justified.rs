@@ -253,6 +253,10 @@ impl Invariant for DuplicatesJustified {
         "duplicates-justified"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Delivered { .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         let at = record.at;
         match &record.what {

@@ -60,6 +60,10 @@ impl Invariant for ExplicitOutcome {
         "explicit-outcome"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Publish { .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match &record.what {
             What::Publish { event, .. } => {

@@ -66,6 +66,10 @@ impl Invariant for FirstDeliveryOrder {
         "first-delivery-order"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Delivered { .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match &record.what {
             What::Node { node, view } => {

@@ -91,6 +91,10 @@ impl Invariant for LaneOnce {
         "lane-once"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Published { outcome: Outcome::Ok(_), .. } | What::Delivered { .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match &record.what {
             What::Publish { event, lane, number, .. } => self.publish(*event, lane, *number),

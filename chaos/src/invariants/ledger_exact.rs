@@ -134,6 +134,10 @@ impl Invariant for LedgerExact {
         "ledger-exact"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Status { outcome: Outcome::Ok(_), .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match &record.what {
             What::Publish { event, channel, .. } => self.publish(*event, channel),

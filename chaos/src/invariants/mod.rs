@@ -32,7 +32,7 @@ mod testing;
 
 pub use rules::Rules;
 
-use crate::history::Record;
+use crate::history::{Record, What};
 use crate::verdict::{Coverage, Violation};
 
 /// Violations kept of one invariant; the rest is counted.
@@ -44,6 +44,9 @@ const KEPT: usize = 100;
 pub trait Invariant: Send {
     /// Its name in verdicts: short, lower case, with dashes.
     fn name(&self) -> &'static str;
+
+    /// Whether this is what it is about: a history without any is none it can say something of.
+    fn judges(&self, what: &What) -> bool;
 
     /// Looks at the next record; `Err` says what is wrong with it.
     fn observe(&mut self, record: &Record) -> Result<(), String>;
@@ -92,10 +95,18 @@ pub fn names() -> Vec<&'static str> {
 
 /// Judges a history as it happens, or as it is read.
 pub struct Judge {
-    /// Each with how often it was broken.
-    invariants: Vec<(Box<dyn Invariant>, u64)>,
+    invariants: Vec<Judged>,
     violations: Vec<Violation>,
     at: u64,
+}
+
+/// One invariant, and what it met with.
+struct Judged {
+    one: Box<dyn Invariant>,
+    /// How often it was broken.
+    broken: u64,
+    /// Whether it had anything to look at.
+    saw: bool,
 }
 
 /// What a judge came to.
@@ -105,11 +116,14 @@ pub struct Conclusion {
     pub violations: Vec<Violation>,
     /// What the invariants counted: `acked`, `lost`, `unknown`, `duplicates` …
     pub figures: Coverage,
+    /// Names of the invariants that had nothing to look at.
+    pub nothing_to_judge: Vec<String>,
 }
 
 impl Judge {
     pub fn new(rules: Rules) -> Judge {
-        let invariants = all(&rules).into_iter().map(|one| (one, 0)).collect();
+        let invariants =
+            all(&rules).into_iter().map(|one| Judged { one, broken: 0, saw: false }).collect();
         Judge { invariants, violations: Vec::new(), at: 0 }
     }
 
@@ -117,7 +131,8 @@ impl Judge {
     pub fn observe(&mut self, record: &Record) -> Option<Violation> {
         self.at = record.at;
         let mut first = None;
-        for (one, broken) in &mut self.invariants {
+        for Judged { one, broken, saw } in &mut self.invariants {
+            *saw = *saw || one.judges(&record.what);
             let Err(detail) = one.observe(record) else { continue };
             let violation = Violation { invariant: one.name().into(), at: record.at, detail };
             keep(&mut self.violations, broken, &violation);
@@ -135,7 +150,7 @@ impl Judge {
     /// As [`Judge::finish`], with the figures.
     pub fn conclude(mut self, drained: bool) -> Conclusion {
         let mut figures = Coverage::new();
-        for (one, broken) in &mut self.invariants {
+        for Judged { one, broken, .. } in &mut self.invariants {
             for detail in one.finish(drained) {
                 let violation = Violation { invariant: one.name().into(), at: self.at, detail };
                 keep(&mut self.violations, broken, &violation);
@@ -144,11 +159,13 @@ impl Judge {
                 *figures.entry(name.to_string()).or_default() += count;
             }
         }
-        for (one, broken) in self.invariants.iter().filter(|(_, broken)| *broken > KEPT_EACH) {
+        for Judged { one, broken, .. } in self.invariants.iter().filter(|j| j.broken > KEPT_EACH) {
             let detail = format!("{} more like these", broken - KEPT_EACH);
             self.violations.push(Violation { invariant: one.name().into(), at: self.at, detail });
         }
-        Conclusion { violations: self.violations, figures }
+        let idle = self.invariants.iter().filter(|judged| !judged.saw);
+        let nothing_to_judge = idle.map(|judged| judged.one.name().into()).collect();
+        Conclusion { violations: self.violations, figures, nothing_to_judge }
     }
 }
 
@@ -203,7 +220,10 @@ mod tests {
     fn figures_come_with_the_conclusion() {
         let mut judge = Judge::new(Rules::default());
         a_good_run().records.iter().for_each(|record| drop(judge.observe(record)));
-        let figures = judge.conclude(true).figures;
+        let Conclusion { figures, nothing_to_judge, .. } = judge.conclude(true);
+        let idle = ["states-agree", "committed-immutable", "stored-whole", "damaged-stays-out"];
+        assert!(idle.iter().all(|name| nothing_to_judge.iter().any(|idle| idle == name)));
+        assert!(!nothing_to_judge.contains(&"acknowledged-kept".to_string()));
         let count = |name: &str| figures.get(name).copied();
         assert_eq!(
             (count("acked"), count("lost"), count("duplicates")),

@@ -79,6 +79,10 @@ impl Invariant for NotStuck {
         "not-stuck"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Status { outcome: Outcome::Ok(_), .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         let at = record.at;
         match &record.what {
@@ -115,7 +119,7 @@ impl Invariant for NotStuck {
     }
 
     fn figures(&self) -> Vec<(&'static str, u64)> {
-        vec![("longest_wait_ms", self.longest / 1000)]
+        vec![("longest_wait_after_heal_ms", self.longest / 1000)]
     }
 }
 

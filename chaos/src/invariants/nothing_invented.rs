@@ -77,6 +77,10 @@ impl Invariant for NothingInvented {
         "nothing-invented"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Delivered { .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match &record.what {
             What::Publish { event, channel, digest, .. } => self.publish(*event, channel, *digest),

@@ -21,6 +21,10 @@ impl Invariant for OneLeader {
         "one-leader"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Node { .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         let What::Node { node, view } = &record.what else { return Ok(()) };
         let NodeView { role, term, life, tenure, .. } = view;

@@ -42,6 +42,10 @@ impl Invariant for OneSequence {
         "one-sequence"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Delivered { .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match &record.what {
             What::Publish { event, channel, .. } if !self.sequences.contains_key(event) => {

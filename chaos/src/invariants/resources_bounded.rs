@@ -60,6 +60,10 @@ impl Invariant for ResourcesBounded {
         "resources-bounded"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Usage { .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match record.what {
             What::Phase { phase } if phase >= Phase::Faults => {

@@ -38,6 +38,10 @@ impl Invariant for SoundStaysIn {
         "sound-stays-in"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Node { .. } | What::Exited { .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match &record.what {
             What::Damaged { node, .. } | What::Touched { node, harmless: false, .. } => {

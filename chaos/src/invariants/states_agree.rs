@@ -14,6 +14,10 @@ impl Invariant for StatesAgree {
         "states-agree"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::StateHash { .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         let What::StateHash { node, index, hash, ledger_ok } = &record.what else { return Ok(()) };
         if !ledger_ok {

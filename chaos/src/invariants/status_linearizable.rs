@@ -147,6 +147,10 @@ impl Invariant for StatusLinearizable {
         "status-linearizable"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Status { outcome: Outcome::Ok(_), .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match &record.what {
             What::Publish { event, channel, .. } => {

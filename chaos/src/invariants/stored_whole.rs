@@ -20,6 +20,10 @@ impl Invariant for StoredWhole {
         "stored-whole"
     }
 
+    fn judges(&self, what: &What) -> bool {
+        matches!(what, What::Stored { .. })
+    }
+
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match &record.what {
             What::Publish { event, channel, digest, .. } => {

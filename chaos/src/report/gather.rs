@@ -28,7 +28,6 @@ pub struct Gathered {
     pub leaders: Vec<(u64, Option<u64>)>,
     pub acks: Series<u64>,
     pub deliveries: Series<u64>,
-    pub refusals: Series<u64>,
     pub latencies: Series<Latencies>,
     pub latency: Latencies,
     pub duplicates: Series<u64>,
@@ -59,6 +58,7 @@ impl FaultSpan {
 pub struct Gatherer {
     all: Gathered,
     open: HashMap<EventId, Open>,
+    acknowledged: Set,
     channels: BTreeMap<String, Table<u32>>,
     consumers: BTreeMap<String, Consumer>,
     leader: Option<u64>,
@@ -89,7 +89,6 @@ impl Gatherer {
             What::Published { event, outcome: Outcome::Ok(place) } => {
                 self.acknowledged(at, *event, place.seq);
             }
-            What::Published { outcome: Outcome::Fail(_), .. } => *self.all.refusals.at(at) += 1,
             What::Subscribed { consumer, channel, after, .. } => {
                 let consumer = entry(&mut self.consumers, consumer);
                 (consumer.channel, consumer.after) = (channel.clone(), *after);
@@ -120,6 +119,10 @@ impl Gatherer {
     }
 
     fn acknowledged(&mut self, at: u64, event: EventId, seq: u64) {
+        // What is asked twice is answered twice.
+        if !self.acknowledged.insert(event) {
+            return;
+        }
         *self.all.acks.at(at) += 1;
         let Some(open) = self.open.remove(&event) else { return };
         let latency = at.saturating_sub(open.at);

@@ -6,6 +6,7 @@ use super::gather::Gathered;
 use super::markdown::{FAULTS, VIOLATIONS, lasted};
 use super::plots::{self, Plot};
 use super::text::{count, escape, list, moment};
+use super::{NO_VIOLATIONS, figures, nothing_to_judge};
 use crate::verdict::Verdict;
 
 const STYLE: &str = include_str!("style.css");
@@ -43,21 +44,13 @@ fn head(page: &mut String, run: &Verdict, gathered: &Gathered) {
             escape(&run.scenario)
         ),
     );
-    if let Some(error) = &run.error {
-        put(page, format_args!("<p class=\"bad\">The run itself failed: {}</p>", escape(error)));
+    for doubt in run.doubts() {
+        put(page, format_args!("<p class=\"bad\">In doubt: {}</p>", escape(&doubt)));
     }
-    let duplicates = gathered.duplicates.buckets.iter().sum();
-    let deliveries = gathered.deliveries.buckets.iter().sum();
-    let figures = [
-        ("acknowledged", run.acked, ""),
-        ("lost", run.lost, if run.lost > 0 { "bad" } else { "" }),
-        ("unknown outcome", run.unknown, ""),
-        ("deliveries", deliveries, ""),
-        ("delivered again", duplicates, ""),
-        ("faults", gathered.faults.len() as u64, ""),
-    ];
+    let faults = ("faults", gathered.faults.len() as u64);
     page.push_str("<ul class=\"figures\">\n");
-    for (name, value, class) in figures {
+    for (name, value) in figures(run).into_iter().chain([faults]) {
+        let class = if name == "lost" && value > 0 { "bad" } else { "" };
         put(page, format_args!("<li class=\"{class}\"><b>{}</b> {name}</li>", count(value)));
     }
     page.push_str("</ul>\n");
@@ -67,7 +60,13 @@ fn head(page: &mut String, run: &Verdict, gathered: &Gathered) {
 fn violations(page: &mut String, run: &Verdict) {
     page.push_str("<h2>Violations</h2>\n");
     if run.violations.is_empty() {
-        return page.push_str("<p>None: every invariant held.</p>\n");
+        put(page, format_args!("<p>{NO_VIOLATIONS}</p>"));
+    }
+    if let Some(idle) = nothing_to_judge(run) {
+        put(page, format_args!("<p>{}</p>", escape(&idle)));
+    }
+    if run.violations.is_empty() {
+        return;
     }
     page.push_str("<div class=\"table\"><table><tr><th>at<th>invariant<th>what\n");
     for violation in run.violations.iter().take(VIOLATIONS) {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::gather::{FaultSpan, Gathered};
 use super::text::{count, list, moment, span};
+use super::{NO_VIOLATIONS, figures, nothing_to_judge};
 use crate::verdict::Verdict;
 
 /// Violations listed.
@@ -29,24 +30,19 @@ pub fn render(run: &Verdict, gathered: &Gathered) -> String {
     let mut text = format!("# {}: {}\n\n", run.scenario, run.verdict);
     let Verdict { nodes, seconds, seed, .. } = run;
     let _ = writeln!(text, "{nodes} nodes, {seconds} s, seed {seed}.\n");
-    if let Some(error) = &run.error {
-        let _ = writeln!(text, "The run itself failed: {error}\n");
+    for doubt in run.doubts() {
+        let _ = writeln!(text, "In doubt: {doubt}\n");
     }
     let _ = writeln!(text, "| | |\n|---|---|");
     let latency = |part| gathered.latency.quantile(part).map_or_else(|| "–".into(), span);
     let rows = [
-        ("acknowledged", count(run.acked)),
-        ("lost", count(run.lost)),
-        ("unknown outcome", count(run.unknown)),
-        ("refused", count(gathered.refusals.buckets.iter().sum())),
-        ("deliveries", count(gathered.deliveries.buckets.iter().sum())),
-        ("delivered again", count(gathered.duplicates.buckets.iter().sum())),
         ("publish latency p50, p99", format!("{}, {}", latency(0.5), latency(0.99))),
         ("kill of the leader → next ack", failovers(run)),
         ("faults", count(gathered.faults.len() as u64)),
         ("records", count(gathered.records)),
     ];
-    for (name, value) in rows {
+    let figures = figures(run).map(|(name, value)| (name, count(value)));
+    for (name, value) in figures.into_iter().chain(rows) {
         let _ = writeln!(text, "| {name} | {value} |");
     }
     let _ = writeln!(text, "\nDo it again: `{}`\n", run.reproduce);
@@ -71,7 +67,12 @@ fn failovers(run: &Verdict) -> String {
 fn violations(text: &mut String, run: &Verdict) {
     let _ = writeln!(text, "## Violations\n");
     if run.violations.is_empty() {
-        let _ = writeln!(text, "None: every invariant held.\n");
+        let _ = writeln!(text, "{NO_VIOLATIONS}\n");
+    }
+    if let Some(idle) = nothing_to_judge(run) {
+        let _ = writeln!(text, "{idle}\n");
+    }
+    if run.violations.is_empty() {
         return;
     }
     let _ = writeln!(text, "| at | invariant | what |\n|---:|---|---|");

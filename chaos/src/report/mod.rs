@@ -25,6 +25,25 @@ use crate::history;
 use crate::verdict::Verdict;
 use gather::{Gathered, Gatherer};
 
+/// What a verdict without violations says of them.
+const NO_VIOLATIONS: &str = "None in the invariants that had something to judge.";
+
+/// Which invariants say nothing of this run, if there are any.
+fn nothing_to_judge(run: &Verdict) -> Option<String> {
+    let names = run.nothing_to_judge.join(", ");
+    let text =
+        format!("Nothing to judge: {names}. This run has no records of what they are about.");
+    (!names.is_empty()).then_some(text)
+}
+
+/// The figures at the head of a report, under the names that coverage has them by.
+fn figures(run: &Verdict) -> [(&'static str, u64); 6] {
+    let Verdict { acked, lost, unknown, .. } = *run;
+    let counted = ["refused", "deliveries", "duplicates"].map(|name| (name, run.count(name)));
+    let [refused, deliveries, duplicates] = counted;
+    [("acked", acked), ("lost", lost), ("unknown", unknown), refused, deliveries, duplicates]
+}
+
 /// Writes `report.md` and `report.html` into a run's directory, from its `history.jsonl`. Reads the
 /// history once; what is kept of it does not grow with its length, but for a few bytes per event.
 ///

@@ -31,11 +31,11 @@ pub struct Plot {
 pub fn all(verdict: &Verdict, run: &Gathered) -> Vec<Plot> {
     let plots = [
         faults(run),
-        Some(throughput(run)),
+        Some(throughput(verdict, run)),
         latency(run),
         leaders(run),
         pending(run),
-        Some(duplicates(run)),
+        Some(duplicates(verdict, run)),
         failovers(&verdict.failover_ms),
     ];
     plots.into_iter().flatten().collect()
@@ -120,17 +120,16 @@ fn most(lines: &[&[(f64, Option<f64>)]]) -> f64 {
     lines.iter().flat_map(|line| line.iter()).filter_map(|(_, value)| *value).fold(0.0, f64::max)
 }
 
-fn throughput(run: &Gathered) -> Plot {
+fn throughput(verdict: &Verdict, run: &Gathered) -> Plot {
     let (acks, deliveries) = (rates(run, &run.acks), rates(run, &run.deliveries));
     let scale = linear(most(&[&acks, &deliveries]));
     let mut chart = over_time(run, 180.0, scale, "Throughput");
     chart.values(text::short);
     chart.line(&deliveries, 1, false);
     chart.line(&acks, 0, false);
-    let total = |series: &Series<u64>| text::count(series.buckets.iter().sum());
     let legend = vec![
-        (0, format!("publishes acknowledged ({})", total(&run.acks))),
-        (1, format!("deliveries ({})", total(&run.deliveries))),
+        (0, format!("acked ({})", text::count(verdict.acked))),
+        (1, format!("deliveries ({})", text::count(verdict.count("deliveries")))),
     ];
     let about = "Events per second, over all suppliers and all consumers.".into();
     Plot { title: "Throughput".into(), about, legend, svg: chart.finish() }
@@ -217,7 +216,7 @@ fn sums(run: &Gathered, series: &Series<u64>) -> Line {
     points
 }
 
-fn duplicates(run: &Gathered) -> Plot {
+fn duplicates(verdict: &Verdict, run: &Gathered) -> Plot {
     let (twice, never) = (sums(run, &run.duplicates), sums(run, &run.undelivered));
     let mut chart = over_time(run, 140.0, linear(most(&[&twice, &never])), "Duplicates, losses");
     chart.values(text::short);
@@ -226,13 +225,14 @@ fn duplicates(run: &Gathered) -> Plot {
     }
     chart.line(&twice, 0, true);
     chart.line(&never, 1, true);
-    let total = |series: &Series<u64>| text::count(series.buckets.iter().sum());
+    let never = text::count(run.undelivered.buckets.iter().sum());
     let legend = vec![
-        (0, format!("delivered again ({})", total(&run.duplicates))),
-        (1, format!("acknowledged, never delivered ({})", total(&run.undelivered))),
+        (0, format!("duplicates ({})", text::count(verdict.count("duplicates")))),
+        (1, format!("acked, never delivered to some consumer ({never})")),
     ];
     let about = "Sums over all durable consumers. An event that was never delivered counts when \
-                 it was acknowledged; red marks show when."
+                 it was acknowledged; red marks show when. One is lost if the consumer's \
+                 ledger does not account for it."
         .into();
     Plot { title: "Duplicates and losses".into(), about, legend, svg: chart.finish() }
 }

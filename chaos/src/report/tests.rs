@@ -168,6 +168,8 @@ fn summary(verdict: Word) -> Judged {
         reproduce: "aqueduct-chaos run everything-at-once --seed 42".into(),
         failover_ms: vec![901, 1_250, 980],
         error: None,
+        faults_failed: vec!["begin kill(leader): nobody leads".into()],
+        nothing_to_judge: vec!["stored-whole".into()],
         seconds: 120,
         nodes: 3,
     }
@@ -195,14 +197,26 @@ fn a_report_says_what_happened() {
     assert_eq!(html.matches("<svg").count(), 7);
     assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
     assert!(!html.contains("NaN") && !html.contains("<made up>") && !html.contains("http"));
-    for text in ["acknowledged-kept", "everything-at-once &lt;made up&gt;", "not enough", "heal at"]
-    {
+    for text in [
+        "acknowledged-kept",
+        "everything-at-once &lt;made up&gt;",
+        "not enough",
+        "heal at",
+        "a fault went wrong: begin kill",
+        "Nothing to judge: stored-whole",
+    ] {
         assert!(html.contains(text), "{text}");
     }
     let markdown = std::fs::read_to_string(dir.join("report.md")).unwrap();
-    for text in
-        ["# everything-at-once", ": fail", "| lost | 1 |", "3 kills: median", "drawn \\| from"]
-    {
+    for text in [
+        "# everything-at-once",
+        ": fail",
+        "| lost | 1 |",
+        "3 kills: median",
+        "drawn \\| from",
+        "a fault went wrong: begin kill",
+        "Nothing to judge: stored-whole",
+    ] {
         assert!(markdown.contains(text), "{text}: {markdown}");
     }
 }
@@ -215,7 +229,10 @@ fn an_empty_history_has_a_report() {
     let run = Judged { violations: Vec::new(), error, ..summary(Word::Unknown) };
     super::write(dir.path(), &run).unwrap();
     let html = std::fs::read_to_string(dir.path().join("report.html")).unwrap();
-    assert!(html.contains("every invariant held") && !html.contains("NaN"));
+    assert!(
+        html.contains("None in the invariants that had something to judge")
+            && !html.contains("NaN")
+    );
     assert!(html.contains("no node came up &lt;at all&gt;"));
     std::fs::remove_file(dir.path().join("history.jsonl")).unwrap();
     let error = super::write(dir.path(), &run).unwrap_err();

@@ -24,6 +24,10 @@ pub mod note {
     pub const STALLS: &str = "machine_stalled_ms";
     pub const HEALED: &str = "healed";
     pub const DRAINED: &str = "drained";
+    /// Text: a fault that went wrong, and how.
+    pub const FAULT_FAILED: &str = "fault_failed";
+    /// Text: the scenario's name.
+    pub const SCENARIO: &str = "scenario";
 }
 
 /// What is about being in time, and means nothing if the machine stood still before.
@@ -51,6 +55,7 @@ pub struct Judgement {
     required: Coverage,
     left_out: Vec<String>,
     error: Option<String>,
+    faults_failed: Vec<String>,
     own: Vec<Violation>,
     figures: BTreeMap<String, u64>,
     failovers: Failovers,
@@ -71,6 +76,7 @@ impl Judgement {
             required: required.map(|(key, least)| (key.to_string(), *least)).collect(),
             left_out: Vec::new(),
             error: None,
+            faults_failed: Vec::new(),
             own: Vec::new(),
             figures: BTreeMap::new(),
             failovers: Failovers::default(),
@@ -92,6 +98,8 @@ impl Judgement {
                     cover(&mut self.coverage, record);
                 }
                 note::ERROR => self.error = Some(text.clone()),
+                note::FAULT_FAILED => self.faults_failed.push(text.clone()),
+                note::SCENARIO => {}
                 note::UNRECOVERED => {
                     return Some(self.object(record.at, RECOVERS, text.clone()));
                 }
@@ -132,10 +140,11 @@ impl Judgement {
         let figure = |key: &str| conclusion.figures.get(key).copied().unwrap_or_default();
         let (acked, lost, unknown) = (figure("acked"), figure("lost"), figure("unknown"));
         for (key, count) in conclusion.figures {
-            self.coverage.entry(key).or_insert(count);
+            self.coverage.insert(key, count);
         }
+        let is_sound = self.error.is_none() && self.faults_failed.is_empty();
         let word = match word(&violations, &self.coverage, &self.required) {
-            Word::Pass if self.error.is_some() => Word::Unknown,
+            Word::Pass if !is_sound => Word::Unknown,
             word => word,
         };
         let own = |key: &str| self.figures.get(key).copied().unwrap_or_default();
@@ -151,9 +160,11 @@ impl Judgement {
             lost,
             unknown,
             violations,
+            nothing_to_judge: conclusion.nothing_to_judge,
             coverage: self.coverage,
             required: self.required,
             left_out: self.left_out,
+            faults_failed: self.faults_failed,
             failover_ms: self.failovers.times_ms,
             error: self.error,
             reproduce: format!(
@@ -216,6 +227,26 @@ mod tests {
             judgement.observe(&Record { at: second * 1_000_000, by: "run".into(), what });
         }
         judgement.conclude()
+    }
+
+    #[test]
+    fn a_fault_that_went_wrong_leaves_the_run_unknown() {
+        let done: Vec<(String, u64)> = judged(&[]).required.into_iter().collect();
+        let mut notes: Vec<(u64, &str, u64)> =
+            done.iter().filter(|(key, _)| key != "acked").map(|(key, n)| (1, &**key, *n)).collect();
+        // Figures are counted by invariants, and not by notes.
+        let word = |notes: &[(u64, &str, u64)]| {
+            let verdict = judged(notes);
+            let doubts = verdict.doubts();
+            (verdict.verdict, doubts.into_iter().filter(|why| !why.contains("acked")).collect())
+        };
+        assert_eq!(word(&notes), (Word::Unknown, Vec::<String>::new()));
+        notes.push((5, note::FAULT_FAILED, 1));
+        let (unknown, doubts) = word(&notes);
+        assert_eq!(unknown, Word::Unknown);
+        assert_eq!(doubts, ["a fault went wrong: x"]);
+        notes.push((9, note::UNRECOVERED, 1));
+        assert_eq!(word(&notes).0, Word::Fail, "a violation is one all the same");
     }
 
     #[test]

@@ -9,11 +9,13 @@
 //! everything), end (state hashes). A scenario that cannot do its thing on this machine says what
 //! it left out and is unknown, never passed.
 
+mod doomed;
 mod eyes;
 mod judgement;
 mod machine;
 mod nemesis;
 mod plan;
+mod quorum;
 mod report;
 mod run;
 mod table;
@@ -25,7 +27,7 @@ use crate::workloads::Load;
 
 pub use plan::{Act, Plan, Round};
 pub use report::judge_again;
-pub use run::{Options, run};
+pub use run::{Interruption, Options, Refusal, run};
 pub use table::{all, find};
 
 /// What a run is for, and what it consists of.
@@ -35,6 +37,8 @@ pub struct Scenario {
     /// What it guards; of others, the failure that was published.
     pub guards: &'static str,
     pub nodes: usize,
+    /// With fewer its faults have nothing to hit.
+    pub nodes_min: usize,
     /// How long the faults go on unless said otherwise.
     pub seconds: u64,
     /// Whether it belongs to the quick check of everything.
@@ -78,8 +82,8 @@ impl BedNeeds {
 
 /// What every run must have done to pass.
 pub const REQUIRED: &[(&str, u64)] = &[
-    ("published", 100),
-    ("delivered", 100),
+    ("acked", 100),
+    ("deliveries", 100),
     ("settled", 10),
     ("statuses", 3),
     ("healed", 1),

@@ -1,31 +1,18 @@
 //! Carries out a plan: begins and ends faults at their times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::plan::{Plan, Round};
+use super::doomed::{self, Doomed, LEADER_DIES};
+use super::judgement::note;
+use super::plan::{Cue, Plan, Round};
+use super::quorum::Standing;
 use crate::bed::{Bed, State};
-use crate::faults::{Fault, NEMESIS, Running, Scene};
+use crate::faults::{Demand, Fault, NEMESIS, Running, Scene};
 use crate::history::{Recorder, Stage, What};
-
-/// A death of the leader in the middle of something else, in histories.
-const LEADER_DIES: &str = "kill(leader, meanwhile)";
-
-/// A node that is about to die.
-struct Doomed {
-    node: u64,
-    death: JoinHandle<rustix::io::Result<()>>,
-}
-
-fn leader_dies(node: u64, stage: Stage) -> What {
-    let (fault, detail) = (LEADER_DIES.into(), String::new());
-    What::Fault { fault, targets: vec![node], stage, detail }
-}
 
 /// Plays faults on a bed.
 pub struct Nemesis<'a> {
@@ -73,70 +60,102 @@ impl Nemesis<'_> {
 
     async fn round(&mut self, round: &Round) {
         let cues = round.cues(&mut self.rng);
-        let death = round.leader_dies.map(|at| at.draw_ms(&mut self.rng));
-        let dying = match death {
+        let mut dying = match round.leader_dies.map(|at| at.draw_ms(&mut self.rng)) {
             Some(delay) => self.doom_the_leader(delay).await,
             None => None,
         };
         let began = Instant::now();
         let mut running = BTreeMap::<usize, Running>::new();
-        for cue in cues {
-            tokio::time::sleep_until(began + cue.at).await;
-            if !cue.ends {
-                let fault = &round.acts[cue.act].fault;
+        for Cue { at, act, ends } in cues {
+            tokio::time::sleep_until(began + at).await;
+            let fault = &round.acts[act].fault;
+            let demand =
+                if ends { running.get(&act).and_then(Running::demands) } else { fault.demands() };
+            if let Some(demand) = demand {
+                self.make_way(&demand, act, &mut running, &mut dying).await;
+            }
+            if !ends {
                 match fault.begin(&mut self.scene()).await {
-                    Ok(begun) => drop(running.insert(cue.act, begun)),
+                    Ok(begun) => drop(running.insert(act, begun)),
                     Err(error) => self.failed(&error).await,
                 }
-            } else if let Some(begun) = running.remove(&cue.act)
-                && let Err(error) = begun.end(&mut self.scene()).await
-            {
-                self.failed(&error).await;
+            } else if let Some(begun) = running.remove(&act) {
+                self.end(begun).await;
             }
+            dying.iter().for_each(Doomed::nothing_is_asked);
         }
         if let Some(dying) = dying {
             self.bury(dying).await;
         }
     }
 
-    /// Has the leader die after `delay`, in the background.
-    async fn doom_the_leader(&self, delay: Duration) -> Option<Doomed> {
-        let node = match self.bed.leader().await.and_then(|id| self.bed.node(id)) {
-            Ok(node) => node,
-            Err(error) => {
-                self.note("faults_failed", format!("{LEADER_DIES}: {error:#}"));
-                return None;
-            }
-        };
-        let (recorder, pid) = (self.recorder.clone(), Pid::from_raw(node.pid? as i32)?);
-        let death = tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
-            recorder.record(NEMESIS, leader_dies(node.id, Stage::Begin));
-            kill_process(pid, Signal::KILL)
-        });
-        Some(Doomed { node: node.id, death })
+    async fn end(&mut self, running: Running) {
+        if let Err(error) = running.end(&mut self.scene()).await {
+            self.failed(&error).await;
+        }
     }
 
-    /// Starts what died again; other faults may have done so, or have taken it out.
-    async fn bury(&mut self, doomed: Doomed) {
-        let Doomed { node, death } = doomed;
-        if let Ok(Err(error)) = death.await {
-            self.note("faults_failed", format!("{LEADER_DIES}: {error}"));
+    /// Before the act asks something of the cluster: if the other faults of the round have left no
+    /// majority for it, they end.
+    async fn make_way(
+        &mut self,
+        demand: &Demand,
+        act: usize,
+        running: &mut BTreeMap<usize, Running>,
+        dying: &mut Option<Doomed>,
+    ) {
+        let out = running.values().flat_map(Running::cuts_off).copied();
+        let mut out: BTreeSet<u64> = out.collect();
+        out.extend(dying.as_ref().and_then(|doomed| doomed.asks(demand.clone(), &out)));
+        if Standing::of(&self.bed.nodes(), &out).meets(demand) {
+            return;
+        }
+        let kept = running.remove(&act);
+        for other in std::mem::take(running).into_values() {
+            self.end(other).await;
+        }
+        running.extend(kept.map(|kept| (act, kept)));
+        if let Some(doomed) = dying.take_if(|doomed| doomed.is_dead()) {
+            self.bury(doomed).await;
         }
         if let Err(error) = self.restart().await {
             self.failed(&error).await;
         }
-        self.recorder.record(NEMESIS, leader_dies(node, Stage::End));
+    }
+
+    /// Has the leader die after `delay`, in the background.
+    async fn doom_the_leader(&self, delay: Duration) -> Option<Doomed> {
+        match self.bed.leader().await.and_then(|id| self.bed.node(id)) {
+            Ok(node) => Doomed::after(delay, &node, self.bed.roster(), self.recorder.clone()),
+            Err(error) => {
+                self.note(note::FAULT_FAILED, format!("{LEADER_DIES}: {error:#}"));
+                None
+            }
+        }
+    }
+
+    /// Starts what died again; other faults may have done so, or have taken it out.
+    async fn bury(&mut self, doomed: Doomed) {
+        let (node, died) = doomed.end(&self.bed.roster()).await;
+        match died {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => self.note(note::FAULT_FAILED, format!("{LEADER_DIES}: {error:#}")),
+        }
+        if let Err(error) = self.restart().await {
+            self.failed(&error).await;
+        }
+        self.recorder.record(NEMESIS, doomed::leader_dies(node, Stage::End));
     }
 
     /// A fault that went wrong may have killed nodes and not started them again.
     async fn failed(&mut self, error: &anyhow::Error) {
         tracing::warn!("a fault went wrong: {error:#}");
-        self.note("faults_failed", format!("{error:#}"));
+        self.note(note::FAULT_FAILED, format!("{error:#}"));
         for mended in [self.restart().await, self.admit_again().await] {
             if let Err(error) = mended {
                 tracing::warn!("what it left behind could not be mended: {error:#}");
-                self.note("faults_failed", format!("{error:#}"));
+                self.note(note::FAULT_FAILED, format!("{error:#}"));
             }
         }
     }
@@ -171,7 +190,7 @@ impl Nemesis<'_> {
     async fn replace(&mut self) -> anyhow::Result<()> {
         let nodes = self.bed.nodes();
         for node in nodes.iter().filter(|node| node.member && node.state != State::Ready) {
-            let text = format!("node {}: {:?}", node.id, node.state);
+            let text = format!("node {} {}", node.id, node.state);
             self.note("replaced_at_the_end", text);
             self.bed.kill(&[node.id]).await?;
             // It may have been taken out before.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::judgement::Judgement;
+use super::judgement::{Judgement, note};
 use super::{Scenario, find};
 use crate::history;
 use crate::verdict::Verdict;
@@ -28,10 +28,16 @@ pub fn judge_again(dir: &Path) -> Result<Verdict> {
         _ => anyhow::bail!("{} does not begin as a run's history does", path.display()),
     };
     let mut judgement = Judgement::new(scenario);
+    let torn = history::is_torn(&path).with_context(|| format!("read {}", path.display()))?;
     for record in records {
         judgement.observe(&record.with_context(|| format!("read {}", path.display()))?);
     }
-    let verdict = judgement.conclude();
+    let mut verdict = judgement.conclude();
+    if torn {
+        let text =
+            "the history ends within a line, as the run was cut short; that line is left out";
+        verdict.doubt(text);
+    }
     write(dir, &verdict)?;
     Ok(verdict)
 }
@@ -46,7 +52,7 @@ pub fn write(dir: &Path, verdict: &Verdict) -> Result<()> {
 
 fn scenario_of(first: &history::Record) -> Result<&'static Scenario> {
     match &first.what {
-        history::What::Note { key, text, .. } if key == "scenario" => {
+        history::What::Note { key, text, .. } if key == note::SCENARIO => {
             find(text).with_context(|| format!("there is no scenario '{text}' any more"))
         }
         _ => anyhow::bail!("the history does not say which scenario it is of"),

@@ -1,6 +1,7 @@
 //! One run, from the first process to the verdict.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +42,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 pub struct Options {
     /// Nodes; `None`: as many as the scenario has.
     pub nodes: Option<usize>,
-    /// How long faults go on; `None`: as long as the scenario says.
+    /// How long faults go on at least; `None`: as long as the scenario says.
     pub seconds: Option<u64>,
     pub seed: u64,
     /// The run's directory; created when absent. A history there is overwritten.
@@ -71,16 +72,81 @@ struct Run<'a> {
     recorder: Arc<dyn Recorder>,
 }
 
-/// Runs a scenario: leaves `history.jsonl`, `verdict.json`, `report.md`, `report.html` and the
+/// Why a run does not begin: it makes no sense as it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error(
+        "'{name}' needs at least {least} nodes, or its faults have nothing to hit; got {nodes}"
+    )]
+    TooFewNodes { name: &'static str, least: usize, nodes: usize },
+    #[error("{dir}: {error}; choose another directory with --out{hint}")]
+    Directory { dir: String, error: std::io::Error, hint: &'static str },
+    #[error(
+        "{0} is in use by another run; wait for its end, or choose another directory with --out"
+    )]
+    InUse(String),
+    #[error("the program under test cannot be run: {0}")]
+    Binary(String),
+}
+
+impl Refusal {
+    fn directory(dir: &Path, error: std::io::Error) -> Refusal {
+        let hint = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => " (runs as root leave directories of root's)",
+            _ => "",
+        };
+        Refusal::Directory { dir: dir.display().to_string(), error, hint }
+    }
+}
+
+/// A run was told to end; how, for people.
+pub type Interruption = &'static str;
+
+impl Options {
+    /// Whether `scenario` can be run with these; the program under test.
+    ///
+    /// # Errors
+    /// With what makes no sense.
+    pub fn check(&self, scenario: &Scenario) -> Result<PathBuf, Refusal> {
+        let (name, least) = (scenario.name, scenario.nodes_min);
+        match self.nodes {
+            Some(nodes) if nodes < least => Err(Refusal::TooFewNodes { name, least, nodes }),
+            _ => binary::find(self.binary.as_deref())
+                .map_err(|error| Refusal::Binary(format!("{error:#}"))),
+        }
+    }
+
+    /// Takes the run's directory, which is this run's alone until what is returned is dropped.
+    fn occupy(&self) -> Result<File, Refusal> {
+        let refused = |error| Refusal::directory(&self.out, error);
+        std::fs::create_dir_all(&self.out).map_err(refused)?;
+        let dir = File::open(&self.out).map_err(refused)?;
+        match dir.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Refusal::InUse(self.out.display().to_string()));
+            }
+            Err(TryLockError::Error(error)) => return Err(refused(error)),
+        }
+        File::create(self.out.join(HISTORY)).map_err(refused)?;
+        Ok(dir)
+    }
+}
+
+/// Runs a scenario until it is over, or `interrupted`: leaves `history.jsonl`, `verdict.json`, `report.md`, `report.html` and the
 /// nodes' logs in the run's directory. A run that could not be carried out has a verdict, too:
 /// unknown, and why.
 ///
 /// # Errors
 /// The directory cannot be written to, or the program under test is not there.
-pub async fn run(scenario: &Scenario, options: &Options) -> Result<Verdict> {
+pub async fn run(
+    scenario: &Scenario,
+    options: &Options,
+    interrupted: impl Future<Output = Interruption>,
+) -> Result<Verdict> {
     let dir = &options.out;
-    std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
-    let binary = options.binary.clone().map_or_else(binary::find, Ok)?;
+    let binary = options.check(scenario)?;
+    let _ours = options.occupy()?;
     let mut rng = fastrand::Rng::with_seed(options.seed);
     let load = (scenario.load)(&mut rng);
     let plan = (scenario.plan)(&mut rng);
@@ -94,6 +160,7 @@ pub async fn run(scenario: &Scenario, options: &Options) -> Result<Verdict> {
     };
     run.introduce();
     let bed_dir = dir.join("bed");
+    let mut was_interrupted = false;
     let done = match scenario.later {
         Some(why) => {
             run.note(note::LEFT_OUT, 1, format!("{}: {why}", scenario.name));
@@ -102,17 +169,25 @@ pub async fn run(scenario: &Scenario, options: &Options) -> Result<Verdict> {
         None => {
             std::fs::create_dir_all(&bed_dir)
                 .with_context(|| format!("create {}", bed_dir.display()))?;
-            run.carry_out(&bed_dir, binary, load, plan, rng, &tape).await
+            // What is given up halfway takes the bed down with it.
+            tokio::select! {
+                done = run.carry_out(&bed_dir, binary, load, plan, rng, &tape) => done,
+                how = interrupted => {
+                    was_interrupted = true;
+                    Err(anyhow::anyhow!("interrupted by {how}"))
+                }
+            }
         }
     };
     if let Err(error) = done {
+        tracing::error!("{}: the run breaks off: {error:#}", scenario.name);
         run.note(note::ERROR, 1, format!("{error:#}"));
     }
     let judging = tokio::task::spawn_blocking(move || tape.finish());
     let verdict = judging.await.context("judge the run")??.conclude();
     report::write(dir, &verdict)?;
-    if verdict.verdict == Word::Pass && !options.keep {
-        // Logs stay beside; data of runs that passed would fill the disk.
+    if (verdict.verdict == Word::Pass || was_interrupted) && !options.keep {
+        // Data of runs that nobody wants to look into would fill the disk.
         let _ = std::fs::remove_dir_all(&bed_dir);
     }
     Ok(verdict)
@@ -131,7 +206,7 @@ impl Run<'_> {
 
     /// The first records: what this is.
     fn introduce(&self) {
-        self.note("scenario", 1, self.scenario.name);
+        self.note(note::SCENARIO, 1, self.scenario.name);
         self.note(note::SEED, self.seed, "");
         self.note(note::NODES, self.nodes as u64, "");
         self.note(note::SECONDS, self.seconds, "");
@@ -214,8 +289,13 @@ impl Run<'_> {
         let progress = async {
             loop {
                 tokio::time::sleep(PROGRESS_EVERY).await;
-                let (passed, acked) = (began.elapsed().as_secs(), tape.published());
-                tracing::info!("{passed} of {} s, {acked} events acknowledged", self.seconds);
+                let (passed, answers) = (began.elapsed().as_secs(), tape.published());
+                if Instant::now() < until {
+                    tracing::info!("{passed} of {} s, {answers} publishes answered", self.seconds);
+                } else {
+                    let text = "until each round was played once";
+                    tracing::info!("{passed} s, {text}, {answers} publishes answered");
+                }
             }
         };
         tokio::select! {

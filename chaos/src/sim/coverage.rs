@@ -6,9 +6,9 @@ use crate::verdict::Coverage;
 pub const ENOUGH_SEEDS: u64 = 100;
 
 const MUST_HAPPEN: &[&str] = &[
-    "published",
-    "delivered",
-    "redelivered",
+    "accepted_answers",
+    "deliveries",
+    "deliveries_marked",
     "settled",
     "statuses",
     "duplicate_answers",
@@ -17,6 +17,7 @@ const MUST_HAPPEN: &[&str] = &[
     "fault:kill",
     "fault:power-cut",
     "fault:power-cut-midway",
+    "fault:power-cut-at-removal",
     "fault:restart",
     "fault:partition",
     "fault:one-way-partition",
@@ -31,6 +32,7 @@ const MUST_HAPPEN: &[&str] = &[
     "fault:full-disk",
     "fault:clock-jump",
     "bits_flipped",
+    "logs_lost",
     "quarantined",
     "replaced",
     "transferred",
@@ -39,7 +41,7 @@ const MUST_HAPPEN: &[&str] = &[
 ];
 
 /// Without these not even one seed has done anything.
-const ALWAYS: &[&str] = &["published", "delivered"];
+const ALWAYS: &[&str] = &["accepted_answers", "deliveries"];
 
 /// What should have happened in so many seeds and never did.
 pub fn missed(coverage: &Coverage, seeds: u64) -> Vec<&'static str> {
@@ -53,7 +55,7 @@ pub fn described(coverage: &Coverage) -> String {
         coverage.iter().partition(|(key, _)| key.starts_with("fault:"));
     let of = |key: &str| rest.iter().find(|(name, _)| *name == key).map_or(0, |(_, count)| **count);
     let begun: u64 = faults.iter().map(|(_, count)| **count).sum();
-    let all = ["published", "delivered", "redelivered", "quarantined"];
+    let all = ["accepted_answers", "deliveries", "deliveries_marked", "quarantined"];
     let counts: Vec<String> = all.iter().map(|key| format!("{} {key}", of(key))).collect();
     format!("{}, {begun} faults of {} kinds", counts.join(", "), faults.len())
 }
@@ -71,6 +73,9 @@ mod tests {
         assert!(missed(&coverage, 1).is_empty());
         assert_eq!(missed(&Coverage::new(), 1), ALWAYS);
         let text = described(&coverage);
-        assert!(text.starts_with("2 published") && text.contains("faults of 15 kinds"), "{text}");
+        assert!(
+            text.starts_with("2 accepted_answers") && text.contains("faults of 16 kinds"),
+            "{text}"
+        );
     }
 }

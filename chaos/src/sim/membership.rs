@@ -72,6 +72,15 @@ impl World {
         let deadline = now() + longest;
         while now() < deadline {
             if let Some(leader) = self.leader().and_then(|leader| self.replica(leader)) {
+                // A leader with a damaged disk may be unable to send others what they need.
+                if leader.me() == id && self.slots().len() > 1 {
+                    tokio::select! { biased;
+                        _ = leader.transfer(None) => {}
+                        () = SimRuntime::sleep(AGAIN) => {}
+                    }
+                    SimRuntime::sleep(AGAIN).await;
+                    continue;
+                }
                 let removed = tokio::select! { biased;
                     removed = leader.remove(id) => removed.is_ok(),
                     () = SimRuntime::sleep(deadline.saturating_sub(now())) => false,

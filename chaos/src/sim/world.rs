@@ -340,8 +340,8 @@ impl World {
     pub fn slow_disk(&self, slot: Slot, longest: Duration) {
         self.host(slot, |host| {
             host.slow_disk = longest;
-            if let State::Up(process) = &host.state {
-                process.env.slow_blocking(longest);
+            if let Some(env) = host.state.env() {
+                env.slow_blocking(longest);
             }
         });
     }
@@ -349,8 +349,8 @@ impl World {
     pub fn set_clock(&self, slot: Slot, ahead_ms: i64) {
         self.host(slot, |host| {
             host.ahead_ms = ahead_ms;
-            if let State::Up(process) = &host.state {
-                process.env.set_clock_ahead(ahead_ms);
+            if let Some(env) = host.state.env() {
+                env.set_clock_ahead(ahead_ms);
             }
         });
     }
@@ -364,6 +364,17 @@ impl World {
     pub fn note(&self, key: &str, text: &str) {
         let what = What::Note { key: key.into(), count: 1, text: text.into() };
         self.record("nemesis", what);
+    }
+}
+
+impl State {
+    /// What a process that runs, or is about to, lives in.
+    fn env(&self) -> Option<&SimEnv> {
+        match self {
+            State::Up(process) => Some(&process.env),
+            State::Starting(env) => Some(env),
+            State::Down | State::Quarantined | State::Retired => None,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ pub const ALL: &[Scenario] = &[
         smoke: true,
         load: many_consumers,
         plan: |_| Plan::of(Span::ms(1_500, 3_000), [(kill(Whom::Leader), Span::ms(300, 1_500))]),
-        required: &[("fault:kill(leader)", 2), ("redelivered", 1)],
+        required: &[("fault:kill(leader)", 2), ("duplicates", 1)],
         ..DEFAULT
     },
     Scenario {
@@ -25,7 +25,7 @@ pub const ALL: &[Scenario] = &[
                  comes again until it is settled, and the others are not held up",
         load: misfits,
         plan: |_| Plan::of(Span::ms(4_000, 9_000), [(kill(Whom::One), Span::ms(500, 2_000))]),
-        required: &[("consumers_vanished", 3), ("consumers_stalled", 3), ("redelivered", 10)],
+        required: &[("consumers_vanished", 3), ("consumers_stalled", 3), ("duplicates", 10)],
         ..DEFAULT
     },
     Scenario {
@@ -39,7 +39,7 @@ pub const ALL: &[Scenario] = &[
         // Held is a hundredth of what is published. A node's own needs are two databases of the log
         // (64 MiB each), the history and two snapshots.
         rules: |rules| rules.disk_bytes_max = 256 << 20,
-        required: &[("published", 300_000)],
+        required: &[("acked", 300_000)],
         ..DEFAULT
     },
 ];

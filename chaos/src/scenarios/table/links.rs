@@ -68,7 +68,7 @@ pub const ALL: &[Scenario] = &[
             let lasts = Span::ms(2_000, 6_000);
             Plan::of(Span::ms(500, 1_500), links.map(|link| (link, lasts))).shuffled()
         },
-        required: &[("published", 500)],
+        required: &[("acked", 500)],
         ..DEFAULT
     },
 ];

@@ -20,6 +20,8 @@ pub const ALL: &[Scenario] = &[
         name: "membership-with-partition-and-kill",
         guards: "members join, leave and are removed while others are cut off or die: the classic \
                  place where majorities stop to overlap (Jepsen: Redpanda 21.10)",
+        // So many that a majority is left when one is taken out and another dies.
+        nodes: 5,
         bed: BUSY_SNAPSHOTS,
         plan: |_| reconfigurations(),
         required: &[

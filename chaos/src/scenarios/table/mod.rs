@@ -51,6 +51,7 @@ const DEFAULT: Scenario = Scenario {
     name: "",
     guards: "",
     nodes: 3,
+    nodes_min: 3,
     seconds: 60,
     smoke: false,
     bed: PLAIN,
@@ -85,6 +86,7 @@ mod tests {
             let Scenario { name, guards, .. } = scenario;
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
             assert!(guards.len() > 20, "{name}");
+            assert!(scenario.nodes >= scenario.nodes_min, "{name}");
             assert_eq!(find(name).unwrap().name, *name);
             let drawn = |seed| {
                 let mut rng = fastrand::Rng::with_seed(seed);

@@ -35,7 +35,7 @@ pub const ALL: &[Scenario] = &[
         bed: IMAGES,
         load: heavy,
         plan: |_| Plan::of(Span::ms(2_000, 5_000), [(cut(Whom::All), Span::ms(0, 500))]),
-        required: &[("fault:power_cut(all)", 1), ("published", 2_000)],
+        required: &[("fault:power_cut(all)", 1), ("acked", 2_000)],
         ..DEFAULT
     },
     Scenario {
@@ -77,7 +77,7 @@ pub const ALL: &[Scenario] = &[
                 .map(|(whom, sync_ms)| Fault::SlowDisk(SlowDisk { whom, sync_ms }));
             Plan::of(Span::ms(1_000, 2_000), faults.map(|fault| (fault, Span::ms(3_000, 6_000))))
         },
-        required: &[("published", 300)],
+        required: &[("acked", 300)],
         ..DEFAULT
     },
     Scenario {
@@ -100,7 +100,7 @@ pub const ALL: &[Scenario] = &[
                 ],
             )
         },
-        required: &[("refused", 1)],
+        required: &[("refused_answers", 1)],
         ..DEFAULT
     },
 ];
