@@ -41,7 +41,7 @@ struct Up {
 }
 
 /// A server that was of use for this long is a good one; what ended it was an accident.
-const PROVEN_AFTER: Duration = Duration::from_millis(100);
+const PROVEN_AFTER: Duration = Duration::from_millis(20);
 
 /// The life of the connection. See the module.
 #[derive(Debug)]
@@ -230,6 +230,6 @@ mod tests {
         let Backoff { initial, max } = Options::new(["a"]).backoff;
         assert!(longest_pause(1, true) > max / 2, "too short to tell");
         assert!(longest_pause(500, false) > max / 2, "it served nothing");
-        assert!(longest_pause(100, true) <= initial);
+        assert!(longest_pause(20, true) <= initial);
     }
 }
