@@ -94,7 +94,7 @@ impl Default for Config {
             client_token_file: None,
             insecure_bind: false,
             snapshot_log_bytes: ByteSize::mib(256),
-            log_tail_bytes: ByteSize::mib(128),
+            log_tail_bytes: ByteSize::mib(16),
             free_space_floor: ByteSize::mib(512),
             event_bytes_max: ByteSize::mib(1),
             shutdown_grace_ms: 5000,
