@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream, Stream, StreamExt};
+use futures::stream::Stream;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult, SnapshotResponse, TransferLeaderError,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderError,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkV2};
@@ -23,7 +23,8 @@ use openraft::{OptionalSend, RaftNetworkV2};
 use crate::planted::{Bug, planted};
 use crate::transport::Net;
 
-use super::config::{RaftLogId, RaftRuntime, RaftVote, Types};
+use super::appending::{self, Answers};
+use super::config::{RaftRuntime, RaftVote, Types};
 use super::dial::Dialer;
 use super::entry::pack;
 use super::held::Confirmed;
@@ -35,7 +36,6 @@ use super::transfer;
 
 /// Bytes of entry bodies in one append; a single entry may exceed it.
 const APPEND_BYTES_MAX: usize = 4 << 20;
-const COMMIT_PAUSE: Duration = Duration::from_millis(10);
 /// A follower whose disk stalls is waited for this long before its entries are sent again.
 const APPEND_WAIT_MIN: Duration = Duration::from_secs(1);
 
@@ -94,7 +94,7 @@ impl<N: Net, E: RaftRuntime> RaftNetworkFactory<Types<E>> for Peers<N, E> {
 pub(super) struct Peer<E> {
     target: u64,
     link: Link<E>,
-    env: E,
+    pub(super) env: E,
     lane: Lane,
     confirmed: Confirmed,
 }
@@ -194,11 +194,8 @@ impl<E: RaftRuntime> RaftNetworkV2<Types<E>> for Peer<E> {
     where
         S: Stream<Item = AppendEntriesRequest<Types<E>>> + OptionalSend + Unpin + 'static,
     {
-        let session = Session { peer: self, input, option, matched: None, ended: false };
-        let answers = stream::unfold(session, |mut session| async move {
-            Some((session.step().await?, session))
-        });
-        Box::pin(std::future::ready(Ok(Box::pin(answers) as Answers<'s, E>)))
+        let answers = appending::answers(self, input, option);
+        Box::pin(std::future::ready(Ok(answers)))
     }
 
     async fn vote(
@@ -273,59 +270,5 @@ impl<E: RaftRuntime> Peer<E> {
 impl From<CallError> for String {
     fn from(error: CallError) -> String {
         error.to_string()
-    }
-}
-
-type Answers<'s, E> = BoxStream<'s, Result<StreamAppendResult<Types<E>>, RPCError<Types<E>>>>;
-
-/// One stream of appends to one peer: a request is sent when the one before is answered.
-struct Session<'s, E, S> {
-    peer: &'s mut Peer<E>,
-    input: S,
-    option: RPCOption,
-    /// How far the peer's log agrees with ours, once it has said so.
-    matched: Option<RaftLogId>,
-    ended: bool,
-}
-
-impl<E: RaftRuntime, S> Session<'_, E, S>
-where
-    S: Stream<Item = AppendEntriesRequest<Types<E>>> + Unpin,
-{
-    /// The answer to the next request; `None` at the end.
-    async fn step(&mut self) -> Option<Result<StreamAppendResult<Types<E>>, RPCError<Types<E>>>> {
-        if self.ended {
-            return None;
-        }
-        let request = self.next_request().await?;
-        let range = (request.prev_log_id, request.entries.last().map(|entry| entry.log_id));
-        let range = (range.0, range.1.or(range.0));
-        let answer = match self.peer.append_entries(request, self.option.clone()).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                self.ended = true;
-                return Some(Err(error));
-            }
-        };
-        let partial = matches!(&answer, AppendEntriesResponse::PartialSuccess(upto) if *upto != range.1);
-        let result = answer.into_stream_result(range.0, range.1);
-        match &result {
-            Ok(matched) => self.matched = *matched,
-            Err(_) => self.ended = true,
-        }
-        self.ended |= partial;
-        Some(Ok(result))
-    }
-
-    async fn next_request(&mut self) -> Option<AppendEntriesRequest<Types<E>>> {
-        let request = self.input.next().await?;
-        let news = !request.entries.is_empty() || self.matched.is_none() || request.prev_log_id != self.matched;
-        if news {
-            return Some(request);
-        }
-        tokio::select! { biased;
-            next = self.input.next() => next.or(Some(request)),
-            () = self.peer.env.sleep(COMMIT_PAUSE) => Some(request),
-        }
     }
 }
