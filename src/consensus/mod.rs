@@ -42,6 +42,7 @@ mod log_store;
 mod member;
 mod membership;
 mod network;
+pub mod offline;
 mod payloads;
 mod proposer;
 mod raft;
