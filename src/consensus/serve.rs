@@ -96,7 +96,7 @@ async fn answer<E: RaftRuntime>(
     Ok(match request {
         Request::Append(head) => {
             let AppendHead { vote, prev, commit, held, entries } = head;
-            replica.evidence().heard(&vote);
+            replica.evidence().withdraw(&vote);
             if let Err(reason) = replica.check_held(&vote, held) {
                 return Ok(failed(reason));
             }
