@@ -36,10 +36,7 @@ pub(super) struct Survey {
 /// Takes the whole of a directory in; payloads are looked for later.
 pub(super) fn survey(look: &Look, salvaged: &Salvaged, dir: &str) -> Result<Survey, OfflineError> {
     let mut findings = salvaged.findings.clone();
-    let (machine, image) = match newest(salvaged, &mut findings)? {
-        Some(found) => found,
-        None => (Machine::new(), Image::default()),
-    };
+    let (machine, image) = newest(salvaged, &mut findings)?.unwrap_or_default();
     let snapshot = image.last.as_ref().map(entry_id);
     let floor = look.floor.value().copied().flatten();
     let mut replay = Replay {
