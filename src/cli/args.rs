@@ -90,9 +90,26 @@ pub enum Command {
     Ack(Token),
     /// Give a pulled event back for redelivery
     Nack(Nack),
+    /// Make a stopped node the only member of a new cluster, when a majority is lost for good
+    Recover(Recover),
     /// Measure throughput, latency and failover
     #[command(subcommand)]
     Bench(Bench),
+}
+
+#[derive(Debug, Args)]
+pub struct Recover {
+    /// Data directory of the stopped node. It is not changed, but kept beside the new one.
+    pub dir: PathBuf,
+    /// Write the new data directory here instead of in the place of the old one.
+    #[arg(long, value_name = "NEW")]
+    pub into: Option<PathBuf>,
+    /// Only say what would be kept and what is lost.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Go ahead. What only the lost members had is given up for good.
+    #[arg(long)]
+    pub yes_data_may_be_lost: bool,
 }
 
 #[derive(Debug, Args)]

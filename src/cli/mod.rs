@@ -18,6 +18,7 @@ mod output;
 mod parent;
 mod publish;
 mod receive;
+mod recover;
 mod status;
 
 use std::ffi::OsString;
@@ -106,6 +107,7 @@ async fn dispatch(common: &Common, command: &Command) -> Result<Exit, Failure> {
         Command::Pull(flags) => receive::pull(common, flags).await,
         Command::Ack(flags) => receive::ack(common, flags).await,
         Command::Nack(flags) => receive::nack(common, flags).await,
+        Command::Recover(flags) => recover::run(common, flags),
         Command::Bench(command) => unless_interrupted(bench::run(common, command)).await,
     }
 }

@@ -43,6 +43,7 @@ mod log_store;
 mod member;
 mod membership;
 mod network;
+pub mod offline;
 mod payloads;
 mod proposer;
 mod raft;

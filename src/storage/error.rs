@@ -47,6 +47,9 @@ pub enum StorageError {
     /// There is no node in the directory and none was to be created.
     #[error("{dir} holds no node; bootstrap a cluster or join one first")]
     Empty { dir: String },
+    /// Something is already where a new directory is to be.
+    #[error("{dir} is not empty; name a directory that does not exist yet")]
+    Occupied { dir: String },
     /// The log does not hold these entries (purged, or never written).
     #[error("log entries from {from} are not in the log, which holds {first}..={last}")]
     Absent { from: u64, first: u64, last: u64 },

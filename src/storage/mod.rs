@@ -25,15 +25,23 @@
 
 mod error;
 pub mod events;
+mod fresh;
 mod identity;
 pub mod log;
+mod look;
 mod open;
 pub mod register;
+mod site;
 #[cfg(test)]
 mod tests;
 
 pub use error::StorageError;
-pub use events::{EventStore, FileInfo, Pinned, SnapshotInfo, SnapshotWriter, Staging};
+pub use events::{
+    EventStore, FileInfo, Pinned, Salvaged, SegmentInside, SnapshotInfo, SnapshotWriter, Staging,
+};
+pub use fresh::Fresh;
 pub use identity::Identity;
-pub use log::{Done, Drive, Entry, LogState, LogStore};
+pub use log::{Done, Drive, Entry, LogState, LogStore, Mark, Piece};
+pub use look::{Look, Register as RegisterLook};
 pub use open::{Opened, Options, Owner, Storage, open, open_on, peek};
+pub use site::Site;

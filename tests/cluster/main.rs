@@ -5,6 +5,7 @@
 
 mod admission;
 mod delivery;
+mod disaster;
 mod failover;
 mod interrupt;
 mod membership;

@@ -19,6 +19,7 @@ mod cache;
 mod files;
 mod keys;
 mod manifest;
+mod salvage;
 mod segment;
 mod snapshot;
 mod staging;
@@ -29,6 +30,7 @@ mod tests;
 mod writer;
 
 pub use manifest::FileInfo;
+pub use salvage::{Salvaged, SegmentInside, salvage};
 pub use snapshot::SnapshotInfo;
 pub use staging::{Pinned, Staging};
 pub use store::EventStore;

@@ -143,7 +143,7 @@ impl Shelf {
     }
 
     fn path(&self, generation: u64) -> PathBuf {
-        self.dir.join(format!("db-{generation:010}"))
+        database::path_in(&self.dir, generation)
     }
 
     /// The database of a volume, opened if need be; `None` if it was purged meanwhile. One closed
