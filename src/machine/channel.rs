@@ -96,7 +96,7 @@ impl Channel {
     }
 
     /// The slot of an event while it is retained.
-    pub fn slot(&self, seq: Seq) -> Option<&Slot> {
+    pub fn slot(&self, seq: Seq) -> Option<Slot> {
         self.slots.get(seq)
     }
 

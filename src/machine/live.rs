@@ -40,7 +40,7 @@ impl Machine {
 
 /// The live keys of one channel, ascending.
 fn keys(channel: &Channel) -> Box<dyn Iterator<Item = LiveKey> + '_> {
-    let keys = channel.slots.iter_from(0).map(|(_, slot)| live(slot));
+    let keys = channel.slots.iter_from(0).map(|(_, slot)| live(&slot));
     if !channel.is_dead_letters() {
         return Box::new(keys);
     }

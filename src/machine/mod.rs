@@ -37,6 +37,7 @@ mod apply;
 mod batch;
 mod block;
 mod channel;
+mod chunk;
 mod command;
 mod dead_letters;
 mod fact;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::chunk::Chunk;
 use super::fact::{self, Kind, Sum};
 use super::shared;
 use crate::types::{ChannelId, ChannelSettings, PayloadKey, Seq, SeqRange};
@@ -22,14 +23,13 @@ const CHUNK_SLOTS: u64 = 1024;
 const CHUNK_SLOTS: u64 = 8;
 
 /// What the machine knows of one retained event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
-    index: u64,
-    position: u32,
+    pub(super) index: u64,
+    pub(super) position: u32,
     /// Size of the event in bytes, header and body.
     pub size: u32,
-    /// Durable proxies that have not settled it. Follows from the proxies' facts.
-    #[serde(skip)]
+    /// Durable proxies that have not settled it.
     pub waiting: u32,
 }
 
@@ -57,16 +57,6 @@ impl Tally {
         self.events = self.events.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(u64::from(size));
     }
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Chunk {
-    slots: Vec<Slot>,
-    /// Slots somebody waits for.
-    #[serde(skip)]
-    waiting: u32,
-    #[serde(skip)]
-    sum: Sum,
 }
 
 /// The slots of a channel. Sequence `s` lies in chunk `(s - 1) / CHUNK_SLOTS`; every chunk but the last
@@ -155,19 +145,22 @@ impl Slots {
     }
 
     /// The slot of a retained event.
-    pub fn get(&self, seq: Seq) -> Option<&Slot> {
+    pub fn get(&self, seq: Seq) -> Option<Slot> {
         let (chunk, offset) = place(seq);
-        let slot = self.chunks.get(&chunk)?.slots.get(offset)?;
+        let slot = self.chunks.get(&chunk)?.get(offset)?;
         (seq > 0 && (slot.waiting > 0 || seq >= self.history_start)).then_some(slot)
     }
 
     /// The retained events at or after `from`, ascending.
-    pub fn iter_from(&self, from: Seq) -> impl Iterator<Item = (Seq, &Slot)> {
+    pub fn iter_from(&self, from: Seq) -> impl Iterator<Item = (Seq, Slot)> {
         let history_start = self.history_start;
-        self.chunks.range(place(from).0..).flat_map(move |(number, chunk)| {
-            (first_of(*number)..)
-                .zip(&chunk.slots)
-                .filter(move |(s, slot)| *s >= from && (slot.waiting > 0 || *s >= history_start))
+        let (start, offset) = place(from);
+        self.chunks.range(start..).flat_map(move |(number, chunk)| {
+            let first = first_of(*number);
+            chunk
+                .iter(if *number == start { offset } else { 0 })
+                .map(move |(place, slot)| (first + place as u64, slot))
+                .filter(move |(seq, slot)| slot.waiting > 0 || *seq >= history_start)
         })
     }
 
@@ -186,7 +179,7 @@ impl Slots {
         let mut full = false;
         while !full && sizes.peek().is_some() {
             let chunk = Arc::make_mut(self.chunks.entry(place(self.next_seq).0).or_default());
-            while (chunk.slots.len() as u64) < CHUNK_SLOTS
+            while (chunk.len() as u64) < CHUNK_SLOTS
                 && let Some(&size) = sizes.peek()
             {
                 full = waiting > 0
@@ -198,12 +191,11 @@ impl Slots {
                 let fact = slot_fact(self.channel, self.next_seq, &slot);
                 chunk.sum.add(fact);
                 self.sum.add(fact);
-                chunk.slots.push(slot);
+                chunk.push(slot);
                 self.next_seq += 1;
                 self.history_bytes += u64::from(size);
                 self.retained.add(size);
                 if waiting > 0 {
-                    chunk.waiting += 1;
                     self.pending.add(size);
                 }
                 key.position = key.position.saturating_add(1);
@@ -231,7 +223,7 @@ impl Slots {
         while more(self.history_start, self.history_bytes) {
             let (number, offset) = place(self.history_start);
             let Some(chunk) = self.chunks.get(&number) else { break };
-            for slot in chunk.slots.get(offset..).unwrap_or_default() {
+            for (_, slot) in chunk.iter(offset) {
                 if !more(self.history_start, self.history_bytes) {
                     break;
                 }
@@ -261,18 +253,14 @@ impl Slots {
 
     fn release_in(&mut self, number: u64, offset: usize, count: usize) {
         let Some(chunk) = self.chunks.get_mut(&number) else { return };
-        let chunk = Arc::make_mut(chunk);
-        let slots = chunk.slots.iter_mut().skip(offset).take(count);
-        for (seq, slot) in (first_of(number) + offset as u64..).zip(slots) {
-            slot.waiting = slot.waiting.saturating_sub(1);
-            if slot.waiting == 0 {
-                chunk.waiting -= 1;
-                self.pending.remove(slot.size);
-                if seq < self.history_start {
-                    self.retained.remove(slot.size);
-                }
+        let first = first_of(number);
+        for (place, slot) in chunk.iter(offset).take(count).filter(|(_, slot)| slot.waiting == 1) {
+            self.pending.remove(slot.size);
+            if first + (place as u64) < self.history_start {
+                self.retained.remove(slot.size);
             }
         }
+        Arc::make_mut(chunk).release(offset..offset + count);
     }
 
     /// One more proxy waits for these events; all of them are in present chunks.
@@ -288,18 +276,14 @@ impl Slots {
 
     fn wait_in(&mut self, number: u64, offset: usize, count: usize) {
         let Some(chunk) = self.chunks.get_mut(&number) else { return };
-        let chunk = Arc::make_mut(chunk);
-        let slots = chunk.slots.iter_mut().skip(offset).take(count);
-        for (seq, slot) in (first_of(number) + offset as u64..).zip(slots) {
-            if slot.waiting == 0 {
-                chunk.waiting += 1;
-                self.pending.add(slot.size);
-                if seq < self.history_start {
-                    self.retained.add(slot.size);
-                }
+        let first = first_of(number);
+        for (place, slot) in chunk.iter(offset).take(count).filter(|(_, slot)| slot.waiting == 0) {
+            self.pending.add(slot.size);
+            if first + (place as u64) < self.history_start {
+                self.retained.add(slot.size);
             }
-            slot.waiting += 1;
         }
+        Arc::make_mut(chunk).wait(offset..offset + count);
     }
 
     /// The events accepted at or after `from` that are no longer retained.
@@ -320,7 +304,7 @@ impl Slots {
 
     fn drop_if_dead(&mut self, number: u64) {
         let Some(chunk) = self.chunks.get(&number) else { return };
-        if chunk.waiting == 0 && last_of(number) < self.history_start {
+        if !chunk.is_awaited() && last_of(number) < self.history_start {
             self.sum.remove(chunk.sum.value());
             self.chunks.remove(&number);
         }
@@ -331,7 +315,7 @@ impl Slots {
         while self.first_retained < self.history_start && self.get(self.first_retained).is_none() {
             let (number, _) = place(self.first_retained);
             self.first_retained = match self.chunks.get(&number) {
-                Some(chunk) if chunk.waiting > 0 => self.first_retained + 1,
+                Some(chunk) if chunk.is_awaited() => self.first_retained + 1,
                 Some(_) => self.history_start.min(first_of(number + 1)),
                 None => match self.chunks.range(number..).next() {
                     Some((next, _)) => first_of(*next).min(self.history_start),
@@ -344,8 +328,9 @@ impl Slots {
     /// Whether decoded slots are those of `channel` and of a shape that this code can have written.
     pub fn is_sound(&self, channel: ChannelId) -> bool {
         let chunk_fits = |(number, chunk): (&u64, &Arc<Chunk>)| {
-            let slots = chunk.slots.len() as u64;
-            slots <= CHUNK_SLOTS
+            let slots = chunk.len() as u64;
+            chunk.is_sound()
+                && slots <= CHUNK_SLOTS
                 && number.checked_mul(CHUNK_SLOTS).is_some_and(|zero| {
                     zero < self.next_seq && slots.min(self.next_seq - 1 - zero) == slots
                 })
@@ -363,16 +348,17 @@ impl Slots {
         let (channel, history_start) = (self.channel, self.history_start);
         for (number, chunk) in &mut self.chunks {
             let chunk = Arc::make_mut(chunk);
-            (chunk.sum, chunk.waiting) = (Sum::default(), 0);
-            for (seq, slot) in (first_of(*number)..).zip(&mut chunk.slots) {
-                slot.waiting = 0;
-                chunk.sum.add(slot_fact(channel, seq, slot));
+            chunk.forget_waiting();
+            let mut sum = Sum::default();
+            for (seq, (_, slot)) in (first_of(*number)..).zip(chunk.iter(0)) {
+                sum.add(slot_fact(channel, seq, &slot));
                 if seq >= history_start {
                     self.retained.add(slot.size);
                     self.history_bytes = self.history_bytes.saturating_add(u64::from(slot.size));
                 }
             }
-            self.sum.add(chunk.sum.value());
+            chunk.sum = sum;
+            self.sum.add(sum.value());
         }
     }
 

@@ -157,7 +157,7 @@ fn collect_letters(
             attempts: proxy.attempts(seq),
             reason: reason.to_string(),
         };
-        letters.push((*slot, letter));
+        letters.push((slot, letter));
     }
 }
 

@@ -1,0 +1,234 @@
+//! A stretch of slots, packed: consecutive positions of one log entry are one run, and a column of
+//! equal values is one value. So a million pending events of one size cost little more than the
+//! entries that brought them.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::fact::Sum;
+use super::slots::Slot;
+
+/// Slots in consecutive order. How many it may hold is the business of [`super::slots`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Chunk {
+    len: u32,
+    runs: Vec<Run>,
+    sizes: Column,
+    /// Durable proxies that have not settled each. Follows from the proxies' facts.
+    #[serde(skip)]
+    waiting: Column,
+    /// Slots somebody waits for.
+    #[serde(skip)]
+    awaited: u32,
+    /// Sum of the facts of all slots.
+    #[serde(skip)]
+    pub sum: Sum,
+}
+
+/// Slots from place `first` on, as far as the next run, whose events follow each other in one
+/// entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Run {
+    first: u32,
+    index: u64,
+    position: u32,
+}
+
+impl Chunk {
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether anybody waits for any of the slots.
+    pub fn is_awaited(&self) -> bool {
+        self.awaited > 0
+    }
+
+    pub fn get(&self, place: usize) -> Option<Slot> {
+        (place < self.len()).then(|| self.slot(self.run_of(place), place))
+    }
+
+    /// The slots from `from` on, with their places.
+    pub fn iter(&self, from: usize) -> impl Iterator<Item = (usize, Slot)> + '_ {
+        let mut run = self.run_of(from);
+        (from..self.len()).map(move |place| {
+            while self.runs.get(run + 1).is_some_and(|next| next.first as usize <= place) {
+                run += 1;
+            }
+            (place, self.slot(run, place))
+        })
+    }
+
+    pub fn push(&mut self, slot: Slot) {
+        let place = self.len;
+        let goes_on = self.runs.last().is_some_and(|run| {
+            run.index == slot.index
+                && u64::from(run.position) + u64::from(place - run.first)
+                    == u64::from(slot.position)
+        });
+        if !goes_on {
+            let (index, position) = (slot.index, slot.position);
+            self.runs.push(Run { first: place, index, position });
+        }
+        self.sizes.push(self.len(), slot.size);
+        self.waiting.push(self.len(), slot.waiting);
+        self.awaited += u32::from(slot.waiting > 0);
+        self.len += 1;
+    }
+
+    /// One more waits for each of these slots.
+    pub fn wait(&mut self, places: Range<usize>) {
+        let places = places.start..places.end.min(self.len());
+        let fresh = places.clone().filter(|place| self.waiting.get(*place) == 0).count();
+        self.awaited += fresh as u32;
+        self.waiting.change(places, self.len(), |waiting| waiting.saturating_add(1));
+    }
+
+    /// One fewer waits for each of these slots.
+    pub fn release(&mut self, places: Range<usize>) {
+        let places = places.start..places.end.min(self.len());
+        let last = places.clone().filter(|place| self.waiting.get(*place) == 1).count();
+        self.awaited = self.awaited.saturating_sub(last as u32);
+        self.waiting.change(places, self.len(), |waiting| waiting.saturating_sub(1));
+    }
+
+    /// Nobody waits for anything here, as far as is known.
+    pub fn forget_waiting(&mut self) {
+        (self.waiting, self.awaited) = (Column::default(), 0);
+    }
+
+    /// Whether a decoded chunk is of a shape that this code can have written.
+    pub fn is_sound(&self) -> bool {
+        let ascending = self.runs.windows(2).all(|pair| pair[0].first < pair[1].first);
+        let within = self.runs.last().is_none_or(|run| run.first < self.len);
+        let from_zero = self.runs.first().map_or(self.len == 0, |run| run.first == 0);
+        ascending && within && from_zero && self.sizes.fits(self.len())
+    }
+
+    fn run_of(&self, place: usize) -> usize {
+        self.runs.partition_point(|run| run.first as usize <= place).saturating_sub(1)
+    }
+
+    fn slot(&self, run: usize, place: usize) -> Slot {
+        let run = self.runs[run];
+        Slot {
+            index: run.index,
+            position: run.position.saturating_add(place as u32 - run.first),
+            size: self.sizes.get(place),
+            waiting: self.waiting.get(place),
+        }
+    }
+}
+
+/// One number for each slot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Column {
+    same: u32,
+    /// Empty while all are the same.
+    each: Vec<u32>,
+}
+
+impl Column {
+    fn get(&self, place: usize) -> u32 {
+        self.each.get(place).copied().unwrap_or(self.same)
+    }
+
+    /// Appends a value after `len` others.
+    fn push(&mut self, len: usize, value: u32) {
+        if len == 0 {
+            self.same = value;
+        } else if !self.each.is_empty() || self.same != value {
+            self.spread(len).push(value);
+        }
+    }
+
+    fn spread(&mut self, len: usize) -> &mut Vec<u32> {
+        if self.each.is_empty() {
+            self.each = vec![self.same; len];
+        }
+        &mut self.each
+    }
+
+    /// Changes the values at `places` of a column of `len`.
+    fn change(&mut self, places: Range<usize>, len: usize, to: impl Fn(u32) -> u32) {
+        if self.each.is_empty() && places == (0..len) {
+            self.same = to(self.same);
+            return;
+        }
+        let ends = places.end == len;
+        let values = self.spread(len).get_mut(places).unwrap_or_default();
+        values.iter_mut().for_each(|value| *value = to(*value));
+        // Whoever goes through a column in order ends here, and may leave it even.
+        if ends && let Some(first) = self.each.first() {
+            if self.each.iter().all(|value| value == first) {
+                *self = Column { same: *first, each: Vec::new() };
+            }
+        }
+    }
+
+    fn fits(&self, len: usize) -> bool {
+        self.each.is_empty() || self.each.len() == len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_list_of_slots(
+            pushes in prop::collection::vec((0u64..3, 0u32..3, 0u32..3, 0u32..2), 0..40),
+            changes in prop::collection::vec((any::<bool>(), 0usize..45, 0usize..45), 0..12),
+        ) {
+            let (mut chunk, mut model) = (Chunk::default(), Vec::<Slot>::new());
+            for (index, skip, size, waiting) in pushes {
+                let next = model.last().filter(|slot| slot.index == index);
+                let position = next.map_or(0, |slot| slot.position + 1) + skip / 2;
+                let slot = Slot { index, position, size, waiting };
+                chunk.push(slot);
+                model.push(slot);
+            }
+            for (wait, a, b) in changes {
+                let range = a.min(b)..a.max(b).min(model.len()).max(a.min(b));
+                let part = model.get_mut(range.clone()).unwrap_or_default();
+                if wait {
+                    chunk.wait(range);
+                    part.iter_mut().for_each(|slot| slot.waiting += 1);
+                } else {
+                    chunk.release(range);
+                    part.iter_mut().for_each(|slot| slot.waiting = slot.waiting.saturating_sub(1));
+                }
+            }
+            prop_assert!(chunk.is_sound());
+            prop_assert_eq!(chunk.len(), model.len());
+            prop_assert_eq!(chunk.is_awaited(), model.iter().any(|slot| slot.waiting > 0));
+            for from in 0..=model.len() {
+                let rest: Vec<Slot> = chunk.iter(from).map(|(_, slot)| slot).collect();
+                prop_assert_eq!(&rest[..], &model[from..]);
+                prop_assert_eq!(chunk.get(from), model.get(from).copied());
+            }
+            let bytes = postcard::to_stdvec(&chunk).unwrap();
+            let mut decoded: Chunk = postcard::from_bytes(&bytes).unwrap();
+            prop_assert!(decoded.is_sound());
+            decoded.sum = chunk.sum;
+            chunk.forget_waiting();
+            prop_assert_eq!(decoded, chunk);
+        }
+    }
+
+    #[test]
+    fn a_thousand_alike_cost_as_much_as_one() {
+        let mut chunk = Chunk::default();
+        for position in 0..1024 {
+            chunk.push(Slot { index: 7, position, size: 270, waiting: 2 });
+        }
+        assert!(postcard::to_stdvec(&chunk).unwrap().len() < 16);
+        chunk.release(0..500);
+        chunk.release(500..1024);
+        assert_eq!(chunk.waiting, Column { same: 1, each: Vec::new() });
+    }
+}
