@@ -3,31 +3,92 @@
 //! A snapshot is due when the entries applied since the last one exceed a number of bytes. The log
 //! is then purged up to the *older* of the two retained snapshots: should the newer one be lost,
 //! the older one and the log still make the whole state.
+//!
+//! So what the older snapshot needs stays until two more are built, and after a large backlog has
+//! been consumed nothing may bring them about. Once it is quiet they are built all the same, if
+//! there is much to be gained; where no entry has come since the last one, the leader adds one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::config::RaftRuntime;
+use openraft::errors::Fatal as RaftFatal;
+
+use crate::machine::Command;
+
+use super::config::{RaftRuntime, Types};
 use super::facts::Facts;
+use super::proposer::Proposer;
 use super::raft::Raft;
 use super::snapshot::oldest_retained;
 
-/// Runs until openraft stops.
-pub(super) async fn run<E: RaftRuntime>(raft: Raft<E>, facts: Arc<Facts>) {
-    loop {
-        let due = tokio::select! { biased;
-            () = facts.snapshot_done.notified() => false,
-            () = facts.snapshot_due.notified() => true,
-        };
-        let asked = if due {
-            raft.trigger().snapshot().await
-        } else {
-            match oldest_retained(&facts.payloads.store) {
-                Some(index) => raft.trigger().purge_log(index).await,
-                None => Ok(()),
+type Fatal<E> = RaftFatal<Types<E>>;
+
+/// How often is looked whether there is something to tidy up.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
+/// It is quiet if no more bytes than this were applied since the last look.
+const QUIET_BYTES: u64 = 64 << 10;
+/// On whose behalf entries are added that only lead on.
+const NOBODY: u64 = 0;
+
+/// Decides when snapshots are built and the log is purged.
+pub(super) struct Compaction<E: RaftRuntime> {
+    pub raft: Raft<E>,
+    pub facts: Arc<Facts>,
+    pub proposer: Proposer,
+    /// Waste on the disk beyond this is worth a snapshot.
+    pub waste_max: u64,
+    pub env: E,
+}
+
+/// What was seen at the last look.
+#[derive(Default)]
+struct Seen {
+    applied_bytes: u64,
+    /// The entry applied last when it was not quiet yet: a snapshot from there on is as good as
+    /// any.
+    busy_at: u64,
+}
+
+impl<E: RaftRuntime> Compaction<E> {
+    /// Runs until openraft stops.
+    pub async fn run(self) {
+        let mut seen = Seen { busy_at: self.facts.read().applied(), ..Seen::default() };
+        loop {
+            let asked = tokio::select! { biased;
+                () = self.facts.snapshot_done.notified() => self.purge().await,
+                () = self.facts.snapshot_due.notified() => self.raft.trigger().snapshot().await,
+                () = self.env.sleep(TIDY_EVERY) => self.tidy(&mut seen).await,
+            };
+            if asked.is_err() {
+                return;
             }
-        };
-        if asked.is_err() {
-            return;
         }
+    }
+
+    async fn purge(&self) -> Result<(), Fatal<E>> {
+        match oldest_retained(&self.facts.payloads.store) {
+            Some(index) => self.raft.trigger().purge_log(index).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn tidy(&self, seen: &mut Seen) -> Result<(), Fatal<E>> {
+        let (applied, bytes) = (self.facts.read().applied(), self.facts.applied_bytes());
+        let quiet = bytes - seen.applied_bytes <= QUIET_BYTES;
+        seen.applied_bytes = bytes;
+        if !quiet {
+            seen.busy_at = applied;
+            return Ok(());
+        }
+        let store = &self.facts.payloads.store;
+        let tidy = oldest_retained(store).is_some_and(|index| index >= seen.busy_at);
+        if tidy || self.facts.wasted_bytes() <= self.waste_max {
+            return Ok(());
+        }
+        if store.current().is_none_or(|current| current.last.index < applied) {
+            return self.raft.trigger().snapshot().await;
+        }
+        self.proposer.submit(NOBODY, Command::Checkpoint, Box::new(drop));
+        Ok(())
     }
 }

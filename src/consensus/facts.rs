@@ -25,7 +25,10 @@ pub(super) struct Facts {
     audits: Mutex<BTreeMap<u64, Audit>>,
     /// Greatest node id that was ever a member.
     last_node: AtomicU64,
-    growth: AtomicU64,
+    /// Bytes of entries applied since this process began, and what they were when the last
+    /// snapshot was begun.
+    applied_bytes: AtomicU64,
+    covered_bytes: AtomicU64,
     growth_max: u64,
     /// Enough was applied since the last snapshot.
     pub snapshot_due: Notify,
@@ -51,7 +54,8 @@ impl Facts {
             changes: ChangeHub::default(),
             audits: Mutex::default(),
             last_node: AtomicU64::new(0),
-            growth: AtomicU64::new(0),
+            applied_bytes: AtomicU64::new(0),
+            covered_bytes: AtomicU64::new(0),
             growth_max,
             snapshot_due: Notify::new(),
             snapshot_done: Notify::new(),
@@ -110,20 +114,31 @@ impl Facts {
 
     /// An entry of `bytes` was applied.
     pub fn grow(&self, bytes: usize) {
-        let grown = self.growth.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
-        if grown >= self.growth_max {
+        let applied = self.applied_bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if applied - self.covered_bytes.load(Ordering::Relaxed) >= self.growth_max {
             self.snapshot_due.notify_one();
         }
     }
 
-    /// A snapshot of the machine as it is now is about to be built.
+    /// Bytes of the entries applied since this process began.
+    pub fn applied_bytes(&self) -> u64 {
+        self.applied_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes in log and event store beyond what the retained events take there, roughly.
+    pub fn wasted_bytes(&self) -> u64 {
+        let held = self.payloads.log.bytes() + self.payloads.store.bytes();
+        let needed: u64 = self.read().channels().map(|channel| channel.retained().bytes).sum();
+        held.saturating_sub(needed.saturating_mul(2))
+    }
+
+    /// A snapshot of the machine as it is now is about to be built, or was installed.
     pub fn snapshot_begins(&self) {
-        self.growth.store(0, Ordering::Relaxed);
+        self.covered_bytes.store(self.applied_bytes(), Ordering::Relaxed);
     }
 
     /// A snapshot is on disk.
     pub fn snapshot_stored(&self) {
-        self.growth.store(0, Ordering::Relaxed);
         self.snapshot_done.notify_one();
     }
 }

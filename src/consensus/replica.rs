@@ -18,7 +18,7 @@ use crate::types::{NodeId, Payload, PayloadKey, Stamp};
 use super::addresses::Addresses;
 use super::changes::Changes;
 use super::clock::SoftClock;
-use super::compaction;
+use super::compaction::Compaction;
 use super::config::{RaftRuntime, Timing};
 use super::dial::{Dialer, PeerIdentity};
 use super::error::{ProposeError, StartError};
@@ -141,19 +141,16 @@ pub async fn start<N: Net, E: RaftRuntime>(
     }));
     let me = replica.me();
     let inquest = Inquest::new(raft.clone(), evidence.clone(), dialer, env.clone());
-    let office = Office {
-        me,
+    let compaction = Compaction {
         raft: raft.clone(),
-        proposer,
-        clock,
-        publisher,
-        addresses,
-        evidence,
-        timing,
-        env,
+        facts,
+        proposer: proposer.clone(),
+        waste_max: options.snapshot_log_bytes / 2,
+        env: env.clone(),
     };
+    let office = Office { me, raft, proposer, clock, publisher, addresses, evidence, timing, env };
     replica.run_until_stopped(inquest.run(alarms));
-    replica.run_until_stopped(compaction::run(raft, facts));
+    replica.run_until_stopped(compaction.run());
     let ending = replica.clone();
     replica.env().spawn(async move {
         office.run().await;

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
 use crate::planted::{Bug, planted};
-use crate::storage::{EventStore, Pinned, SnapshotInfo, SnapshotWriter, Staging, StorageError};
+use crate::storage::{
+    EventStore, Keys, Pinned, SnapshotInfo, SnapshotWriter, Staging, StorageError,
+};
 use crate::types::PayloadKey;
 
 use super::config::{
@@ -151,11 +153,15 @@ fn build(machine: &Machine, image: &Image, facts: &Facts) -> io::Result<RaftSnap
         return Ok(RaftSnapshot { meta: image.meta(), snapshot: SnapshotData::Empty });
     };
     let mut writer = store.writer();
-    let live: Vec<PayloadKey> = machine.live_keys().map(|live| live.key).collect();
-    let homeless: Vec<PayloadKey> = live.iter().copied().filter(|key| !store.holds(*key)).collect();
-    let first = usize::from(planted(Bug::RelocationSkipsOne) && !homeless.is_empty());
-    for keys in homeless[first..].chunks(RELOCATE_KEYS) {
-        if let Err(error) = relocate(&mut writer, facts, keys) {
+    let live = live_keys(machine);
+    let homeless = store.missing(&live);
+    let mut rest = homeless.iter().skip(usize::from(planted(Bug::RelocationSkipsOne)));
+    loop {
+        let keys: Vec<PayloadKey> = rest.by_ref().take(RELOCATE_KEYS).collect();
+        if keys.is_empty() {
+            break;
+        }
+        if let Err(error) = relocate(&mut writer, facts, &keys) {
             // A newer snapshot was installed meanwhile: what only this one needs may be gone.
             let newer = store.current().filter(|current| current.last.index >= last.index);
             return match held_snapshot(store)? {
@@ -164,13 +170,19 @@ fn build(machine: &Machine, image: &Image, facts: &Facts) -> io::Result<RaftSnap
             };
         }
     }
-    let alive = |key: PayloadKey| live.binary_search(&key).is_ok();
     let meta = image.encode()?.into();
     writer
-        .finish(meta, entry_id(&last), machine.encode().into(), &alive)
+        .finish(meta, entry_id(&last), machine.encode().into(), &live)
         .map_err(io::Error::other)?;
     let held = held_snapshot(store)?;
     held.ok_or_else(|| io::Error::other("the snapshot just written is not there"))
+}
+
+/// The payloads that a machine needs.
+pub(super) fn live_keys(machine: &Machine) -> Keys {
+    let mut keys = Keys::default();
+    machine.live_keys().for_each(|live| keys.push(live.key));
+    keys
 }
 
 fn relocate(writer: &mut SnapshotWriter, facts: &Facts, keys: &[PayloadKey]) -> io::Result<()> {

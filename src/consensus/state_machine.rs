@@ -139,6 +139,7 @@ impl<E: RaftRuntime> RaftStateMachine<Types<E>> for StateMachine<E> {
             )));
         }
         self.replace(machine, state);
+        self.facts.snapshot_begins();
         self.facts.snapshot_stored();
         Ok(())
     }

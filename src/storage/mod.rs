@@ -37,7 +37,8 @@ mod tests;
 
 pub use error::StorageError;
 pub use events::{
-    EventStore, FileInfo, Pinned, Salvaged, SegmentInside, SnapshotInfo, SnapshotWriter, Staging,
+    EventStore, FileInfo, Keys, Pinned, Salvaged, SegmentInside, SnapshotInfo, SnapshotWriter,
+    Staging,
 };
 pub use fresh::Fresh;
 pub use identity::Identity;

@@ -128,7 +128,9 @@ fn furnish(dir: &Path) {
         (0..EVENTS).for_each(|p| writer.relocate(event_key(p), &payload(p)).unwrap());
         let id = EntryId { term: 1, node: NodeId(3), index: last };
         let machine = Bytes::from(vec![last as u8; 3000]);
-        writer.finish(Bytes::from_static(b"meta"), id, machine, &|_| true).unwrap();
+        writer
+            .finish(Bytes::from_static(b"meta"), id, machine, &(0..EVENTS).map(event_key).collect())
+            .unwrap();
     }
     let floor = EntryId { term: 1, node: NodeId(3), index: 10 };
     wait(|done| storage.log.purge(floor, done));

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crate::env::disk::Disk;
 use crate::machine::Machine;
 use crate::storage::{Fresh, Identity, Owner, SnapshotWriter};
-use crate::types::{ClusterId, EntryId, NodeId, PayloadKey};
+use crate::types::{ClusterId, EntryId, NodeId};
 
 use super::super::config::{RaftLeaderId, RaftMembership, RaftVote};
 use super::super::entry::log_id;
 use super::super::member::Member;
-use super::super::snapshot::Image;
+use super::super::snapshot::{Image, live_keys};
 use super::OfflineError;
 
 /// The only member of a cluster to be.
@@ -49,15 +49,14 @@ impl Founder {
         mut image: Image,
     ) -> Result<Identity, OfflineError> {
         let last = self.enter(&mut machine, &mut image);
-        let live: Vec<PayloadKey> = machine.live_keys().map(|live| live.key).collect();
-        if let Some(key) = live.iter().find(|key| !writer.holds(**key)) {
+        let live = live_keys(&machine);
+        if let Some(key) = live.iter().find(|key| !writer.holds(*key)) {
             return Err(OfflineError::Unsound(format!("the payload of event {key} is missing")));
         }
         // What the next start would refuse must not be written.
         let encoded = machine.encode();
         Machine::decode(&encoded).map_err(|error| OfflineError::Unsound(error.to_string()))?;
-        let alive = |key: PayloadKey| live.binary_search(&key).is_ok();
-        writer.finish(image.encode()?.into(), last, encoded.into(), &alive)?;
+        writer.finish(image.encode()?.into(), last, encoded.into(), &live)?;
         let vote = postcard::to_stdvec(&self.vote());
         Ok(fresh.finish(&vote.map_err(|error| OfflineError::Unsound(error.to_string()))?)?)
     }

@@ -95,7 +95,7 @@ impl Default for Config {
             cluster_token_file: None,
             client_token_file: None,
             insecure_bind: false,
-            snapshot_log_bytes: ByteSize::mib(256),
+            snapshot_log_bytes: ByteSize::mib(64),
             log_tail_bytes: ByteSize(limits::LOG_TAIL_BYTES as u64),
             free_space_floor: ByteSize::mib(512),
             event_bytes_max: ByteSize::mib(1),

@@ -12,6 +12,27 @@ struct Run {
     len: u32,
 }
 
+impl Run {
+    fn start(&self) -> PayloadKey {
+        PayloadKey { index: self.index, position: self.first }
+    }
+
+    /// One more than its last position.
+    fn end(&self) -> u32 {
+        self.first.saturating_add(self.len)
+    }
+
+    /// The first key behind it.
+    fn beyond(&self) -> PayloadKey {
+        PayloadKey { index: self.index, position: self.end() }
+    }
+
+    /// Whether the key lies behind it.
+    fn is_before(&self, key: PayloadKey) -> bool {
+        self.beyond() <= key
+    }
+}
+
 /// A sorted set of payload keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keys(Vec<Run>);
@@ -19,27 +40,40 @@ pub struct Keys(Vec<Run>);
 impl Keys {
     /// Adds a key greater than all others.
     pub fn push(&mut self, key: PayloadKey) {
+        self.push_run(Run { index: key.index, first: key.position, len: 1 });
+    }
+
+    /// Adds a run that begins behind all others.
+    fn push_run(&mut self, run: Run) {
         match self.0.last_mut() {
-            Some(run) if run.index == key.index && run.first + run.len == key.position => {
-                run.len += 1;
-            }
-            _ => self.0.push(Run { index: key.index, first: key.position, len: 1 }),
+            Some(last) if last.index == run.index && last.end() == run.first => last.len += run.len,
+            _ => self.0.push(run),
         }
     }
 
     /// Whether the key is in the set.
     pub fn contains(&self, key: PayloadKey) -> bool {
-        let after =
-            self.0.partition_point(|run| (run.index, run.first) <= (key.index, key.position));
-        after.checked_sub(1).and_then(|place| self.0.get(place)).is_some_and(|run| {
-            run.index == key.index && u64::from(key.position - run.first) < u64::from(run.len)
-        })
+        // Most sets that are asked hold nothing near it.
+        let beyond = |run: &Run| run.is_before(key);
+        if self.0.last().is_none_or(beyond) || self.0.first().is_none_or(|run| run.start() > key) {
+            return false;
+        }
+        self.0.get(self.0.partition_point(beyond)).is_some_and(|run| run.start() <= key)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The least key.
+    pub fn first(&self) -> Option<PayloadKey> {
+        self.0.first().map(Run::start)
     }
 
     /// All keys in order.
     pub fn iter(&self) -> impl Iterator<Item = PayloadKey> + '_ {
         self.0.iter().flat_map(|run| {
-            let positions = (0..run.len).map(|place| run.first.saturating_add(place));
+            let positions = run.first..run.end();
             positions.map(|position| PayloadKey { index: run.index, position })
         })
     }
@@ -47,6 +81,79 @@ impl Keys {
     /// Number of keys.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|run| u64::from(run.len)).sum()
+    }
+
+    /// The keys that are in any of the sets.
+    pub fn union<'a>(sets: impl IntoIterator<Item = &'a Keys>) -> Keys {
+        let mut runs: Vec<Run> = sets.into_iter().flat_map(|set| set.0.iter().copied()).collect();
+        runs.sort_unstable_by_key(Run::start);
+        let mut union = Keys::default();
+        for run in runs {
+            let known = union.0.last().filter(|last| last.index == run.index).map(Run::end);
+            let first = known.map_or(run.first, |end| run.first.max(end));
+            union.push_part(&run, first, run.end());
+        }
+        union
+    }
+
+    /// The keys that are in both sets.
+    pub fn both(&self, other: &Keys) -> Keys {
+        let mut both = Keys::default();
+        let mut theirs = other.from(self.first());
+        for run in &self.0 {
+            while let Some(their) = theirs.first() {
+                if their.is_before(run.start()) {
+                    theirs = &theirs[1..];
+                    continue;
+                }
+                if their.start() >= run.beyond() {
+                    break;
+                }
+                both.push_part(run, run.first.max(their.first), run.end().min(their.end()));
+                if their.beyond() > run.beyond() {
+                    break;
+                }
+                theirs = &theirs[1..];
+            }
+            if theirs.is_empty() {
+                break;
+            }
+        }
+        both
+    }
+
+    /// The keys that are not in the other set.
+    pub fn minus(&self, other: &Keys) -> Keys {
+        let mut rest = Keys::default();
+        let mut theirs = other.from(self.first());
+        for run in &self.0 {
+            let mut from = run.first;
+            while let Some(their) = theirs.first().filter(|their| their.start() < run.beyond()) {
+                if !their.is_before(run.start()) {
+                    rest.push_part(run, from, their.first);
+                    from = their.end();
+                }
+                if their.beyond() > run.beyond() {
+                    break;
+                }
+                theirs = &theirs[1..];
+            }
+            rest.push_part(run, from, run.end());
+        }
+        rest
+    }
+
+    /// The runs that do not end before a key.
+    fn from(&self, key: Option<PayloadKey>) -> &[Run] {
+        let before = |run: &Run| key.is_some_and(|key| run.is_before(key));
+        &self.0[self.0.partition_point(before)..]
+    }
+
+    /// Adds `first..end` of a run, if that is anything.
+    fn push_part(&mut self, run: &Run, first: u32, end: u32) {
+        if first < end {
+            self.push_run(Run { index: run.index, first, len: end - first });
+        }
     }
 }
 
@@ -70,17 +177,27 @@ mod tests {
 
     use super::*;
 
+    fn key((index, position): (u64, u32)) -> PayloadKey {
+        PayloadKey { index, position }
+    }
+
+    fn set() -> impl Strategy<Value = BTreeSet<PayloadKey>> {
+        prop::collection::btree_set((0u64..6, 0u32..12).prop_map(key), 0..60)
+    }
+
     proptest! {
         #[test]
-        fn behaves_like_a_set(pairs in prop::collection::vec((0u64..6, 0u32..12), 0..60)) {
-            let key = |(index, position)| PayloadKey { index, position };
-            let model: BTreeSet<PayloadKey> = pairs.iter().copied().map(key).collect();
-            let keys: Keys = pairs.iter().copied().map(key).collect();
-            prop_assert!(keys.iter().eq(model.iter().copied()));
-            prop_assert_eq!(keys.count(), model.len() as u64);
-            for pair in (0..7).flat_map(|i| (0..13).map(move |p| (i, p))) {
-                prop_assert_eq!(keys.contains(key(pair)), model.contains(&key(pair)));
+        fn behaves_like_a_set(model in set(), other in set()) {
+            let keys = |model: &BTreeSet<PayloadKey>| model.iter().copied().collect::<Keys>();
+            let (mine, theirs) = (keys(&model), keys(&other));
+            prop_assert!(mine.iter().eq(model.iter().copied()));
+            prop_assert_eq!(mine.count(), model.len() as u64);
+            for key in (0..7).flat_map(|i| (0..13).map(move |p| key((i, p)))) {
+                prop_assert_eq!(mine.contains(key), model.contains(&key));
             }
+            prop_assert_eq!(Keys::union([&mine, &theirs]), keys(&(&model | &other)));
+            prop_assert_eq!(mine.both(&theirs), keys(&(&model & &other)));
+            prop_assert_eq!(mine.minus(&theirs), keys(&(&model - &other)));
         }
     }
 }

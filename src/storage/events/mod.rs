@@ -29,6 +29,7 @@ mod tests;
 
 mod writer;
 
+pub use keys::Keys;
 pub use manifest::FileInfo;
 pub use salvage::{Salvaged, SegmentInside, salvage};
 pub use snapshot::SnapshotInfo;

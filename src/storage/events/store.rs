@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use bytes::Bytes;
 
 use super::cache::BlockCache;
+use super::keys::Keys;
 use super::manifest::{self, FileInfo, Manifest};
 use super::segment::{self, Segment};
 use super::snapshot::{self, Snapshot};
@@ -130,6 +131,11 @@ impl EventStore {
         self.state().segments.iter().any(|segment| segment.keys.contains(key))
     }
 
+    /// Those of the keys whose payloads are not here.
+    pub fn missing(&self, keys: &Keys) -> Keys {
+        keys.minus(&Keys::union(self.state().segments.iter().map(|segment| &segment.keys)))
+    }
+
     /// Reads a payload, verified; `None` if it is not here. Damage is
     /// [`StorageError::CorruptEvent`].
     pub fn read(&self, key: PayloadKey) -> Result<Option<Payload>, StorageError> {
@@ -152,8 +158,7 @@ impl EventStore {
         let mut pins = lock(&self.0.pins);
         let state = self.state();
         let snapshot = state.current.as_ref()?;
-        let needed =
-            |segment: &&Arc<Segment>| segment.keys.iter().any(|key| snapshot.held.contains(key));
+        let needed = |segment: &&Arc<Segment>| !segment.keys.both(&snapshot.held).is_empty();
         let segments = state.segments.iter().filter(needed).map(|s| s.info.file.clone());
         let pinned: Vec<FileInfo> =
             std::iter::once(snapshot.file.clone()).chain(segments).collect();

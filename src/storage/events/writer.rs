@@ -39,15 +39,14 @@ impl SnapshotWriter {
         self.store.holds(key) || self.segments.holds(key)
     }
 
-    /// Makes the snapshot current: `last` is the last entry it covers, `machine` its state, and
-    /// `alive` says of a relocated payload whether the machine still needs it. Everything is
-    /// synced on return. If the store has a snapshot as new by now, that one is returned.
+    /// Makes the snapshot current: `last` is the last entry it covers, `machine` its state, `live`
+    /// the payloads that the machine still needs. Everything is synced on return. If the store has a snapshot as new by now, that one is returned.
     pub fn finish(
         mut self,
         meta: Bytes,
         last: EntryId,
         machine: Bytes,
-        alive: &dyn Fn(PayloadKey) -> bool,
+        live: &Keys,
     ) -> Result<SnapshotInfo, StorageError> {
         let store = self.store.clone();
         let _commit = store.lock_commit();
@@ -59,11 +58,10 @@ impl SnapshotWriter {
         }
         let fresh = self.segments.finish()?;
         let all: Vec<Arc<Segment>> = old.segments.iter().cloned().chain(fresh).collect();
-        let held: Keys =
-            all.iter().flat_map(|segment| segment.keys.iter()).filter(|key| alive(*key)).collect();
-        let empty = Keys::default();
-        let before = old.current.as_ref().map_or(&empty, |snapshot| &snapshot.held);
-        let segments = compact(&store, all, &|key| held.contains(key) || before.contains(key))?;
+        let held = live.both(&Keys::union(all.iter().map(|segment| &segment.keys)));
+        let before = old.current.as_ref().map(|snapshot| &snapshot.held);
+        let needed = Keys::union(before.into_iter().chain([&held]));
+        let segments = compact(&store, all, &needed)?;
         let name = store.next_snapshot_name();
         let snapshot = Snapshot::write(store.disk(), name, (last, meta, held), &machine)?;
         let info = snapshot.info.clone();
@@ -77,16 +75,17 @@ impl SnapshotWriter {
 fn compact(
     store: &EventStore,
     segments: Vec<Arc<Segment>>,
-    needed: &dyn Fn(PayloadKey) -> bool,
+    needed: &Keys,
 ) -> Result<Vec<Arc<Segment>>, StorageError> {
     let mut kept = Vec::new();
     let mut rewriter = SegmentWriter::new(store.clone());
     for segment in segments {
-        let living = segment.keys.iter().filter(|key| needed(*key)).count() as u64;
-        if living == 0 {
+        let living = segment.keys.both(needed);
+        if living.is_empty() {
             continue;
         }
-        if living * 2 >= segment.info.events || !rewriter.copy(store, &segment, needed)? {
+        let much = living.count() * 2 >= segment.info.events;
+        if much || !rewriter.copy(store, &segment, &living)? {
             kept.push(segment);
         }
     }
@@ -118,16 +117,16 @@ impl SegmentWriter {
         if self.bytes >= SEGMENT_BYTES_TARGET { self.cut() } else { Ok(()) }
     }
 
-    /// Copies what is needed of a segment; returns false if some of it is damaged, in which case
-    /// the segment must stay as it is.
+    /// Copies what lives of a segment; returns false if some of it is damaged, in which case the
+    /// segment must stay as it is.
     fn copy(
         &mut self,
         store: &EventStore,
         segment: &Segment,
-        needed: &dyn Fn(PayloadKey) -> bool,
+        living: &Keys,
     ) -> Result<bool, StorageError> {
         let mut copies = Vec::new();
-        for key in segment.keys.iter().filter(|key| needed(*key)) {
+        for key in living.iter() {
             match store.read_segment(segment, key) {
                 Ok(payload) => copies.push((key, payload)),
                 Err(StorageError::CorruptEvent { .. }) => return Ok(false),

@@ -223,8 +223,8 @@ fn build(events: &EventStore, last: EntryId, from: u64) -> Result<(), StorageErr
     for key in &needed {
         writer.relocate(*key, &payload(*key))?;
     }
-    let alive = |key: PayloadKey| needed.binary_search(&key).is_ok();
-    writer.finish(Bytes::from_static(b"meta"), last, machine_of(last), &alive).map(drop)
+    let live = needed.iter().copied().collect();
+    writer.finish(Bytes::from_static(b"meta"), last, machine_of(last), &live).map(drop)
 }
 
 /// From which index on the snapshot that ends here needs events.
