@@ -385,6 +385,8 @@ pub enum Bench {
     Latency(BenchLatency),
     /// Time from SIGKILL of the leader to the next acknowledged publish
     Failover(BenchFailover),
+    /// A backlog that nobody consumes, then its end: rates, memory, disk, a node's restart
+    Backlog(BenchBacklog),
 }
 
 /// Where a bench runs.
@@ -460,6 +462,15 @@ pub struct BenchLatency {
     pub rate: u64,
     #[arg(long, default_value_t = 10.0, value_name = "SECS")]
     pub seconds: f64,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchBacklog {
+    #[command(flatten)]
+    pub target: BenchTarget,
+    /// Events that pile up.
+    #[arg(long, default_value_t = 5_000_000)]
+    pub count: u64,
 }
 
 #[derive(Debug, Args)]

@@ -56,7 +56,7 @@ pub async fn run(common: &Common, flags: &BenchConsume) -> Result<Figures, Failu
 }
 
 /// Puts `count` events into the channel.
-async fn fill(client: &Client, target: &BenchTarget, count: u64) -> Result<(), Failure> {
+pub async fn fill(client: &Client, target: &BenchTarget, count: u64) -> Result<(), Failure> {
     let lane = open(client, &target.channel, limits::LANE_IN_FLIGHT_MAX).await?;
     let event = event(target.size)?;
     let supply = lane.publish_many(std::iter::repeat_n(event, count as usize));

@@ -57,7 +57,7 @@ pub async fn run(common: &Common, flags: &BenchFailover) -> Result<Figures, Fail
 }
 
 /// Waits until all nodes vote and one leads; returns which.
-async fn whole(bed: &Bed, nodes: usize) -> Result<u64, Failure> {
+pub async fn whole(bed: &Bed, nodes: usize) -> Result<u64, Failure> {
     let deadline = Instant::now() + WHOLE_WITHIN;
     while Instant::now() < deadline {
         if let Ok(admin) = connect::admin(&bed.common)

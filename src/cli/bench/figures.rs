@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::super::output;
+use super::backlog::Backlog;
 use super::meter::Used;
 
 /// The result of one benchmark.
@@ -29,6 +30,8 @@ pub struct Figures {
     /// Bytes written to disk by a node for one event, on average over nodes (with --spawn).
     pub disk_bytes_per_event: Option<f64>,
     pub failover_ms: Vec<u64>,
+    #[serde(flatten)]
+    pub backlog: Option<Backlog>,
 }
 
 /// A histogram of microseconds, up to a minute at three digits.
@@ -87,6 +90,7 @@ impl Figures {
         if !self.failover_ms.is_empty() {
             lines.push(format!("failover  {:?} ms", self.failover_ms));
         }
+        lines.extend(self.backlog.iter().flat_map(Backlog::lines));
         if let (Some(cpu), Some(disk)) = (self.cpu_s_per_100k, self.disk_bytes_per_event) {
             let rss: Vec<_> = self.rss_peak_bytes.values().map(|b| output::bytes(*b)).collect();
             lines.push(format!("cpu       {cpu:.2} s per 100,000 events, all processes"));

@@ -3,6 +3,7 @@
 //! With `--spawn N` a cluster of N processes is started for the measurement, and what it used is
 //! reported too; otherwise the cluster of `--servers` is measured.
 
+mod backlog;
 mod consume;
 mod failover;
 mod figures;
@@ -31,6 +32,7 @@ pub async fn run(common: &Common, command: &Bench) -> Result<Exit, Failure> {
         Bench::Consume(flags) => consume::run(common, flags).await?,
         Bench::Latency(flags) => latency::run(common, flags).await?,
         Bench::Failover(flags) => failover::run(common, flags).await?,
+        Bench::Backlog(flags) => backlog::run(common, flags).await?,
     };
     output::result(common.output, &figures, Figures::table);
     Ok(if figures.errors == 0 { Exit::Ok } else { Exit::CheckFailed })
