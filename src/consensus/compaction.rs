@@ -6,18 +6,15 @@
 //!
 //! So what the older snapshot needs stays until two more are built, and after a large backlog has
 //! been consumed nothing may bring them about. Once it is quiet they are built all the same, if
-//! there is much to be gained; where no entry has come since the last one, the leader adds one.
+//! there is much to be gained; where no entry has come since the last one, it is copied.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::errors::Fatal as RaftFatal;
 
-use crate::machine::Command;
-
 use super::config::{RaftRuntime, Types};
 use super::facts::Facts;
-use super::proposer::Proposer;
 use super::raft::Raft;
 use super::snapshot::oldest_retained;
 
@@ -27,14 +24,11 @@ type Fatal<E> = RaftFatal<Types<E>>;
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// It is quiet if no more bytes than this were applied since the last look.
 const QUIET_BYTES: u64 = 64 << 10;
-/// On whose behalf entries are added that only lead on.
-const NOBODY: u64 = 0;
 
 /// Decides when snapshots are built and the log is purged.
 pub(super) struct Compaction<E: RaftRuntime> {
     pub raft: Raft<E>,
     pub facts: Arc<Facts>,
-    pub proposer: Proposer,
     /// Waste on the disk beyond this is worth a snapshot.
     pub waste_max: u64,
     pub env: E,
@@ -55,13 +49,22 @@ impl<E: RaftRuntime> Compaction<E> {
         let mut seen = Seen { busy_at: self.facts.read().applied(), ..Seen::default() };
         loop {
             let asked = tokio::select! { biased;
-                () = self.facts.snapshot_done.notified() => self.purge().await,
+                () = self.facts.snapshot_done.notified() => self.stored().await,
                 () = self.facts.snapshot_due.notified() => self.raft.trigger().snapshot().await,
                 () = self.env.sleep(TIDY_EVERY) => self.tidy(&mut seen).await,
             };
             if asked.is_err() {
                 return;
             }
+        }
+    }
+
+    /// A snapshot is on disk. More may have come while it was built than makes the next one due.
+    async fn stored(&self) -> Result<(), Fatal<E>> {
+        self.purge().await?;
+        match self.facts.is_due() {
+            true => self.raft.trigger().snapshot().await,
+            false => Ok(()),
         }
     }
 
@@ -88,7 +91,10 @@ impl<E: RaftRuntime> Compaction<E> {
         if store.current().is_none_or(|current| current.last.index < applied) {
             return self.raft.trigger().snapshot().await;
         }
-        self.proposer.submit(NOBODY, Command::Checkpoint, Box::new(drop));
-        Ok(())
+        let store = store.clone();
+        if let Some(Err(error)) = self.env.blocking(move || store.double()).await {
+            tracing::warn!(%error, "tidying up failed: what could go stays a while");
+        }
+        self.purge().await
     }
 }

@@ -114,10 +114,15 @@ impl Facts {
 
     /// An entry of `bytes` was applied.
     pub fn grow(&self, bytes: usize) {
-        let applied = self.applied_bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
-        if applied - self.covered_bytes.load(Ordering::Relaxed) >= self.growth_max {
+        self.applied_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if self.is_due() {
             self.snapshot_due.notify_one();
         }
+    }
+
+    /// Whether enough was applied since the last snapshot was begun.
+    pub fn is_due(&self) -> bool {
+        self.applied_bytes() - self.covered_bytes.load(Ordering::Relaxed) >= self.growth_max
     }
 
     /// Bytes of the entries applied since this process began.

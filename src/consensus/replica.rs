@@ -144,7 +144,6 @@ pub async fn start<N: Net, E: RaftRuntime>(
     let compaction = Compaction {
         raft: raft.clone(),
         facts,
-        proposer: proposer.clone(),
         waste_max: options.snapshot_log_bytes / 2,
         env: env.clone(),
     };

@@ -124,6 +124,7 @@ impl Chunk {
 /// One number for each slot.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Column {
+    /// The value of all, or 0 if they differ.
     same: u32,
     /// Empty while all are the same.
     each: Vec<u32>,
@@ -145,7 +146,7 @@ impl Column {
 
     fn spread(&mut self, len: usize) -> &mut Vec<u32> {
         if self.each.is_empty() {
-            self.each = vec![self.same; len];
+            self.each = vec![std::mem::take(&mut self.same); len];
         }
         &mut self.each
     }
@@ -168,7 +169,7 @@ impl Column {
     }
 
     fn fits(&self, len: usize) -> bool {
-        self.each.is_empty() || self.each.len() == len
+        self.each.is_empty() || (self.each.len() == len && self.same == 0)
     }
 }
 

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf, BufMut, Bytes};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::files;
@@ -51,7 +52,10 @@ pub struct Block {
     pub len: u32,
 }
 
-/// The columns of a segment, for those who want to know of its events without reading them.
+/// What is kept of the index.
+type Head = (Vec<Block>, Keys);
+
+/// The columns of a segment, those of [`Head`] first; the others are for those who want to know of its events without reading them.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Index {
     blocks: Vec<Block>,
@@ -74,31 +78,34 @@ impl Segment {
         let (bytes, index) = encode(events)?;
         let file = files::write(disk, name, &bytes)?;
         let info = SegmentInfo { file, events: events.len() as u64 };
-        Ok(Segment::new(info, index))
+        Ok(Segment::new(info, (index.blocks, index.keys)))
     }
 
     /// Opens a segment: checks its index, and reads all of it only if that is damaged.
     pub fn open(disk: &dyn Disk, info: SegmentInfo) -> Result<Segment, StorageError> {
-        let index = match read_index(disk, &info.file)? {
-            Ok(index) => index,
+        // Its first columns are all that is kept, and decoding the others takes most of the time.
+        let head: Head = match read_index(disk, &info.file)? {
+            Ok(head) => head,
             Err(detail) => {
                 tracing::warn!(segment = info.file.name, detail, "index damaged: rebuilt");
-                rebuild(disk, &info.file)?
+                let Index { blocks, keys, .. } = rebuild(disk, &info.file)?;
+                (blocks, keys)
             }
         };
-        if index.keys.count() != info.events {
-            let detail = format!("{} of {} events found", index.keys.count(), info.events);
+        let found = head.1.count();
+        if found != info.events {
+            let detail = format!("{found} of {} events found", info.events);
             return Err(StorageError::corrupt(format!("segment {}", info.file.name), detail));
         }
-        Ok(Segment::new(info, index))
+        Ok(Segment::new(info, head))
     }
 
     /// Opens a segment of a peer, of which only the file is known.
     pub fn adopt(disk: &dyn Disk, file: FileInfo) -> Result<Segment, StorageError> {
         let corrupt = |detail| StorageError::corrupt(format!("segment {}", file.name), detail);
-        let index = read_index(disk, &file)?.map_err(corrupt)?;
-        let info = SegmentInfo { events: index.keys.count(), file };
-        Ok(Segment::new(info, index))
+        let head: Head = read_index(disk, &file)?.map_err(corrupt)?;
+        let info = SegmentInfo { events: head.1.count(), file };
+        Ok(Segment::new(info, head))
     }
 
     /// Opens what can be read of a segment in a damaged store, and says what is wrong with it.
@@ -118,13 +125,14 @@ impl Segment {
             wrong = Some(format!("{before}{found} of {events} events found"));
         }
         let wrong = wrong.map(|wrong| format!("segment {name}: {wrong}"));
-        Ok((Segment::new(SegmentInfo { file, events: found }, index), wrong))
+        let head = (index.blocks, index.keys);
+        Ok((Segment::new(SegmentInfo { file, events: found }, head), wrong))
     }
 
-    fn new(info: SegmentInfo, index: Index) -> Segment {
+    fn new(info: SegmentInfo, (blocks, keys): Head) -> Segment {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Segment { id, info, keys: index.keys, blocks: index.blocks }
+        Segment { id, info, keys, blocks }
     }
 
     /// The block that holds a key, if the segment does.
@@ -226,8 +234,12 @@ impl Index {
     }
 }
 
-/// Reads and checks the index; the inner error says what is damaged.
-fn read_index(disk: &dyn Disk, file: &FileInfo) -> Result<Result<Index, String>, StorageError> {
+/// Reads and checks the index, and decodes all of it or its first columns; the inner error says
+/// what is damaged.
+fn read_index<T: DeserializeOwned>(
+    disk: &dyn Disk,
+    file: &FileInfo,
+) -> Result<Result<T, String>, StorageError> {
     let path = files::path(&file.name);
     let failed = || StorageError::io(format!("reading segment {}", file.name));
     let len = disk.len(&path).map_err(failed())?;
@@ -251,7 +263,8 @@ fn read_index(disk: &dyn Disk, file: &FileInfo) -> Result<Result<Index, String>,
     if crc32fast::hash(&columns) != crc {
         return Ok(Err("wrong checksum of the index".into()));
     }
-    Ok(postcard::from_bytes(&columns).map_err(|error| error.to_string()))
+    let decoded = postcard::take_from_bytes(&columns).map(|(decoded, _)| decoded);
+    Ok(decoded.map_err(|error| error.to_string()))
 }
 
 /// Makes the index anew from the events, as far as they are whole.

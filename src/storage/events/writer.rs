@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::SnapshotInfo;
 use super::keys::Keys;
 use super::segment::Segment;
-use super::snapshot::Snapshot;
+use super::snapshot::{self, Snapshot};
 use super::store::{EventStore, State};
 use crate::storage::error::StorageError;
 use crate::types::limits::SEGMENT_BYTES_TARGET;
@@ -68,6 +68,21 @@ impl SnapshotWriter {
         let (current, previous) = (Some(Arc::new(snapshot)), old.current.clone());
         store.commit(State { current, previous, segments })?;
         Ok(info)
+    }
+}
+
+impl EventStore {
+    /// Puts a second copy of the current snapshot in the place of the older one, so that what only
+    /// that one needs may go. Everything is synced on return.
+    pub fn double(&self) -> Result<(), StorageError> {
+        let _commit = self.lock_commit();
+        let old = self.state();
+        let Some(current) = old.current.clone() else { return Ok(()) };
+        let machine = snapshot::read_machine(self.disk(), &current.file.name)?;
+        let head = (current.info.last, current.info.meta.clone(), current.held.clone());
+        let copy = Snapshot::write(self.disk(), self.next_snapshot_name(), head, &machine)?;
+        let segments = compact(self, old.segments.clone(), &current.held)?;
+        self.commit(State { current: Some(Arc::new(copy)), previous: Some(current), segments })
     }
 }
 
