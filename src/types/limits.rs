@@ -148,5 +148,13 @@ pub const PEER_NAME_BYTES_MAX: usize = 128;
 /// Largest message without event data, in bytes; it bounds what decoding one can allocate. The
 /// sender of a settlement splits; a larger one is refused as malformed.
 pub const MESSAGE_HEAD_BYTES_MAX: usize = 256 << 10;
+/// Backups under way on one node, each of which holds on to a snapshot. One more is refused with
+/// `overloaded`.
+pub const BACKUPS_MAX: usize = 4;
+/// A backup that nobody asked for since so long, in milliseconds, is given up.
+pub const BACKUP_IDLE_MS: u64 = 60_000;
+/// Bytes of a file in one piece of a backup.
+pub const BACKUP_PIECE_BYTES: usize = 1 << 20;
+
 /// Largest admin request or answer, in bytes. A larger one closes the admin connection.
 pub const ADMIN_BYTES_MAX: usize = 32 << 20;

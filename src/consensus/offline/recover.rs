@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::env::disk::{Disk, RealDisk};
 use crate::machine::{Loss, Machine};
-use crate::storage::{Identity, Look, RegisterLook, Site, StorageError};
+use crate::storage::{Fresh, Identity, Look, RegisterLook, Site, StorageError};
 use crate::types::{ClusterId, NodeId, SeqRanges};
 
 use super::super::config::RaftVote;
@@ -140,7 +140,7 @@ pub(super) fn recover_on(
     let identity = look.identity.value().copied();
     let term = vote.map_or(0, |vote| vote.leader_id.term);
     let founder = Founder::after(&survey.image, term, cluster, old_self(&survey, identity));
-    let fresh = disk.map(|disk| founder.settle(disk)).transpose()?;
+    let fresh = disk.map(Fresh::begin).transpose()?;
     let mut writer = fresh.as_ref().map(|fresh| fresh.events.writer());
     let lost = survey.payloads(look, &salvaged, &mut |key, payload| match &mut writer {
         Some(writer) => writer.relocate(key, payload),
@@ -205,7 +205,7 @@ fn report(
     }
 }
 
-fn channels(machine: &Machine) -> Vec<ChannelLeft> {
+pub(super) fn channels(machine: &Machine) -> Vec<ChannelLeft> {
     let channel = |channel: &crate::machine::Channel| ChannelLeft {
         name: channel.name().to_string(),
         accepted: channel.accepted(),
