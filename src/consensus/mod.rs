@@ -26,6 +26,7 @@
 //! resumable snapshot transfer.
 
 mod addresses;
+mod appending;
 mod backup;
 mod changes;
 mod clock;

@@ -124,12 +124,13 @@ pub const REASON_BYTES_MAX: usize = 512;
 pub const PULL_WAIT_MS_MAX: u64 = 60_000;
 
 /// Bytes of newest log entries kept in memory; older ones are read back from disk.
-pub const LOG_TAIL_BYTES: usize = 64 << 20;
+pub const LOG_TAIL_BYTES: usize = 8 << 20;
 /// Largest body of one packed log record. Seventeen records must stay below a quarter of a
 /// database segment (8 MiB), else the database moves them to files that it never syncs.
 pub const LOG_RECORD_BYTES_MAX: usize = 96 << 10;
-/// Bytes after which the log goes on in a fresh database.
-pub const LOG_DATABASE_BYTES: u64 = 64 << 20;
+/// Bytes after which the log goes on in a fresh database. What a database has taken stays in memory
+/// until it is closed: sled evicts from 256 shards, and few of them ever hold more than one page.
+pub const LOG_DATABASE_BYTES: u64 = 16 << 20;
 /// Largest payload of a register (vote, marks, identity), in bytes.
 pub const REGISTER_BYTES_MAX: usize = 4 << 10;
 /// Bytes of events gathered, sorted and written as one segment of the event store.
