@@ -150,6 +150,9 @@ impl Drop for BackupWriter {
     }
 }
 
+/// Takes a piece: of which file, where in it, and its bytes.
+pub type TakePiece<'a> = dyn FnMut(&FileInfo, u64, &[u8]) -> Result<(), StorageError> + 'a;
+
 /// A backup to be read. Its length was found right.
 pub struct BackupReader {
     name: String,
@@ -203,10 +206,7 @@ impl BackupReader {
 
     /// Hands over all files, piece by piece, in order: the file, where in it, bytes. Each is
     /// verified when its last piece was handed over.
-    pub fn read(
-        &mut self,
-        take: &mut dyn FnMut(&FileInfo, u64, &[u8]) -> Result<(), StorageError>,
-    ) -> Result<(), OfflineError> {
+    pub fn read(&mut self, take: &mut TakePiece<'_>) -> Result<(), OfflineError> {
         let mut buffer = vec![0; PIECE_BYTES];
         for file in self.head.files.clone() {
             let (mut offset, mut crc) = (0, crc32fast::Hasher::new());
