@@ -25,6 +25,7 @@
 
 mod error;
 pub mod events;
+mod fault;
 mod fresh;
 mod identity;
 pub mod log;
