@@ -45,6 +45,7 @@ mod network;
 mod payloads;
 mod proposer;
 mod raft;
+mod repair;
 mod replica;
 mod responder;
 mod route;

@@ -31,6 +31,7 @@ use super::network::Peers;
 use super::payloads::{PayloadCache, PayloadError, Payloads};
 use super::proposer::{Done, Proposer};
 use super::raft::{Raft, RaftWriter};
+use super::repair::Repairer;
 use super::state_machine::StateMachine;
 
 /// What a replica needs to know.
@@ -140,7 +141,8 @@ pub async fn start<N: Net, E: RaftRuntime>(
         env: env.clone(),
     }));
     let me = replica.me();
-    let inquest = Inquest::new(raft.clone(), evidence.clone(), dialer, env.clone());
+    let inquest = Inquest::new(raft.clone(), evidence.clone(), dialer.clone(), env.clone());
+    let repairer = Repairer { raft: raft.clone(), facts: facts.clone(), dialer, env: env.clone() };
     let office = Office {
         me,
         raft: raft.clone(),
@@ -154,6 +156,7 @@ pub async fn start<N: Net, E: RaftRuntime>(
     };
     replica.run_until_stopped(inquest.run(alarms));
     replica.run_until_stopped(compaction::run(raft, facts));
+    replica.run_until_stopped(repairer.run());
     let ending = replica.clone();
     replica.env().spawn(async move {
         office.run().await;
@@ -292,6 +295,7 @@ impl<E: RaftRuntime> Replica<E> {
             snapshot_index: metrics.snapshot.index().unwrap_or(0),
             log_bytes: payloads.log.bytes(),
             store_bytes: payloads.store.bytes(),
+            damage: payloads.store.damage().peek(),
             failure: failure.map(|error| error.to_string()).or(stopped),
         }
     }

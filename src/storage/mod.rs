@@ -21,7 +21,8 @@
 //! Exposure: the mark is raised at most 100 ms after the log's sync. Damage to the very last
 //! entries, acknowledged later than that before a crash, looks like an unfinished write.
 //!
-//! Left out: repair from peers, scrubbing in the background, and the meaning of any bytes.
+//! Left out: asking peers (what is lost is named, and taken from whoever asks), scrubbing in the
+//! background, and the meaning of any bytes.
 
 mod error;
 pub mod events;
@@ -33,7 +34,9 @@ pub mod register;
 mod tests;
 
 pub use error::StorageError;
-pub use events::{EventStore, FileInfo, Pinned, SnapshotInfo, SnapshotWriter, Staging};
+pub use events::{
+    Damage, EventStore, FileInfo, Patient, Pinned, SnapshotInfo, SnapshotWriter, Staging, Wounded,
+};
 pub use identity::Identity;
 pub use log::{Done, Drive, Entry, LogState, LogStore};
 pub use open::{Opened, Options, Owner, Storage, open, open_on, peek};

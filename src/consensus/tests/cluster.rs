@@ -7,7 +7,7 @@ use crate::machine::Command;
 use crate::types::NodeId;
 
 use super::super::{MemberInfo, MembershipError, ProposeError, Role};
-use super::rig::{DEADLINE, Node, Rig, Supplier, check_payloads, host, until};
+use super::rig::{DEADLINE, Node, Rig, Supplier, check_payloads, read_all, host, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_leaders_die() {
@@ -113,19 +113,49 @@ async fn a_snapshot_that_is_damaged_at_its_sender_does_no_harm_to_its_receiver()
     assert!(!damaged.is_empty());
     assert!(damaged.iter().all(|path| disk.flip_bit(path, 8 * 100)));
 
+    // The receiver refuses what is damaged, and the sender repairs its disk from the third member.
     let node = rig.start(behind).await;
-    let receiving = rig.disks[&behind].clone();
-    let arrives = || receiving.paths().iter().any(|path| path.ends_with(".part")).then_some(());
-    until("a snapshot on its way", arrives).await;
-    let refused = tokio::time::timeout(Duration::from_secs(1), node.stopped()).await;
-    assert!(refused.is_err(), "the receiver ended: {:?}", node.status().failure);
-    assert_eq!(node.status().snapshot_index, 0);
-
-    // With the sender's disk as it was, it goes on.
-    assert!(damaged.iter().all(|path| disk.flip_bit(path, 8 * 100)));
     until("a snapshot", || (node.status().snapshot_index > seen).then_some(())).await;
+    assert_eq!(node.status().failure, None);
+    let repaired = leader.status().damage;
+    assert!(repaired.repaired > 0 && repaired.suspects.is_empty(), "{repaired:?}");
     rig.agree().await;
-    assert_eq!(check_payloads(&node, supplier.channel).await, supplier.acked);
+    for node in rig.nodes.values() {
+        assert_eq!(check_payloads(node, supplier.channel).await, supplier.acked);
+    }
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_events_are_fetched_from_whoever_has_them() {
+    let mut rig = Rig::new(3, 32 << 10).await;
+    rig.payload_cache_bytes = 1;
+    let mut supplier = Supplier::open(&rig.leader().await).await;
+    for _ in 0..100 {
+        let leader = rig.leader().await;
+        supplier.send(&leader, 8, 200).await.unwrap();
+    }
+    // Nobody has them in memory then.
+    for id in 1..=3 {
+        until("a purge", || (rig.nodes[&id].status().purged > 0).then_some(())).await;
+        rig.kill(id).await;
+        rig.start(id).await;
+    }
+    rig.agree().await;
+    // Everywhere, but never the same event.
+    for id in 1..=3 {
+        let disk = rig.disks[&id].clone();
+        let segments = disk.paths().into_iter().filter(|path| path.contains("/seg-"));
+        let flipped = segments.filter(|path| disk.flip_bit(path, 8 * (300 * id as usize)));
+        assert!(flipped.count() > 0);
+    }
+    for node in rig.nodes.values() {
+        let whole = || node.status().damage.suspects.is_empty();
+        let _first_look = read_all(node, supplier.channel).await;
+        until("repair", || whole().then_some(())).await;
+        assert!(node.status().damage.repaired > 0, "node {}", node.me());
+        assert_eq!(check_payloads(node, supplier.channel).await, supplier.acked);
+    }
     rig.stop().await;
 }
 

@@ -11,10 +11,14 @@ use crate::env::disk::{Keep, MemDisk};
 use crate::machine::{Command, LaneTarget, Publish, Published, Reply};
 use crate::storage::{self, Drive, Opened, Owner, Storage};
 use crate::transport::{ByteStream, Listener, MemNet, Net, split};
-use crate::types::{ChannelId, ClusterId, Event, LaneId, Name, NodeId, Opener, limits};
+use crate::types::{
+    ChannelId, ClusterId, Event, LaneId, Name, NodeId, Opener, Payload, PayloadKey, limits,
+};
 use crate::wire::{Greeting, Hello, PROTOCOL_VERSION, Service, Welcome};
 
-use super::super::{Member, Options, ProposeError, Replica, Timing, serve_peer, start};
+use super::super::{
+    Member, Options, PayloadError, ProposeError, Replica, Timing, serve_peer, start,
+};
 
 pub type Node = Replica<TokioRuntime>;
 
@@ -40,6 +44,7 @@ pub struct Rig {
     pub disks: BTreeMap<u64, MemDisk>,
     pub nodes: BTreeMap<u64, Node>,
     pub snapshot_log_bytes: u64,
+    pub payload_cache_bytes: usize,
     pub timing: Timing,
 }
 
@@ -62,7 +67,8 @@ impl Rig {
     /// The same, with another timing.
     pub async fn with_timing(size: u64, snapshot_log_bytes: u64, timing: Timing) -> Rig {
         let (net, disks, nodes) = (MemNet::new("rig"), BTreeMap::new(), BTreeMap::new());
-        let mut rig = Rig { net, disks, nodes, snapshot_log_bytes, timing };
+        let payload_cache_bytes = 64 << 20;
+        let mut rig = Rig { net, disks, nodes, snapshot_log_bytes, payload_cache_bytes, timing };
         rig.start(1).await.bootstrap().await.unwrap();
         for id in 2..=size {
             rig.join(id).await;
@@ -84,7 +90,9 @@ impl Rig {
         let storage = self.open(id).healthy().unwrap();
         let net = self.net.host(host(id));
         let (timing, snapshot_log_bytes) = (self.timing, self.snapshot_log_bytes);
-        let options = Options { timing, snapshot_log_bytes, ..Options::new(member(id)) };
+        let payload_cache_bytes = self.payload_cache_bytes;
+        let defaults = Options::new(member(id));
+        let options = Options { timing, snapshot_log_bytes, payload_cache_bytes, ..defaults };
         let node = launch(options, storage, net).await;
         self.nodes.insert(id, node.clone());
         node
@@ -269,16 +277,25 @@ pub fn block(first: u64, count: u32, bytes: usize) -> Bytes {
     block.freeze()
 }
 
-/// Reads every event the node retains of a channel, and checks that it is the one accepted.
-pub async fn check_payloads(node: &Node, channel: ChannelId) -> u64 {
+/// Reads every event the node retains of a channel, as far as that is possible.
+pub async fn read_all(
+    node: &Node,
+    channel: ChannelId,
+) -> Vec<(PayloadKey, Result<Payload, PayloadError>)> {
     let keys: Vec<_> = node.read(|machine| {
         let channel = machine.channel(channel).unwrap();
         (channel.first_retained()..channel.next_seq())
             .filter_map(|seq| channel.slot(seq).map(|slot| slot.key()))
             .collect()
     });
-    let count = keys.len() as u64;
-    for (key, payload) in keys.iter().zip(node.payloads(keys.clone()).await) {
+    keys.iter().copied().zip(node.payloads(keys.clone()).await).collect()
+}
+
+/// The same, and checks that each is the one accepted.
+pub async fn check_payloads(node: &Node, channel: ChannelId) -> u64 {
+    let found = read_all(node, channel).await;
+    let count = found.len() as u64;
+    for (key, payload) in found {
         let payload = payload.unwrap_or_else(|error| panic!("{key}: {error}"));
         assert_eq!(payload.event.body()[..8], payload.sequence.to_le_bytes());
     }

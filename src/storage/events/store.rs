@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use bytes::Bytes;
 
 use super::cache::BlockCache;
+use super::damage::Damage;
 use super::manifest::{self, FileInfo, Manifest};
 use super::segment::{self, Segment};
 use super::snapshot::{self, Snapshot};
@@ -14,6 +15,7 @@ use super::staging::{Pinned, Staging};
 use super::writer::SnapshotWriter;
 use super::{DIR, SnapshotInfo, files};
 use crate::env::disk::Disk;
+use crate::env::{Publisher, Watch, watch};
 use crate::storage::error::StorageError;
 use crate::types::{EntryId, NodeId, Payload, PayloadKey};
 
@@ -30,6 +32,8 @@ struct Inside {
     commit: Mutex<()>,
     cache: Mutex<BlockCache>,
     pins: Mutex<BTreeMap<String, usize>>,
+    damage: Publisher<Damage>,
+    damage_seen: Watch<Damage>,
 }
 
 /// What counts, as one manifest said it.
@@ -78,6 +82,7 @@ impl EventStore {
         let used = names.iter().filter_map(|name| files::number(name)).max();
         let next = AtomicU64::new(manifest.next.max(used.map_or(0, |number| number + 1)));
         let state = Arc::new(open_state(&*disk, manifest, floor)?);
+        let (damage, damage_seen) = watch(Damage::default());
         Ok(EventStore(Arc::new(Inside {
             disk,
             node,
@@ -86,6 +91,8 @@ impl EventStore {
             commit: Mutex::default(),
             cache: Mutex::default(),
             pins: Mutex::default(),
+            damage,
+            damage_seen,
         })))
     }
 
@@ -171,12 +178,20 @@ impl EventStore {
         segment.map(|segment| self.read_segment(segment, key)).transpose()
     }
 
-    /// Reads a payload that the segment holds.
+    /// Reads a payload that the segment holds. Damage makes the segment a suspect.
     pub(super) fn read_segment(
         &self,
         segment: &Segment,
         key: PayloadKey,
     ) -> Result<Payload, StorageError> {
+        let found = self.find_in(segment, key);
+        if found.as_ref().is_err_and(StorageError::is_corruption) {
+            self.suspect(&segment.info.file.name);
+        }
+        found
+    }
+
+    fn find_in(&self, segment: &Segment, key: PayloadKey) -> Result<Payload, StorageError> {
         let absent = || StorageError::CorruptEvent { key, detail: "it has no block".into() };
         let block = segment.block_of(key).ok_or_else(absent)?;
         let place = (segment.id, block.offset);
@@ -184,11 +199,22 @@ impl EventStore {
         if let Some(bytes) = cached {
             return segment::find(&bytes, key);
         }
-        let name = &segment.info.file.name;
-        let read = self.disk().read(&files::path(name), block.offset, block.len as usize);
-        let bytes = Bytes::from(read.map_err(StorageError::io(format!("reading {name}")))?);
-        lock(&self.0.cache).put(place, bytes.clone());
-        segment::find(&bytes, key)
+        let bytes = segment::read_block(self.disk(), &segment.info.file, block, key)?;
+        let found = segment::find(&bytes, key);
+        // What is damaged is read again next time: it may have been the memory.
+        if found.is_ok() {
+            lock(&self.0.cache).put(place, bytes);
+        }
+        found
+    }
+
+    /// What is known of damage.
+    pub fn damage(&self) -> Watch<Damage> {
+        self.0.damage_seen.clone()
+    }
+
+    pub(super) fn set_damage(&self, change: impl FnOnce(&mut Damage)) {
+        self.0.damage.modify(change);
     }
 
     pub(super) fn disk(&self) -> &dyn Disk {
