@@ -83,6 +83,8 @@ pub struct ReplicaStatus {
     pub log_bytes: u64,
     /// Bytes of snapshots and segments here.
     pub store_bytes: u64,
+    /// Bytes that the scrub has read since the start.
+    pub scrubbed_bytes: u64,
     /// Damage found in the event store here.
     pub damage: Damage,
     /// Why the node stopped taking part, if it did.

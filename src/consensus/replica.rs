@@ -1,7 +1,9 @@
 //! The handle to this node's part in the cluster. Cheap to clone.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{Fatal, LinearizableReadError, RaftError};
@@ -13,7 +15,7 @@ use crate::machine::{Command, Machine, Reply};
 use crate::planted::{Bug, planted};
 use crate::storage::{Identity, LogStore, Storage};
 use crate::transport::Net;
-use crate::types::{NodeId, Payload, PayloadKey, Stamp};
+use crate::types::{NodeId, Payload, PayloadKey, Stamp, limits};
 
 use super::addresses::Addresses;
 use super::changes::Changes;
@@ -32,6 +34,7 @@ use super::payloads::{PayloadCache, PayloadError, Payloads};
 use super::proposer::{Done, Proposer};
 use super::raft::{Raft, RaftWriter};
 use super::repair::Repairer;
+use super::scrub::{Pace, Scrubber};
 use super::state_machine::StateMachine;
 
 /// What a replica needs to know.
@@ -46,6 +49,8 @@ pub struct Options {
     pub snapshot_log_bytes: u64,
     /// Bytes of newest events found in memory.
     pub payload_cache_bytes: usize,
+    /// How fast and how often everything on the disk is read again.
+    pub scrub: Pace,
 }
 
 impl Options {
@@ -57,6 +62,10 @@ impl Options {
             timing: Timing::default(),
             snapshot_log_bytes: 64 << 20,
             payload_cache_bytes: 64 << 20,
+            scrub: Pace {
+                bytes_per_s: limits::SCRUB_BYTES_PER_S,
+                pause: Duration::from_millis(limits::SCRUB_PAUSE_MS),
+            },
         }
     }
 }
@@ -120,6 +129,8 @@ pub async fn start<N: Net, E: RaftRuntime>(
         RaftLog::new(log, env.clone()),
         StateMachine::new(facts.clone(), clock.clone(), env.clone()),
     );
+    let (registers, pace) = (storage.registers(), options.scrub);
+    let scrubber = Scrubber { facts: facts.clone(), registers, pace, env: env.clone() };
     let raft = raft.await.map_err(|e| StartError::Storage(e.to_string()))?;
     let proposer = Proposer::start(RaftWriter(raft.clone()), clock.clone(), env.clone());
     let (publisher, leadership) =
@@ -157,6 +168,12 @@ pub async fn start<N: Net, E: RaftRuntime>(
     replica.run_until_stopped(inquest.run(alarms));
     replica.run_until_stopped(compaction::run(raft, facts));
     replica.run_until_stopped(repairer.run());
+    replica.run_until_stopped(scrubber.run());
+    let (ending, mut failed) = (replica.clone(), replica.log().has_failed());
+    replica.run_until_stopped(async move {
+        failed.wait_for(|failed| *failed).await;
+        ending.stop_now();
+    });
     let ending = replica.clone();
     replica.env().spawn(async move {
         office.run().await;
@@ -296,6 +313,7 @@ impl<E: RaftRuntime> Replica<E> {
             log_bytes: payloads.log.bytes(),
             store_bytes: payloads.store.bytes(),
             damage: payloads.store.damage().peek(),
+            scrubbed_bytes: self.0.facts.scrubbed.load(Ordering::Relaxed),
             failure: failure.map(|error| error.to_string()).or(stopped),
         }
     }

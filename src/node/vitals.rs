@@ -180,6 +180,7 @@ impl<N: Net> Services<N> {
             sample.gauge(name, help, value as f64);
         }
         for (name, help, value) in [
+            ("scrubbed_bytes", "Bytes read again to find damage.", status.scrubbed_bytes),
             ("damage_found", "Damaged events and files found.", status.damage.found),
             ("damage_repaired", "Damaged events and files repaired.", status.damage.repaired),
         ] {
@@ -261,6 +262,7 @@ mod tests {
             snapshot_index: 0,
             log_bytes: 0,
             store_bytes: 0,
+            scrubbed_bytes: 0,
             damage: Damage::default(),
             failure: failure.map(str::to_string),
         };

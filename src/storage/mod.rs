@@ -21,8 +21,8 @@
 //! Exposure: the mark is raised at most 100 ms after the log's sync. Damage to the very last
 //! entries, acknowledged later than that before a crash, looks like an unfinished write.
 //!
-//! Left out: asking peers (what is lost is named, and taken from whoever asks), scrubbing in the
-//! background, and the meaning of any bytes.
+//! Left out: asking peers (what is lost is named, and taken from whoever asks), the pace of a scrub,
+//! and the meaning of any bytes.
 
 mod error;
 pub mod events;
@@ -30,6 +30,7 @@ mod identity;
 pub mod log;
 mod open;
 pub mod register;
+mod registers;
 #[cfg(test)]
 mod tests;
 
@@ -40,3 +41,4 @@ pub use events::{
 pub use identity::Identity;
 pub use log::{Done, Drive, Entry, LogState, LogStore};
 pub use open::{Opened, Options, Owner, Storage, open, open_on, peek};
+pub use registers::Registers;

@@ -105,6 +105,10 @@ pub const FETCH_KEYS_MAX: usize = 1024;
 pub const FETCH_BYTES_MAX: usize = 4 << 20;
 /// A damaged file that could not be repaired is tried again after this long, in milliseconds.
 pub const REPAIR_RETRY_MS: u64 = 5_000;
+/// Bytes that the background scrub reads in a second, and …
+pub const SCRUB_BYTES_PER_S: u64 = 1 << 20;
+/// … its pause between the end of one round over the disk and the next, in milliseconds.
+pub const SCRUB_PAUSE_MS: u64 = 3_600_000;
 /// How often the leader looks for idle lanes, in milliseconds.
 pub const LANE_SWEEP_MS: u64 = 60_000;
 /// Lanes given up by one command. The rest waits for the next sweep.

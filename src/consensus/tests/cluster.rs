@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use crate::env::disk::Keep;
 use crate::machine::Command;
+use crate::storage::Opened;
 use crate::types::NodeId;
 
 use super::super::{MemberInfo, MembershipError, ProposeError, Role};
-use super::rig::{DEADLINE, Node, Rig, Supplier, check_payloads, read_all, host, until};
+use super::rig::{DEADLINE, Node, Rig, Supplier, check_payloads, host, read_all, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_leaders_die() {
@@ -157,6 +158,74 @@ async fn damaged_events_are_fetched_from_whoever_has_them() {
         assert_eq!(check_payloads(node, supplier.channel).await, supplier.acked);
     }
     rig.stop().await;
+}
+
+/// A cluster that scrubs all the time, with snapshots and segments.
+async fn scrubbing() -> (Rig, Supplier) {
+    let mut rig = Rig::new(3, 32 << 10).await;
+    rig.scrub_pause = Duration::from_millis(20);
+    let mut supplier = Supplier::open(&rig.leader().await).await;
+    for _ in 0..100 {
+        let leader = rig.leader().await;
+        supplier.send(&leader, 8, 200).await.unwrap();
+    }
+    for id in 1..=3 {
+        until("a purge", || (rig.nodes[&id].status().purged > 0).then_some(())).await;
+    }
+    for id in 1..=3 {
+        rig.kill(id).await;
+        rig.start(id).await;
+    }
+    let leader = rig.leader().await;
+    supplier.resume(&leader).await;
+    rig.agree().await;
+    (rig, supplier)
+}
+
+fn flip(rig: &Rig, id: u64, part: &str, bit: usize) -> usize {
+    let disk = &rig.disks[&id];
+    disk.paths().iter().filter(|path| path.contains(part) && disk.flip_bit(path, bit)).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrub_finds_what_nobody_reads_and_it_is_repaired() {
+    let (rig, mut supplier) = scrubbing().await;
+    let leader = rig.leader().await;
+    let damaged = flip(&rig, 1, "/seg-", 8 * 300) + flip(&rig, 1, "/MANIFEST", 200);
+    assert!(damaged > 1, "{damaged}");
+    let node = &rig.nodes[&1];
+    let done = || node.status().damage.repaired >= damaged as u64;
+    until("repair", || done().then_some(())).await;
+    // A snapshot is repaired by others that come after it.
+    let found = node.status().damage.found;
+    assert!(flip(&rig, 1, "/snap-", 8 * 40) > 0);
+    until("a look at it", || (node.status().damage.found > found).then_some(())).await;
+    let started = std::time::Instant::now();
+    while !node.status().damage.suspects.is_empty() {
+        assert!(started.elapsed() < DEADLINE, "{:?}", node.status().damage);
+        supplier.send(&leader, 1, 100).await.unwrap();
+    }
+    assert!(node.status().scrubbed_bytes > 0);
+    assert_eq!(node.status().failure, None);
+    rig.agree().await;
+    assert_eq!(check_payloads(node, supplier.channel).await, supplier.acked);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrub_that_finds_the_log_damaged_ends_the_part_of_the_node() {
+    for part in ["log/", "vote."] {
+        let (mut rig, _) = scrubbing().await;
+        let leader = rig.leader().await.me().0;
+        let follower = (1..=3).find(|id| *id != leader).unwrap();
+        assert!(flip(&rig, follower, part, 8 * 20) > 0);
+        let node = rig.nodes.remove(&follower).unwrap();
+        tokio::time::timeout(DEADLINE, node.stopped()).await.unwrap();
+        assert!(node.status().failure.unwrap().contains("damaged"), "{part}");
+        node.shutdown().await;
+        assert!(matches!(rig.open(follower), Opened::Quarantined { .. }), "{part}");
+        rig.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

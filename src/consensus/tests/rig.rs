@@ -17,7 +17,7 @@ use crate::types::{
 use crate::wire::{Greeting, Hello, PROTOCOL_VERSION, Service, Welcome};
 
 use super::super::{
-    Member, Options, PayloadError, ProposeError, Replica, Timing, serve_peer, start,
+    Member, Options, Pace, PayloadError, ProposeError, Replica, Timing, serve_peer, start,
 };
 
 pub type Node = Replica<TokioRuntime>;
@@ -45,6 +45,7 @@ pub struct Rig {
     pub nodes: BTreeMap<u64, Node>,
     pub snapshot_log_bytes: u64,
     pub payload_cache_bytes: usize,
+    pub scrub_pause: Duration,
     pub timing: Timing,
 }
 
@@ -68,7 +69,9 @@ impl Rig {
     pub async fn with_timing(size: u64, snapshot_log_bytes: u64, timing: Timing) -> Rig {
         let (net, disks, nodes) = (MemNet::new("rig"), BTreeMap::new(), BTreeMap::new());
         let payload_cache_bytes = 64 << 20;
-        let mut rig = Rig { net, disks, nodes, snapshot_log_bytes, payload_cache_bytes, timing };
+        let scrub_pause = Duration::from_secs(3600);
+        let mut rig =
+            Rig { net, disks, nodes, snapshot_log_bytes, payload_cache_bytes, scrub_pause, timing };
         rig.start(1).await.bootstrap().await.unwrap();
         for id in 2..=size {
             rig.join(id).await;
@@ -92,7 +95,9 @@ impl Rig {
         let (timing, snapshot_log_bytes) = (self.timing, self.snapshot_log_bytes);
         let payload_cache_bytes = self.payload_cache_bytes;
         let defaults = Options::new(member(id));
-        let options = Options { timing, snapshot_log_bytes, payload_cache_bytes, ..defaults };
+        let scrub = Pace { bytes_per_s: 64 << 20, pause: self.scrub_pause };
+        let options =
+            Options { timing, snapshot_log_bytes, payload_cache_bytes, scrub, ..defaults };
         let node = launch(options, storage, net).await;
         self.nodes.insert(id, node.clone());
         node

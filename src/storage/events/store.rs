@@ -45,7 +45,7 @@ pub(super) struct State {
 }
 
 impl State {
-    fn manifest(&self, next: u64) -> Manifest {
+    pub(super) fn manifest(&self, next: u64) -> Manifest {
         let file = |snapshot: &Option<Arc<Snapshot>>| snapshot.as_ref().map(|s| s.file.clone());
         Manifest {
             next,
@@ -168,9 +168,19 @@ impl EventStore {
 
     /// Bytes of all files that count.
     pub fn bytes(&self) -> u64 {
-        let manifest = self.state().manifest(0);
-        let snapshots = manifest.current.iter().chain(&manifest.previous).map(|file| file.len);
-        snapshots.chain(manifest.segments.iter().map(|segment| segment.file.len)).sum()
+        self.counting().iter().map(|file| file.len).sum()
+    }
+
+    /// All files that count but the manifest.
+    pub(super) fn counting(&self) -> Vec<FileInfo> {
+        let Manifest { current, previous, segments, .. } = self.state().manifest(0);
+        let segments = segments.into_iter().map(|segment| segment.file);
+        current.into_iter().chain(previous).chain(segments).collect()
+    }
+
+    /// Makes this state what the manifest says. The caller holds the commit lock.
+    pub(super) fn write_manifest(&self, state: &State) -> Result<(), StorageError> {
+        state.manifest(self.0.next.load(Ordering::Relaxed)).write(self.disk())
     }
 
     fn read_in(&self, state: &State, key: PayloadKey) -> Result<Option<Payload>, StorageError> {
@@ -242,7 +252,7 @@ impl EventStore {
     /// goes, unless pinned. The caller holds the commit lock.
     pub(super) fn commit(&self, state: State) -> Result<(), StorageError> {
         self.disk().sync_dir(DIR).map_err(StorageError::io("syncing the event store"))?;
-        state.manifest(self.0.next.load(Ordering::Relaxed)).write(self.disk())?;
+        self.write_manifest(&state)?;
         let old = {
             let mut current = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *current, Arc::new(state))
