@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::env::disk::Keep;
+use crate::env::disk::{Disk, Keep};
 use crate::machine::Command;
 use crate::storage::Opened;
 use crate::types::NodeId;
@@ -182,20 +182,28 @@ async fn scrubbing() -> (Rig, Supplier) {
     (rig, supplier)
 }
 
-fn flip(rig: &Rig, id: u64, part: &str, bit: usize) -> usize {
+/// Flips a bit in every file of that kind, counted from its end if negative.
+fn flip(rig: &Rig, id: u64, part: &str, bit: isize) -> usize {
     let disk = &rig.disks[&id];
-    disk.paths().iter().filter(|path| path.contains(part) && disk.flip_bit(path, bit)).count()
+    let at = |path: &str| match usize::try_from(bit) {
+        Ok(bit) => bit,
+        Err(_) => disk.len(path).unwrap() as usize * 8 - bit.unsigned_abs(),
+    };
+    let hit = |path: &&String| path.contains(part) && disk.flip_bit(path, at(path));
+    disk.paths().iter().filter(hit).count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scrub_finds_what_nobody_reads_and_it_is_repaired() {
     let (rig, mut supplier) = scrubbing().await;
     let leader = rig.leader().await;
-    let damaged = flip(&rig, 1, "/seg-", 8 * 300) + flip(&rig, 1, "/MANIFEST", 200);
-    assert!(damaged > 1, "{damaged}");
     let node = &rig.nodes[&1];
-    let done = || node.status().damage.repaired >= damaged as u64;
-    until("repair", || done().then_some(())).await;
+    for (part, bit) in [("/seg-", 8 * 300), ("/MANIFEST", 200)] {
+        let before = node.status().damage.repaired;
+        let damaged = flip(&rig, 1, part, bit);
+        let repaired = || node.status().damage.repaired - before >= damaged as u64;
+        until(part, || (damaged > 0 && repaired()).then_some(())).await;
+    }
     // A snapshot is repaired by others that come after it.
     let found = node.status().damage.found;
     assert!(flip(&rig, 1, "/snap-", 8 * 40) > 0);
@@ -203,22 +211,23 @@ async fn a_scrub_finds_what_nobody_reads_and_it_is_repaired() {
     let started = std::time::Instant::now();
     while !node.status().damage.suspects.is_empty() {
         assert!(started.elapsed() < DEADLINE, "{:?}", node.status().damage);
-        supplier.send(&leader, 1, 100).await.unwrap();
+        supplier.send(&leader, 8, 200).await.unwrap();
     }
     assert!(node.status().scrubbed_bytes > 0);
     assert_eq!(node.status().failure, None);
     rig.agree().await;
-    assert_eq!(check_payloads(node, supplier.channel).await, supplier.acked);
+    // Some have left the history.
+    assert!(check_payloads(node, supplier.channel).await > 0);
     rig.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scrub_that_finds_the_log_damaged_ends_the_part_of_the_node() {
-    for part in ["log/", "vote."] {
+    for (part, bit) in [("log/", -8), ("vote.", 160)] {
         let (mut rig, _) = scrubbing().await;
         let leader = rig.leader().await.me().0;
         let follower = (1..=3).find(|id| *id != leader).unwrap();
-        assert!(flip(&rig, follower, part, 8 * 20) > 0);
+        assert!(flip(&rig, follower, part, bit) > 0);
         let node = rig.nodes.remove(&follower).unwrap();
         tokio::time::timeout(DEADLINE, node.stopped()).await.unwrap();
         assert!(node.status().failure.unwrap().contains("damaged"), "{part}");
