@@ -9,6 +9,7 @@ use futures::future::join_all;
 use tarpc::client::RpcError;
 use tarpc::context::Context;
 
+use super::backups::Backups;
 use super::report;
 use crate::client::admin::{DialError, dial_admin};
 use crate::consensus::{
@@ -64,6 +65,7 @@ struct Inner<N> {
     leadership: Watch<Leadership>,
     /// When a leader was last known, on the runtime's clock.
     led_at: std::sync::Mutex<Duration>,
+    backups: Backups,
 }
 
 impl<N> Clone for Office<N> {
@@ -77,7 +79,8 @@ impl<N: Net> Office<N> {
     pub fn new(options: Options<N>) -> Office<N> {
         let leadership = options.replica.leadership();
         let led_at = std::sync::Mutex::new(options.env.monotonic());
-        let office = Office(Arc::new(Inner { options, leadership, led_at }));
+        let office =
+            Office(Arc::new(Inner { options, leadership, led_at, backups: Backups::default() }));
         office.clone().watch_leader();
         office
     }
@@ -112,6 +115,10 @@ impl<N: Net> Office<N> {
 
     pub fn env(&self) -> &TokioRuntime {
         &self.0.options.env
+    }
+
+    pub(super) fn backups(&self) -> &Backups {
+        &self.0.backups
     }
 
     /// Who leads, as far as this node knows.

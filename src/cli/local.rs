@@ -86,8 +86,10 @@ impl LocalCluster {
 
     /// Adds a node: bootstrapped if it is the first, joined to the others otherwise.
     pub async fn grow(&mut self) -> Result<&mut LocalNode> {
-        let number = self.nodes.len() + 1;
-        let data_dir = self.dir.join(format!("node{number}"));
+        // A node that is gone has left its directory behind.
+        let mut free =
+            (self.nodes.len() + 1..).map(|number| self.dir.join(format!("node{number}")));
+        let data_dir = free.find(|dir| !dir.exists()).context("find a name for a directory")?;
         let mut arguments = self.extra.clone();
         if self.nodes.is_empty() {
             arguments.push("--bootstrap".into());
@@ -105,7 +107,7 @@ impl LocalCluster {
             extra: arguments,
         };
         self.nodes.push(node);
-        Ok(&mut self.nodes[number - 1])
+        self.nodes.last_mut().context("the node just added")
     }
 
     /// Client addresses of all nodes, running or not.

@@ -5,11 +5,13 @@
 //! processes, for `demo`, `bench --spawn` and the tests.
 
 pub mod args;
+mod backup;
 mod bench;
 mod channel;
 mod cluster;
 mod connect;
 mod demo;
+mod dump;
 mod exit;
 mod interrupt;
 pub mod local;
@@ -18,12 +20,15 @@ mod output;
 mod parent;
 mod publish;
 mod receive;
+mod recover;
 mod status;
 
 use std::ffi::OsString;
+use std::num::NonZero;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::runtime::Runtime;
 
 use self::args::{Cli, Command, Common, Format};
 use self::connect::admin as connect_admin;
@@ -49,7 +54,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             Failure::from(error).print(cli.common.output);
@@ -66,6 +71,18 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// Half the processors work on tasks: most of what a node does is handing one event from task to
+/// task, which costs more the more threads are woken for it, and log, snapshots and the kernel's
+/// own work want the other half. `TOKIO_WORKER_THREADS` says otherwise.
+fn runtime() -> std::io::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        builder.worker_threads(processors.div_ceil(2));
+    }
+    builder.enable_all().build()
 }
 
 /// Whether the words ask for JSON, as far as words that do not parse can tell.
@@ -92,6 +109,11 @@ async fn dispatch(common: &Common, command: &Command) -> Result<Exit, Failure> {
         Command::Pull(flags) => receive::pull(common, flags).await,
         Command::Ack(flags) => receive::ack(common, flags).await,
         Command::Nack(flags) => receive::nack(common, flags).await,
+        Command::Log(args::Log::Dump(flags)) => dump::log(common, flags),
+        Command::Snapshot(args::Snapshot::Dump(flags)) => dump::snapshot(common, flags),
+        Command::Backup(flags) => unless_interrupted(backup::backup(common, flags)).await,
+        Command::Restore(flags) => backup::restore(common, flags),
+        Command::Recover(flags) => recover::run(common, flags),
         Command::Bench(command) => unless_interrupted(bench::run(common, command)).await,
     }
 }

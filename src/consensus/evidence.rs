@@ -84,8 +84,9 @@ impl Evidence {
         let _ = self.alarms.try_send(leader);
     }
 
-    /// The leader of this vote was heard: it lives.
-    pub fn heard(&self, vote: &RaftVote) {
+    /// No longer holds anything against the leader of this vote: it was heard, or replacing it has
+    /// taken too long.
+    pub fn withdraw(&self, vote: &RaftVote) {
         if self.is_against(vote) {
             self.against.modify(|against| *against = against.filter(|against| against != vote));
         }
@@ -204,7 +205,7 @@ impl<N: Net, E: RaftRuntime> Inquest<N, E> {
         self.evidence.against.set(Some(lost.vote));
         self.replace(lost.vote).await?;
         // From here on timeouts decide.
-        self.evidence.heard(&lost.vote);
+        self.evidence.withdraw(&lost.vote);
         Some(())
     }
 
@@ -341,9 +342,9 @@ mod tests {
         assert_eq!(say(&first, &first, standing(3, None)), Finding::Outranks);
         assert_eq!(say(&second, &first, standing(3, Some(9))), Finding::Unaware);
         assert_eq!(say(&second, &second, standing(3, Some(9))), Finding::Unaware);
-        evidence.heard(&second);
+        evidence.withdraw(&second);
         assert!(evidence.is_against(&first));
-        evidence.heard(&first);
+        evidence.withdraw(&first);
         assert_eq!(say(&first, &first, standing(3, Some(9))), Finding::Unaware);
     }
 

@@ -26,6 +26,8 @@
 //! resumable snapshot transfer.
 
 mod addresses;
+mod appending;
+mod backup;
 mod changes;
 mod clock;
 mod compaction;
@@ -42,6 +44,7 @@ mod log_store;
 mod member;
 mod membership;
 mod network;
+pub mod offline;
 mod payloads;
 mod proposer;
 mod raft;

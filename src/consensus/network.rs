@@ -10,6 +10,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::Stream;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory};
 use openraft::raft::{
@@ -21,6 +23,7 @@ use openraft::{OptionalSend, RaftNetworkV2};
 use crate::planted::{Bug, planted};
 use crate::transport::Net;
 
+use super::appending::{self, Answers};
 use super::config::{RaftRuntime, RaftVote, Types};
 use super::dial::Dialer;
 use super::entry::pack;
@@ -91,7 +94,7 @@ impl<N: Net, E: RaftRuntime> RaftNetworkFactory<Types<E>> for Peers<N, E> {
 pub(super) struct Peer<E> {
     target: u64,
     link: Link<E>,
-    env: E,
+    pub(super) env: E,
     lane: Lane,
     confirmed: Confirmed,
 }
@@ -181,6 +184,18 @@ impl<E: RaftRuntime> RaftNetworkV2<Types<E>> for Peer<E> {
             }
             other => Err(unexpected(&other)),
         }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<Answers<'s, E>, RPCError<Types<E>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types<E>>> + OptionalSend + Unpin + 'static,
+    {
+        let answers = appending::answers(self, input, option);
+        Box::pin(std::future::ready(Ok(answers)))
     }
 
     async fn vote(

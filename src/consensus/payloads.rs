@@ -76,12 +76,13 @@ pub(super) struct EntryEvents {
 }
 
 impl EntryEvents {
-    fn new(batch: Batch) -> EntryEvents {
+    pub fn new(batch: Batch) -> EntryEvents {
         let bytes = publishes(&batch).map(|publish| publish.events.len()).sum();
         EntryEvents { batch, bytes, places: OnceLock::new() }
     }
 
-    fn payload(&self, position: u32) -> Option<Payload> {
+    /// The event at a position.
+    pub fn payload(&self, position: u32) -> Option<Payload> {
         let places = self.places.get_or_init(|| places(&self.batch));
         let nth = places.partition_point(|(base, _)| *base <= position).checked_sub(1)?;
         let (base, starts) = places.get(nth)?;

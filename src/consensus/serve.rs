@@ -98,7 +98,7 @@ async fn answer<E: RaftRuntime>(
         Request::Fetch { keys } => return Ok(repair::answer(replica, keys).await),
         Request::Append(head) => {
             let AppendHead { vote, prev, commit, held, entries } = head;
-            replica.evidence().heard(&vote);
+            replica.evidence().withdraw(&vote);
             if let Err(reason) = replica.check_held(&vote, held) {
                 return Ok((failed(reason), Bytes::new()));
             }

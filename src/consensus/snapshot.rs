@@ -60,11 +60,11 @@ impl Image {
         SnapshotMeta { last_log_id: self.last, last_membership: self.membership.clone() }
     }
 
-    fn encode(&self) -> io::Result<Vec<u8>> {
+    pub fn encode(&self) -> io::Result<Vec<u8>> {
         postcard::to_stdvec(self).map_err(io::Error::other)
     }
 
-    fn decode(bytes: &[u8]) -> io::Result<Image> {
+    pub fn decode(bytes: &[u8]) -> io::Result<Image> {
         postcard::from_bytes(bytes)
             .map_err(|e| io::Error::other(format!("the snapshot's head does not parse: {e}")))
     }

@@ -215,15 +215,24 @@ impl Slots {
 
     /// Moves the start of the history forward until it is within the channel's limits.
     pub fn trim(&mut self, settings: &ChannelSettings) {
-        while self.next_seq - self.history_start > settings.history_events
-            || self.history_bytes > settings.history_bytes
-        {
+        let next = self.next_seq;
+        self.trim_while(|start, bytes| {
+            next - start > settings.history_events || bytes > settings.history_bytes
+        });
+    }
+
+    /// Moves the start of the history forward over `last`.
+    pub fn begin_history_after(&mut self, last: Seq) {
+        self.trim_while(|start, _| start <= last);
+    }
+
+    /// Moves the start of the history forward while its place and its bytes say so.
+    fn trim_while(&mut self, more: impl Fn(Seq, u64) -> bool) {
+        while more(self.history_start, self.history_bytes) {
             let (number, offset) = place(self.history_start);
             let Some(chunk) = self.chunks.get(&number) else { break };
             for slot in chunk.slots.get(offset..).unwrap_or_default() {
-                let events = self.next_seq - self.history_start;
-                if events <= settings.history_events && self.history_bytes <= settings.history_bytes
-                {
+                if !more(self.history_start, self.history_bytes) {
                     break;
                 }
                 self.history_start += 1;

@@ -41,12 +41,18 @@ pub enum StorageError {
         cluster: ClusterId,
         node: NodeId,
     },
-    /// A newer build wrote the directory.
-    #[error("{dir} has format {found}, this build reads up to {known}; use the newer build")]
-    NewerFormat { dir: String, found: u32, known: u32 },
+    /// A newer build wrote it. No damage: nothing may be taken away because of it.
+    #[error(
+        "{what} has format {found}, this build reads up to {known}: a newer build wrote it; use \
+         that build, or a newer one"
+    )]
+    NewerFormat { what: String, found: u32, known: u32 },
     /// There is no node in the directory and none was to be created.
     #[error("{dir} holds no node; bootstrap a cluster or join one first")]
     Empty { dir: String },
+    /// Something is already where a new directory is to be.
+    #[error("{dir} is not empty; name a directory that does not exist yet")]
+    Occupied { dir: String },
     /// The log does not hold these entries (purged, or never written).
     #[error("log entries from {from} are not in the log, which holds {first}..={last}")]
     Absent { from: u64, first: u64, last: u64 },
@@ -72,6 +78,11 @@ impl StorageError {
             io::ErrorKind::StorageFull => StorageError::Full { what },
             _ => StorageError::Io { what, error: Arc::new(error) },
         }
+    }
+
+    /// A format that this build does not know.
+    pub fn newer(what: impl Into<String>, found: u32, known: u32) -> StorageError {
+        StorageError::NewerFormat { what: what.into(), found, known }
     }
 
     /// Damage found in `what`.

@@ -83,7 +83,7 @@ fn decode(value: &[u8], dir: &str) -> Result<Identity, StorageError> {
         value.split_first_chunk::<4>().ok_or_else(|| damaged("it is cut short".into()))?;
     let found = u32::from_le_bytes(*format);
     if found > FORMAT {
-        return Err(StorageError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT });
+        return Err(StorageError::newer(format!("data directory {dir}"), found, FORMAT));
     }
     let stored: Stored = postcard::from_bytes(rest).map_err(|e| damaged(e.to_string()))?;
     let Stored { cluster, node, incarnation } = stored;

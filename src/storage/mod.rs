@@ -26,19 +26,26 @@
 
 mod error;
 pub mod events;
+mod fresh;
 mod identity;
 pub mod log;
+mod look;
 mod open;
 pub mod register;
 mod registers;
+mod site;
 #[cfg(test)]
 mod tests;
 
 pub use error::StorageError;
 pub use events::{
-    Damage, EventStore, FileInfo, Patient, Pinned, SnapshotInfo, SnapshotWriter, Staging, Wounded,
+    Damage, EventStore, FileInfo, Patient, Pinned, Salvaged, SegmentInside, SnapshotInfo,
+    SnapshotWriter, Staging, Wounded,
 };
+pub use fresh::Fresh;
 pub use identity::Identity;
-pub use log::{Done, Drive, Entry, LogState, LogStore};
+pub use log::{Done, Drive, Entry, LogState, LogStore, Mark, Piece};
+pub use look::{Look, Register as RegisterLook};
 pub use open::{Opened, Options, Owner, Storage, open, open_on, peek};
 pub use registers::Registers;
+pub use site::Site;

@@ -135,12 +135,13 @@ pub const REASON_BYTES_MAX: usize = 512;
 pub const PULL_WAIT_MS_MAX: u64 = 60_000;
 
 /// Bytes of newest log entries kept in memory; older ones are read back from disk.
-pub const LOG_TAIL_BYTES: usize = 64 << 20;
+pub const LOG_TAIL_BYTES: usize = 8 << 20;
 /// Largest body of one packed log record. Seventeen records must stay below a quarter of a
 /// database segment (8 MiB), else the database moves them to files that it never syncs.
 pub const LOG_RECORD_BYTES_MAX: usize = 96 << 10;
-/// Bytes after which the log goes on in a fresh database.
-pub const LOG_DATABASE_BYTES: u64 = 64 << 20;
+/// Bytes after which the log goes on in a fresh database. What a database has taken stays in memory
+/// until it is closed: sled evicts from 256 shards, and few of them ever hold more than one page.
+pub const LOG_DATABASE_BYTES: u64 = 16 << 20;
 /// Largest payload of a register (vote, marks, identity), in bytes.
 pub const REGISTER_BYTES_MAX: usize = 4 << 10;
 /// Bytes of events gathered, sorted and written as one segment of the event store.
@@ -159,5 +160,13 @@ pub const PEER_NAME_BYTES_MAX: usize = 128;
 /// Largest message without event data, in bytes; it bounds what decoding one can allocate. The
 /// sender of a settlement splits; a larger one is refused as malformed.
 pub const MESSAGE_HEAD_BYTES_MAX: usize = 256 << 10;
+/// Backups under way on one node, each of which holds on to a snapshot. One more is refused with
+/// `overloaded`.
+pub const BACKUPS_MAX: usize = 4;
+/// A backup that nobody asked for since so long, in milliseconds, is given up.
+pub const BACKUP_IDLE_MS: u64 = 60_000;
+/// Bytes of a file in one piece of a backup.
+pub const BACKUP_PIECE_BYTES: usize = 1 << 20;
+
 /// Largest admin request or answer, in bytes. A larger one closes the admin connection.
 pub const ADMIN_BYTES_MAX: usize = 32 << 20;

@@ -4,7 +4,10 @@
 //! contract too.
 
 mod admission;
+mod backup;
 mod delivery;
+mod disaster;
+mod dump;
 mod failover;
 mod interrupt;
 mod membership;

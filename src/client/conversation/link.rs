@@ -6,6 +6,9 @@ use crate::client::Options;
 use crate::types::{Code, Rejection};
 use crate::wire::Welcome;
 
+/// A server that was of use for this long is a good one; what ended it was an accident.
+const PROVEN_AFTER: Duration = Duration::from_millis(20);
+
 /// What whoever owns the sockets should do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -39,9 +42,6 @@ struct Up {
     /// It answered a request.
     useful: bool,
 }
-
-/// A server that was of use for this long is a good one; what ended it was an accident.
-const PROVEN_AFTER: Duration = Duration::from_millis(20);
 
 /// The life of the connection. See the module.
 #[derive(Debug)]

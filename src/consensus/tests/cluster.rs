@@ -7,7 +7,7 @@ use crate::machine::Command;
 use crate::storage::Opened;
 use crate::types::NodeId;
 
-use super::super::{MemberInfo, MembershipError, ProposeError, Role};
+use super::super::{MemberInfo, MembershipError, ProposeError, Role, Timing};
 use super::rig::{DEADLINE, Node, Rig, Supplier, check_payloads, host, read_all, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,6 +43,24 @@ async fn nothing_acknowledged_is_lost_when_leaders_die() {
     for node in rig.nodes.values() {
         assert!(node.status().applied >= index);
         assert_eq!(check_payloads(node, supplier.channel).await, supplier.acked);
+    }
+    rig.stop().await;
+}
+
+/// A commit goes with the entries that follow; here none do, and no heartbeat brings it either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn followers_hear_of_the_last_commit() {
+    let silent = Timing { heartbeat_ms: 50_000, election_min_ms: 60_000, election_max_ms: 90_000 };
+    let rig = Rig::with_timing(3, 64 << 20, silent).await;
+    let leader = rig.leader().await;
+    let mut supplier = Supplier::open(&leader).await;
+    supplier.send(&leader, 8, 100).await.unwrap();
+    let applied = leader.status().applied;
+    for node in rig.nodes.values() {
+        until("it applied what was acknowledged", || {
+            (node.status().applied >= applied).then_some(())
+        })
+        .await;
     }
     rig.stop().await;
 }

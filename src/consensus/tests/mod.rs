@@ -1,4 +1,4 @@
 mod cluster;
 mod elections;
-mod rig;
+pub mod rig;
 mod suite;

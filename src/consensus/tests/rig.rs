@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::env::TokioRuntime;
 use crate::env::disk::{Keep, MemDisk};
 use crate::machine::{Command, LaneTarget, Publish, Published, Reply};
-use crate::storage::{self, Drive, Opened, Owner, Storage};
+use crate::storage::{self, Drive, Identity, Opened, Owner, Storage};
 use crate::transport::{ByteStream, Listener, MemNet, Net, split};
 use crate::types::{
     ChannelId, ClusterId, Event, LaneId, Name, NodeId, Opener, Payload, PayloadKey, limits,
@@ -22,7 +22,7 @@ use super::super::{
 
 pub type Node = Replica<TokioRuntime>;
 
-const CLUSTER: ClusterId = ClusterId(0xc1);
+pub const CLUSTER: ClusterId = ClusterId(0xc1);
 /// Longest time anything may take.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -40,6 +40,7 @@ pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// A cluster over memory.
 pub struct Rig {
+    pub cluster: ClusterId,
     pub net: MemNet,
     pub disks: BTreeMap<u64, MemDisk>,
     pub nodes: BTreeMap<u64, Node>,
@@ -68,10 +69,19 @@ impl Rig {
     /// The same, with another timing.
     pub async fn with_timing(size: u64, snapshot_log_bytes: u64, timing: Timing) -> Rig {
         let (net, disks, nodes) = (MemNet::new("rig"), BTreeMap::new(), BTreeMap::new());
+        let cluster = CLUSTER;
         let payload_cache_bytes = 64 << 20;
         let scrub_pause = Duration::from_secs(3600);
-        let mut rig =
-            Rig { net, disks, nodes, snapshot_log_bytes, payload_cache_bytes, scrub_pause, timing };
+        let mut rig = Rig {
+            cluster,
+            net,
+            disks,
+            nodes,
+            snapshot_log_bytes,
+            payload_cache_bytes,
+            scrub_pause,
+            timing,
+        };
         rig.start(1).await.bootstrap().await.unwrap();
         for id in 2..=size {
             rig.join(id).await;
@@ -106,7 +116,7 @@ impl Rig {
     /// Opens a node's disk.
     pub fn open(&mut self, id: u64) -> Opened {
         let disk = self.disks.entry(id).or_default().clone();
-        let owner = Owner { cluster: CLUSTER, node: NodeId(id) };
+        let owner = Owner { cluster: self.cluster, node: NodeId(id) };
         let sizes = storage::Options::default();
         storage::open_on(Arc::new(disk), Some(owner), sizes, Drive::Thread).unwrap()
     }
@@ -162,14 +172,14 @@ impl Rig {
 /// Starts a replica and its listener.
 async fn launch<N: Net>(options: Options, storage: Storage, net: N) -> Node {
     let mut listener = net.listen(&options.member.peer_addr).await.unwrap();
-    let incarnation = storage.identity.incarnation;
+    let identity = storage.identity;
     let node = start(options, storage, net, TokioRuntime::new()).await.unwrap();
     let serving = node.clone();
     tokio::spawn(async move {
         let stopped = serving.clone();
         let accept = async {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(serving.clone(), incarnation, stream));
+                tokio::spawn(answer(serving.clone(), identity, stream));
             }
         };
         tokio::select! { biased;
@@ -180,16 +190,16 @@ async fn launch<N: Net>(options: Options, storage: Storage, net: N) -> Node {
     node
 }
 
-async fn answer<S: ByteStream>(node: Node, incarnation: u64, stream: S) {
+async fn answer<S: ByteStream>(node: Node, identity: Identity, stream: S) {
     let (mut reader, mut writer) = split(stream, limits::HANDSHAKE_BYTES_MAX);
     let Ok(Some(frame)) = reader.read().await else { return };
     let hello = Hello::decode(frame.kind, frame.body).unwrap();
     assert_eq!(hello.service, Service::Peer);
     let welcome = Greeting::Welcome(Welcome {
         version: PROTOCOL_VERSION,
-        cluster: CLUSTER,
+        cluster: identity.cluster,
         node: node.me(),
-        incarnation,
+        incarnation: identity.incarnation,
         leader: false,
         event_bytes_max: 0,
         lane_in_flight_max: 0,

@@ -15,7 +15,7 @@ use crate::types::{
 type Letter = (Slot, DeadLetter);
 
 impl Machine {
-    pub(super) fn settle(&mut self, settle: &Settle) -> Answer {
+    pub(in crate::machine) fn settle(&mut self, settle: &Settle) -> Answer {
         let (proxy, channel) = self.proxy_and_channel(settle.proxy)?;
         let (mut answer, mut letters) = (Settled::default(), Vec::new());
         for part in &settle.parts {

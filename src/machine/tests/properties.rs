@@ -1,6 +1,6 @@
 //! Random histories, compared with the naive model after each entry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use super::batch;
 use super::model::Model;
 use super::random::{Op, op};
 use crate::machine::{Batch, Channel, Machine, Reply};
-use crate::types::{ChannelId, Rejection, SeqRange, Stamp, Tenure};
+use crate::types::{ChannelId, Outcome, Rejection, SeqRange, Stamp, Tenure};
 
 /// One entry of the log to come.
 #[derive(Debug, Clone)]
@@ -119,7 +119,7 @@ fn form(entry: &Entry, model: &Model, minutes: u64) -> Batch {
     batch(tenure, Stamp::default().plus_millis(minutes * 60_000), commands)
 }
 
-fn run(entries: &[Entry]) {
+fn run(entries: &[Entry]) -> Machine {
     let (mut machine, mut model) = (Machine::new(), Model::new());
     let mut minutes = 0;
     for (index, entry) in (1..).zip(entries) {
@@ -145,6 +145,29 @@ fn run(entries: &[Entry]) {
             machine = twin;
         }
     }
+    machine
+}
+
+/// Gives up every `nth` live event, counted from `start`.
+fn give_up(machine: &mut Machine, start: usize, nth: usize) {
+    let lost: BTreeSet<_> =
+        machine.live_keys().map(|live| live.key).skip(start).step_by(nth).collect();
+    let settled = |machine: &Machine, outcome| -> u64 {
+        machine.proxies.values().map(|proxy| proxy.counts().get(outcome)).sum()
+    };
+    let before = Outcome::ALL.map(|outcome| settled(machine, outcome));
+    let losses = machine.give_up(&lost);
+    let after = Outcome::ALL.map(|outcome| settled(machine, outcome));
+    assert_eq!(machine.check_ledger(), Ok(()));
+    assert_eq!(machine.hash(), machine.recompute_hash());
+    assert_eq!(Machine::decode(&machine.encode()).unwrap().hash(), machine.hash());
+    assert!(machine.live_keys().all(|live| !lost.contains(&live.key)));
+    let waited: u64 = losses.iter().flat_map(|loss| &loss.waited).map(|(_, count)| count).sum();
+    for (outcome, (before, after)) in Outcome::ALL.into_iter().zip(before.into_iter().zip(after)) {
+        let expected = if outcome == Outcome::Discarded { waited } else { 0 };
+        assert_eq!(after - before, expected, "{outcome:?}");
+    }
+    assert_eq!(losses.is_empty(), lost.is_empty());
 }
 
 proptest! {
@@ -153,5 +176,12 @@ proptest! {
     #[test]
     fn behaves_like_the_naive_model(entries in prop::collection::vec(entry(), 1..80)) {
         run(&entries);
+    }
+
+    #[test]
+    fn events_given_up_leave_the_ledgers_whole(
+        entries in prop::collection::vec(entry(), 1..60), start in 0usize..20, nth in 1usize..7,
+    ) {
+        give_up(&mut run(&entries), start, nth);
     }
 }

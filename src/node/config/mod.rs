@@ -17,6 +17,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::limits;
+
 pub use check::{Finding, Level, check};
 pub use load::{ConfigError, Loaded, load};
 pub use size::ByteSize;
@@ -94,7 +96,7 @@ impl Default for Config {
             client_token_file: None,
             insecure_bind: false,
             snapshot_log_bytes: ByteSize::mib(256),
-            log_tail_bytes: ByteSize::mib(128),
+            log_tail_bytes: ByteSize(limits::LOG_TAIL_BYTES as u64),
             free_space_floor: ByteSize::mib(512),
             event_bytes_max: ByteSize::mib(1),
             shutdown_grace_ms: 5000,

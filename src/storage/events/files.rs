@@ -63,24 +63,36 @@ pub fn is_damage(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(EIO)
 }
 
+/// Describes a file as it lies on the disk.
+pub fn found(disk: &dyn Disk, name: &str) -> Result<FileInfo, StorageError> {
+    let failed = || StorageError::io(format!("reading {name}"));
+    let len = disk.len(&path(name)).map_err(failed())?;
+    let crc = checksum(disk, &path(name), len)?;
+    Ok(FileInfo { name: name.to_owned(), len, crc })
+}
+
 /// Checks length and checksum of the file at `path` against what was announced.
 pub fn verify(disk: &dyn Disk, path: &str, file: &FileInfo) -> Result<(), StorageError> {
-    let failed = || StorageError::io(format!("reading {path}"));
-    let len = disk.len(path).map_err(failed())?;
+    let len = disk.len(path).map_err(StorageError::io(format!("reading {path}")))?;
     if len != file.len {
         let detail = format!("it has {len} bytes instead of {}", file.len);
         return Err(StorageError::corrupt(path, detail));
     }
-    let mut crc = crc32fast::Hasher::new();
-    let mut offset = 0;
-    while offset < len {
-        let piece = PIECE_BYTES.min(len - offset);
-        crc.update(&disk.read(path, offset, piece as usize).map_err(failed())?);
-        offset += piece;
-    }
-    if crc.finalize() == file.crc {
+    if checksum(disk, path, len)? == file.crc {
         Ok(())
     } else {
         Err(StorageError::corrupt(path, "wrong checksum"))
     }
+}
+
+fn checksum(disk: &dyn Disk, path: &str, len: u64) -> Result<u32, StorageError> {
+    let mut crc = crc32fast::Hasher::new();
+    let mut offset = 0;
+    while offset < len {
+        let piece = PIECE_BYTES.min(len - offset);
+        let failed = StorageError::io(format!("reading {path}"));
+        crc.update(&disk.read(path, offset, piece as usize).map_err(failed)?);
+        offset += piece;
+    }
+    Ok(crc.finalize())
 }

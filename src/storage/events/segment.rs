@@ -99,6 +99,26 @@ impl Segment {
         Ok(Segment::new(info, index))
     }
 
+    /// Opens what can be read of a segment in a damaged store, and says what is wrong with it.
+    pub fn salvage(
+        disk: &dyn Disk,
+        name: &str,
+        events: Option<u64>,
+    ) -> Result<(Segment, Option<String>), StorageError> {
+        let file = files::found(disk, name)?;
+        let (index, mut wrong) = match read_index(disk, &file)? {
+            Ok(index) => (index, None),
+            Err(detail) => (rebuild(disk, &file)?, Some(detail)),
+        };
+        let found = index.keys.count();
+        if let Some(events) = events.filter(|events| *events != found) {
+            let before = wrong.take().map(|wrong| format!("{wrong}: ")).unwrap_or_default();
+            wrong = Some(format!("{before}{found} of {events} events found"));
+        }
+        let wrong = wrong.map(|wrong| format!("segment {name}: {wrong}"));
+        Ok((Segment::new(SegmentInfo { file, events: found }, index), wrong))
+    }
+
     fn new(info: SegmentInfo, index: Index) -> Segment {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -81,19 +81,28 @@ impl EventStore {
         let names = disk.list(DIR).map_err(StorageError::io("listing the event store"))?;
         let used = names.iter().filter_map(|name| files::number(name)).max();
         let next = AtomicU64::new(manifest.next.max(used.map_or(0, |number| number + 1)));
-        let state = Arc::new(open_state(&*disk, manifest, floor)?);
+        let state = open_state(&*disk, manifest, floor)?;
+        Ok(EventStore::new(disk, node, next, state))
+    }
+
+    /// A store to be looked at, never changed.
+    pub(super) fn to_look_at(disk: Arc<dyn Disk>, state: State) -> EventStore {
+        EventStore::new(disk, NodeId(0), AtomicU64::new(0), state)
+    }
+
+    fn new(disk: Arc<dyn Disk>, node: NodeId, next: AtomicU64, state: State) -> EventStore {
         let (damage, damage_seen) = watch(Damage::default());
-        Ok(EventStore(Arc::new(Inside {
+        EventStore(Arc::new(Inside {
             disk,
             node,
             next,
-            state: RwLock::new(state),
+            state: RwLock::new(Arc::new(state)),
             commit: Mutex::default(),
             cache: Mutex::default(),
             pins: Mutex::default(),
             damage,
             damage_seen,
-        })))
+        }))
     }
 
     /// Makes what was found at open current, and sweeps what does not count.

@@ -28,10 +28,15 @@ impl SnapshotWriter {
 
     /// Copies a payload into the store, unless it is there. Cheapest in the order of keys.
     pub fn relocate(&mut self, key: PayloadKey, payload: &Payload) -> Result<(), StorageError> {
-        if self.store.holds(key) || self.segments.holds(key) {
+        if self.holds(key) {
             return Ok(());
         }
         self.segments.put(key, payload.clone())
+    }
+
+    /// Whether the payload is in the store, or was copied.
+    pub fn holds(&self, key: PayloadKey) -> bool {
+        self.store.holds(key) || self.segments.holds(key)
     }
 
     /// Makes the snapshot current: `last` is the last entry it covers, `machine` its state, and

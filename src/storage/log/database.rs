@@ -81,6 +81,31 @@ pub fn make_durable(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
+/// Path of the database of a generation.
+pub fn path_in(dir: &Path, generation: u64) -> PathBuf {
+    dir.join(format!("db-{generation:010}"))
+}
+
+/// The databases in a directory whose creation was finished, the oldest first.
+pub fn ready_in(dir: &Path) -> Result<Vec<PathBuf>, StorageError> {
+    let failed = || StorageError::io(format!("listing log directory {}", dir.display()));
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed())?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed())?;
+        let name = entry.file_name();
+        let generation = name.to_str().and_then(|name| name.strip_prefix("db-"));
+        if let Some(Ok(generation)) = generation.map(str::parse::<u64>) {
+            found.push((generation, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).filter(|path| is_ready(path)).collect())
+}
+
 /// Whether the creation of a database was finished.
 pub fn is_ready(path: &Path) -> bool {
     path.join(READY).exists()

@@ -112,6 +112,23 @@ fn place(header: Header, offset: u64, len: usize) -> Place {
     Place { first: header.first, last: header.last(), offset, len }
 }
 
+/// Paths of the log's files on a disk, the oldest first.
+pub fn paths(disk: &dyn Disk) -> Result<Vec<String>, StorageError> {
+    let names = disk.list(DIR).map_err(StorageError::io("listing the log directory"))?;
+    Ok(names.iter().filter(|name| name.ends_with(".log")).map(|n| format!("{DIR}/{n}")).collect())
+}
+
+/// The records in a file; the offset where there is none as the last.
+pub fn frames(content: &Bytes) -> impl Iterator<Item = Result<Bytes, usize>> {
+    let mut offset = Some(0);
+    std::iter::from_fn(move || {
+        let at = offset.take().filter(|at| *at < content.len())?;
+        let record = frame(content, at).ok_or(at);
+        offset = record.as_ref().ok().map(|record| at + FRAME_BYTES as usize + record.len());
+        Some(record)
+    })
+}
+
 fn frame(content: &Bytes, offset: usize) -> Option<Bytes> {
     let fixed = content.get(offset..offset + FRAME_BYTES as usize)?;
     let len = u32::from_le_bytes(fixed.try_into().ok()?) as usize;

@@ -24,6 +24,7 @@ use crate::types::EntryId;
 
 mod database;
 mod files;
+mod look;
 mod medium;
 mod record;
 mod recovery;
@@ -34,13 +35,16 @@ mod tail;
 mod tests;
 mod writer;
 
+pub use look::Piece;
 pub use store::{Drive, LogStore};
+pub use writer::Mark;
 
 pub(super) use files::FileMedium;
+pub(super) use look::LogLook;
 pub(super) use medium::Medium;
 pub(super) use recovery::{Recovered, recover};
 pub(super) use sled::{SledMedium, SledOptions};
-pub(super) use writer::Registers;
+pub(super) use writer::{Registers, read_floor, read_mark};
 
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]

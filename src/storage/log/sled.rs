@@ -1,4 +1,4 @@
-//! The medium of a real node: sled databases of about 64 MiB, one after the other.
+//! The medium of a real node: sled databases of about 16 MiB, one after the other.
 //!
 //! `log/db-<generation>` directories; the greatest generation is being filled, all others are
 //! closed. The next one is opened on another thread before it is needed. Purging removes whole
@@ -143,7 +143,7 @@ impl Shelf {
     }
 
     fn path(&self, generation: u64) -> PathBuf {
-        self.dir.join(format!("db-{generation:010}"))
+        database::path_in(&self.dir, generation)
     }
 
     /// The database of a volume, opened if need be; `None` if it was purged meanwhile. One closed

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::medium::Medium;
 use super::record::{self, Assembler, Header, Packer, Record};
 use super::store::{Op, Shared};
@@ -41,22 +43,12 @@ impl Registers {
 
     /// The purge floor.
     pub fn read_floor(&self) -> Result<Option<EntryId>, StorageError> {
-        let bytes = self.floor.value().map_or(&[0][..], |value| value);
-        postcard::from_bytes(bytes)
-            .map_err(|error| StorageError::corrupt("register floor", error.to_string()))
+        read_floor(self.floor.value())
     }
 
     /// The high-water mark: entries below it were durable.
     pub fn read_mark(&self) -> Result<Mark, StorageError> {
-        let Some(value) = self.mark.value() else { return Ok(Mark::default()) };
-        let damaged =
-            || StorageError::corrupt("register mark", format!("it has {} bytes", value.len()));
-        let (end, chain) = value.split_first_chunk().ok_or_else(damaged)?;
-        let chain = match chain {
-            [] => None,
-            chain => Some(u32::from_le_bytes(chain.try_into().map_err(|_| damaged())?)),
-        };
-        Ok(Mark { end: u64::from_le_bytes(*end), chain })
+        read_mark(self.mark.value())
     }
 
     /// Saves the purge floor, durably.
@@ -76,6 +68,26 @@ impl Registers {
         bytes.extend(mark.chain.iter().flat_map(|chain| chain.to_le_bytes()));
         self.mark.write_next(&bytes)
     }
+}
+
+/// The purge floor that a register's value stands for.
+pub fn read_floor(value: Option<&Bytes>) -> Result<Option<EntryId>, StorageError> {
+    let bytes = value.map_or(&[0][..], |value| value);
+    postcard::from_bytes(bytes)
+        .map_err(|error| StorageError::corrupt("register floor", error.to_string()))
+}
+
+/// The high-water mark that a register's value stands for.
+pub fn read_mark(value: Option<&Bytes>) -> Result<Mark, StorageError> {
+    let Some(value) = value else { return Ok(Mark::default()) };
+    let damaged =
+        || StorageError::corrupt("register mark", format!("it has {} bytes", value.len()));
+    let (end, chain) = value.split_first_chunk().ok_or_else(damaged)?;
+    let chain = match chain {
+        [] => None,
+        chain => Some(u32::from_le_bytes(chain.try_into().map_err(|_| damaged())?)),
+    };
+    Ok(Mark { end: u64::from_le_bytes(*end), chain })
 }
 
 /// See the module. After the first failure every operation fails.
