@@ -249,7 +249,10 @@ impl<N: Net> Office<N> {
         let state = match (status.failure, role) {
             (Some(failure), _) => format!("failed: {failure}"),
             (None, Role::Learner) => "catching up".to_string(),
-            (None, _) => self.0.options.local.state(),
+            (None, _) => match (self.0.options.local.state(), status.damage.describe()) {
+                (state, Some(damage)) if state == "healthy" => format!("damaged: {damage}"),
+                (state, _) => state,
+            },
         };
         NodeReport {
             id: self.replica().me(),

@@ -27,6 +27,8 @@ pub(super) struct Facts {
     last_node: AtomicU64,
     growth: AtomicU64,
     growth_max: u64,
+    /// Bytes read by the scrub.
+    pub scrubbed: AtomicU64,
     /// Enough was applied since the last snapshot.
     pub snapshot_due: Notify,
     /// A snapshot was built or installed.
@@ -53,6 +55,7 @@ impl Facts {
             last_node: AtomicU64::new(0),
             growth: AtomicU64::new(0),
             growth_max,
+            scrubbed: AtomicU64::new(0),
             snapshot_due: Notify::new(),
             snapshot_done: Notify::new(),
         }

@@ -98,6 +98,17 @@ pub const SETTLE_EVENTS_MAX: u64 = 262_144;
 pub const DELIVERY_REQUESTS_MAX: usize = 4096;
 /// An event whose payload cannot be read is tried again after this long, in milliseconds.
 pub const UNREADABLE_RETRY_MS: u64 = 5_000;
+/// Damaged events that a member may ask another for at once. More are refused; the asker splits.
+pub const FETCH_KEYS_MAX: usize = 1024;
+/// Bytes of events after which an answer to such a question ends; it holds one at least. The asker
+/// asks again for the rest.
+pub const FETCH_BYTES_MAX: usize = 4 << 20;
+/// A damaged file that could not be repaired is tried again after this long, in milliseconds.
+pub const REPAIR_RETRY_MS: u64 = 5_000;
+/// Bytes that the background scrub reads in a second, and …
+pub const SCRUB_BYTES_PER_S: u64 = 1 << 20;
+/// … its pause between the end of one round over the disk and the next, in milliseconds.
+pub const SCRUB_PAUSE_MS: u64 = 3_600_000;
 /// How often the leader looks for idle lanes, in milliseconds.
 pub const LANE_SWEEP_MS: u64 = 60_000;
 /// Lanes given up by one command. The rest waits for the next sweep.

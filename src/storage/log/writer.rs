@@ -178,6 +178,11 @@ impl<M: Medium> Writer<M> {
 
     fn change(&mut self, op: Op) {
         let (result, done) = match op {
+            Op::Condemned { error } => {
+                self.raise_mark();
+                let _sticky = self.guard(|_| Err::<(), _>(error));
+                return;
+            }
             Op::Vote { done, .. } if planted(Bug::VoteNotPersisted) => (Ok(()), done),
             Op::Vote { vote, done } => (self.guard(|w| w.registers.vote.write_both(&vote)), done),
             Op::Truncate { after, done } => (self.guard(|w| w.truncate(after)), done),
@@ -279,7 +284,7 @@ impl<M: Medium> Writer<M> {
         if let Err(error) = &result {
             tracing::error!(%error, "the log has failed: nothing more is acknowledged");
             self.failed = Some(error.clone());
-            self.shared.lock().failed = Some(error.clone());
+            self.shared.fail(error.clone());
         }
         result
     }
