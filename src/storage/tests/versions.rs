@@ -27,6 +27,10 @@ fn rewrite(disk: &MemDisk, path: &str, change: impl FnOnce(&mut Vec<u8>)) {
     disk.replace(path, &bytes).unwrap();
 }
 
+fn version(bytes: &mut Vec<u8>) {
+    bytes[4] = 2;
+}
+
 fn register(disk: &MemDisk, path: &str, change: impl Fn(&mut Vec<u8>)) {
     rewrite(disk, path, |bytes| {
         change(bytes);
@@ -36,7 +40,7 @@ fn register(disk: &MemDisk, path: &str, change: impl Fn(&mut Vec<u8>)) {
     });
 }
 
-fn seal_manifest(bytes: &mut Vec<u8>) {
+fn seal_manifest(bytes: &mut [u8]) {
     let (len, sum) = ((bytes.len() - 16) as u32, 12..16);
     bytes[8..12].copy_from_slice(&len.to_le_bytes());
     let found = crc(&[&bytes[..12], &bytes[16..]]);
@@ -91,10 +95,12 @@ fn newer_record(disk: &MemDisk) {
     });
 }
 
+/// What the refusal must name, and how the disk gets such a file.
+type Case = (&'static str, &'static dyn Fn(&MemDisk));
+
 #[test]
 fn every_kind_of_file_of_a_newer_build_is_refused_and_left_alone() {
-    let version = |bytes: &mut Vec<u8>| bytes[4] = 2;
-    let cases: [(&str, &dyn Fn(&MemDisk)); 9] = [
+    let cases: [Case; 9] = [
         ("register vote", &|disk| register(disk, "vote.a", version)),
         // The mark goes to one slot at a time: the old one beside must not win.
         ("register mark", &|disk| register(disk, "mark.b", version)),
