@@ -27,11 +27,11 @@ fn rewrite(disk: &MemDisk, path: &str, change: impl FnOnce(&mut Vec<u8>)) {
     disk.replace(path, &bytes).unwrap();
 }
 
-fn version(bytes: &mut Vec<u8>) {
+fn version(bytes: &mut [u8]) {
     bytes[4] = 2;
 }
 
-fn register(disk: &MemDisk, path: &str, change: impl Fn(&mut Vec<u8>)) {
+fn register(disk: &MemDisk, path: &str, change: impl Fn(&mut [u8])) {
     rewrite(disk, path, |bytes| {
         change(bytes);
         let end = 24 + u32::from_le_bytes(bytes[16..20].try_into().unwrap()) as usize;
