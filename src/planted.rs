@@ -96,6 +96,9 @@ bugs! {
     SnapshotCrcIgnored, "snapshot-crc-ignored", Simulation,
         "A snapshot's checksums and state hash are not compared.",
         "equal hashes at equal index";
+    RepairUnchecked, "repair-unchecked", Simulation,
+        "A member sends the event next to the one asked for, and what arrives is taken as it comes.",
+        "every node stores what was published";
 
     // The machine and its snapshots.
     WallClockInApply, "wall-clock-in-apply", Simulation,

@@ -4,8 +4,8 @@ use tarpc::context::Context;
 
 use crate::types::{ChannelSettings, Name, NodeId, Rejection};
 use crate::wire::admin::{
-    AdminService, Answer, Audit, ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined,
-    Member, Members, NodeAudit, NodeReport, Transferred,
+    AdminService, Answer, Audit, BackupBegun, BackupPiece, BackupPlan, ChannelList, ChannelReport,
+    ClusterInfo, ClusterStatus, Joined, Member, Members, NodeAudit, NodeReport, Transferred,
 };
 
 /// What a node says while it takes no part.
@@ -96,6 +96,28 @@ impl AdminService for Closed {
         _: Name,
         _: Name,
     ) -> Result<Answer<ChannelReport>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn backup_begin(self, _: Context) -> Result<Answer<BackupBegun>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn backup_plan(self, _: Context, _: u64) -> Result<Option<BackupPlan>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn backup_piece(
+        self,
+        _: Context,
+        _: u64,
+        _: String,
+        _: u64,
+    ) -> Result<BackupPiece, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn backup_end(self, _: Context, _: u64) -> Result<(), Rejection> {
         Err(self.reason)
     }
 }

@@ -13,8 +13,9 @@ use crate::machine::{Command, Reply};
 use crate::transport::Net;
 use crate::types::{ChannelSettings, Code, Name, NodeId, Rejection};
 use crate::wire::admin::{
-    AdminService, AdminServiceClient, Answer, Audit, ChannelList, ChannelReport, ClusterInfo,
-    ClusterStatus, Joined, Member, Members, NodeAudit, NodeReport, Transferred,
+    AdminService, AdminServiceClient, Answer, Audit, BackupBegun, BackupPiece, BackupPlan,
+    ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined, Member, Members, NodeAudit,
+    NodeReport, Transferred,
 };
 
 /// Who asks.
@@ -228,5 +229,30 @@ impl<N: Net> AdminService for Desk<N> {
         let here = self.change(self.delete_proxy(channel.clone(), proxy.clone()));
         let ask = |s: AdminServiceClient, c| async move { s.remove_proxy(c, channel, proxy).await };
         self.at_leader(c, here, ask).await
+    }
+
+    async fn backup_begin(self, c: Context) -> Answered<BackupBegun> {
+        // How far the leader is, once it has made sure that it still leads.
+        let index = self.clone().cluster(c).await?.applied;
+        let backup = self.office.backup_begin(index)?;
+        Ok(self.office.answer(Some(index), BackupBegun { backup, index }))
+    }
+
+    async fn backup_plan(self, _: Context, backup: u64) -> Result<Option<BackupPlan>, Rejection> {
+        self.office.backup_plan(backup).await
+    }
+
+    async fn backup_piece(
+        self,
+        _: Context,
+        backup: u64,
+        file: String,
+        offset: u64,
+    ) -> Result<BackupPiece, Rejection> {
+        self.office.backup_piece(backup, file, offset).await
+    }
+
+    async fn backup_end(self, _: Context, backup: u64) -> Result<(), Rejection> {
+        self.office.backup_end(backup)
     }
 }

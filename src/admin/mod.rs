@@ -16,6 +16,7 @@
 //! Left out: pages for people (`console`), and stopping the node (it is told that it has left).
 
 mod audit;
+mod backups;
 mod closed;
 mod desk;
 mod membership;

@@ -9,6 +9,7 @@ use futures::future::join_all;
 use tarpc::client::RpcError;
 use tarpc::context::Context;
 
+use super::backups::Backups;
 use super::report;
 use crate::client::admin::{DialError, dial_admin};
 use crate::consensus::{
@@ -22,7 +23,7 @@ use crate::types::{ClusterId, Code, Name, NodeId, Rejection};
 use crate::wire::admin::{
     AdminServiceClient, Answer, ChannelReport, ClusterStatus, NodeReport, Role,
 };
-use crate::wire::{Hello, Service};
+use crate::wire::{Hello, Service, newest_version};
 
 /// Fairness of the intake is between sources; all administration is one, told from sessions
 /// (highest bit and a number) and from proxies (small numbers).
@@ -64,6 +65,7 @@ struct Inner<N> {
     leadership: Watch<Leadership>,
     /// When a leader was last known, on the runtime's clock.
     led_at: std::sync::Mutex<Duration>,
+    backups: Backups,
 }
 
 impl<N> Clone for Office<N> {
@@ -77,7 +79,8 @@ impl<N: Net> Office<N> {
     pub fn new(options: Options<N>) -> Office<N> {
         let leadership = options.replica.leadership();
         let led_at = std::sync::Mutex::new(options.env.monotonic());
-        let office = Office(Arc::new(Inner { options, leadership, led_at }));
+        let office =
+            Office(Arc::new(Inner { options, leadership, led_at, backups: Backups::default() }));
         office.clone().watch_leader();
         office
     }
@@ -112,6 +115,10 @@ impl<N: Net> Office<N> {
 
     pub fn env(&self) -> &TokioRuntime {
         &self.0.options.env
+    }
+
+    pub(super) fn backups(&self) -> &Backups {
+        &self.0.backups
     }
 
     /// Who leads, as far as this node knows.
@@ -242,7 +249,10 @@ impl<N: Net> Office<N> {
         let state = match (status.failure, role) {
             (Some(failure), _) => format!("failed: {failure}"),
             (None, Role::Learner) => "catching up".to_string(),
-            (None, _) => self.0.options.local.state(),
+            (None, _) => match (self.0.options.local.state(), status.damage.describe()) {
+                (state, Some(damage)) if state == "healthy" => format!("damaged: {damage}"),
+                (state, _) => state,
+            },
         };
         NodeReport {
             id: self.replica().me(),
@@ -258,6 +268,8 @@ impl<N: Net> Office<N> {
             log_bytes: status.log_bytes,
             store_bytes: status.store_bytes,
             rss_bytes: self.0.options.local.rss_bytes(),
+            release: env!("CARGO_PKG_VERSION").into(),
+            protocol: newest_version(),
         }
     }
 
@@ -343,5 +355,7 @@ fn absent(info: &MemberInfo, rejection: &Rejection) -> NodeReport {
         log_bytes: 0,
         store_bytes: 0,
         rss_bytes: 0,
+        release: String::new(),
+        protocol: 0,
     }
 }

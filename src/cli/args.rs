@@ -90,11 +90,70 @@ pub enum Command {
     Ack(Token),
     /// Give a pulled event back for redelivery
     Nack(Nack),
+    /// Look into the log of a stopped node
+    #[command(subcommand)]
+    Log(Log),
+    /// Look into the snapshots of a stopped node
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+    /// Write everything that is in the cluster to a file
+    Backup(Backup),
+    /// Make a data directory for a new cluster out of a backup
+    Restore(Restore),
     /// Make a stopped node the only member of a new cluster, when a majority is lost for good
     Recover(Recover),
     /// Measure throughput, latency and failover
     #[command(subcommand)]
     Bench(Bench),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Log {
+    /// Show entries and their commands; changes nothing. Exits with 1 if something is damaged
+    Dump(LogDump),
+}
+
+#[derive(Debug, Args)]
+pub struct LogDump {
+    /// Data directory of the stopped node.
+    pub dir: PathBuf,
+    /// First log index to show.
+    #[arg(long, value_name = "INDEX", default_value_t = 0, hide_default_value = true)]
+    pub from: u64,
+    /// Last log index to show.
+    #[arg(long, value_name = "INDEX", default_value_t = u64::MAX, hide_default_value = true)]
+    pub to: u64,
+    /// Show the bodies of events, too (base64).
+    #[arg(long)]
+    pub bodies: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Snapshot {
+    /// Show snapshots, the state in them and segments; changes nothing. Exits with 1 if something
+    /// is damaged
+    Dump(SnapshotDump),
+}
+
+#[derive(Debug, Args)]
+pub struct SnapshotDump {
+    /// Data directory of the stopped node.
+    pub dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// File to write; in a directory a name is made up.
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// What `aqueduct backup` wrote.
+    pub file: PathBuf,
+    /// Data directory to make, for `aqueduct node --data-dir`; it must not exist yet.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -176,6 +235,9 @@ pub struct NodeOverrides {
     /// Listen on other than loopback addresses without tokens. Anybody who can connect is trusted.
     #[arg(long)]
     pub insecure_bind: bool,
+    /// Speak no newer protocol version, as during an upgrade that may be undone.
+    #[arg(long, value_name = "VERSION")]
+    pub protocol_version_max: Option<u16>,
     /// Take a snapshot after this many bytes of log.
     #[arg(long, value_name = "BYTES")]
     pub snapshot_log_bytes: Option<u64>,

@@ -5,11 +5,13 @@
 //! processes, for `demo`, `bench --spawn` and the tests.
 
 pub mod args;
+mod backup;
 mod bench;
 mod channel;
 mod cluster;
 mod connect;
 mod demo;
+mod dump;
 mod exit;
 mod interrupt;
 pub mod local;
@@ -107,6 +109,10 @@ async fn dispatch(common: &Common, command: &Command) -> Result<Exit, Failure> {
         Command::Pull(flags) => receive::pull(common, flags).await,
         Command::Ack(flags) => receive::ack(common, flags).await,
         Command::Nack(flags) => receive::nack(common, flags).await,
+        Command::Log(args::Log::Dump(flags)) => dump::log(common, flags),
+        Command::Snapshot(args::Snapshot::Dump(flags)) => dump::snapshot(common, flags),
+        Command::Backup(flags) => unless_interrupted(backup::backup(common, flags)).await,
+        Command::Restore(flags) => backup::restore(common, flags),
         Command::Recover(flags) => recover::run(common, flags),
         Command::Bench(command) => unless_interrupted(bench::run(common, command)).await,
     }

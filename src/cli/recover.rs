@@ -5,7 +5,7 @@ use serde_json::json;
 use super::args::{Common, Recover};
 use super::exit::{Exit, Failure};
 use super::output;
-use crate::consensus::offline::{Lost, OfflineError, Recovery, Target, recover};
+use crate::consensus::offline::{ChannelLeft, Lost, OfflineError, Recovery, Target, recover};
 use crate::storage::StorageError;
 use crate::types::ClusterId;
 
@@ -67,20 +67,23 @@ fn people(recovery: &Recovery) -> String {
         let what = if led { "led by" } else { "with a vote for" };
         lines.push(format!("last term {term}, {what} node {node}"));
     }
-    for channel in &recovery.channels {
-        lines.push(format!(
-            "channel   {}: {} events accepted, {} pending for {} durable consumers",
-            channel.name,
-            output::count(channel.accepted),
-            output::count(channel.pending),
-            channel.consumers
-        ));
-    }
+    lines.extend(recovery.channels.iter().map(channel));
     lines.extend(recovery.lost.iter().map(lost));
     lines.extend(recovery.findings.iter().map(|finding| format!("damaged   {finding}")));
     lines.extend(recovery.doubts.iter().map(|doubt| format!("unknown   {doubt}")));
     lines.push(outcome(recovery));
     lines.join("\n")
+}
+
+/// A line on a channel of a new incarnation.
+pub fn channel(channel: &ChannelLeft) -> String {
+    format!(
+        "channel   {}: {} events accepted, {} pending for {} durable consumers",
+        channel.name,
+        output::count(channel.accepted),
+        output::count(channel.pending),
+        channel.consumers
+    )
 }
 
 fn lost(lost: &Lost) -> String {

@@ -30,6 +30,8 @@ pub(super) struct Facts {
     applied_bytes: AtomicU64,
     covered_bytes: AtomicU64,
     growth_max: u64,
+    /// Bytes read by the scrub.
+    pub scrubbed: AtomicU64,
     /// Enough was applied since the last snapshot.
     pub snapshot_due: Notify,
     /// A snapshot was built or installed.
@@ -57,6 +59,7 @@ impl Facts {
             applied_bytes: AtomicU64::new(0),
             covered_bytes: AtomicU64::new(0),
             growth_max,
+            scrubbed: AtomicU64::new(0),
             snapshot_due: Notify::new(),
             snapshot_done: Notify::new(),
         }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::storage::Damage;
 use crate::types::{NodeId, Tenure};
 
 /// A node of the cluster: who it is, and where it is found. An id is never used again for
@@ -62,7 +63,7 @@ pub struct Leadership {
 }
 
 /// What a node knows of its own consensus.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplicaStatus {
     pub role: Role,
     pub term: u64,
@@ -82,6 +83,10 @@ pub struct ReplicaStatus {
     pub log_bytes: u64,
     /// Bytes of snapshots and segments here.
     pub store_bytes: u64,
+    /// Bytes that the scrub has read since the start.
+    pub scrubbed_bytes: u64,
+    /// Damage found in the event store here.
+    pub damage: Damage,
     /// Why the node stopped taking part, if it did.
     pub failure: Option<String>,
 }

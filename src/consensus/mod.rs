@@ -27,6 +27,7 @@
 
 mod addresses;
 mod appending;
+mod backup;
 mod changes;
 mod clock;
 mod compaction;
@@ -47,10 +48,12 @@ pub mod offline;
 mod payloads;
 mod proposer;
 mod raft;
+mod repair;
 mod replica;
 mod responder;
 mod route;
 mod rpc;
+mod scrub;
 mod serve;
 mod snapshot;
 mod state_machine;
@@ -67,4 +70,5 @@ pub use payloads::PayloadError;
 pub use proposer::Done;
 pub use replica::{Options, Replica, start};
 pub use route::{LEADER_WAIT, Route, route};
+pub use scrub::Pace;
 pub use serve::{PeerError, serve_peer};

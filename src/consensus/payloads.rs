@@ -141,42 +141,64 @@ impl Payloads {
         keys.iter().map(|key| self.read_one(*key, &mut last)).collect()
     }
 
+    /// The same, but not from the event store: for what is damaged there.
+    pub fn read_elsewhere(&self, keys: &[PayloadKey]) -> BTreeMap<PayloadKey, Payload> {
+        let mut last = None;
+        let one = |key: &PayloadKey| Some((*key, self.newer(*key, &mut last).ok()??));
+        keys.iter().filter_map(one).collect()
+    }
+
     fn read_one(
         &self,
         key: PayloadKey,
         last: &mut Option<(u64, EntryEvents)>,
     ) -> Result<Payload, PayloadError> {
-        if let Some(payload) = self.cache.get(key) {
-            return Ok(payload);
-        }
         let unreadable = |reason: String| PayloadError::Unreadable { key, reason };
-        if self.log.state().purged.is_none_or(|purged| key.index > purged.index) {
-            if last.as_ref().is_none_or(|(index, _)| *index != key.index) {
-                let mut found = match self.log.read(key.index..key.index + 1, 0) {
-                    Ok(found) => found,
-                    // Purged just now: then it is in the event store.
-                    Err(crate::storage::StorageError::Absent { .. }) => Vec::new(),
-                    Err(error) => return Err(unreadable(error.to_string())),
-                };
-                *last = match found.pop() {
-                    Some(entry) => {
-                        let batch = Batch::decode(entry.body);
-                        let batch = batch.map_err(|error| unreadable(error.to_string()))?;
-                        Some((key.index, EntryEvents::new(batch)))
-                    }
-                    None => None,
-                };
-            }
-            if let Some((index, entry)) = last
-                && *index == key.index
-            {
-                return entry.payload(key.position).ok_or(PayloadError::Missing(key));
-            }
+        if let Some(payload) = self.newer(key, last)? {
+            return Ok(payload);
         }
         match self.store.read(key) {
             Ok(Some(payload)) => Ok(payload),
             Ok(None) => Err(PayloadError::Missing(key)),
             Err(error) => Err(unreadable(error.to_string())),
         }
+    }
+
+    /// Looks in the cache and in the log. `last` is the entry read last.
+    fn newer(
+        &self,
+        key: PayloadKey,
+        last: &mut Option<(u64, EntryEvents)>,
+    ) -> Result<Option<Payload>, PayloadError> {
+        if let Some(payload) = self.cache.get(key) {
+            return Ok(Some(payload));
+        }
+        if self.log.state().purged.is_some_and(|purged| key.index <= purged.index) {
+            return Ok(None);
+        }
+        if last.as_ref().is_none_or(|(index, _)| *index != key.index) {
+            *last = self.entry(key)?.map(|entry| (key.index, entry));
+        }
+        match last {
+            Some((_, entry)) => match entry.payload(key.position) {
+                Some(payload) => Ok(Some(payload)),
+                None => Err(PayloadError::Missing(key)),
+            },
+            None => Ok(None),
+        }
+    }
+
+    /// The log entry that brought an event, if it is not purged.
+    fn entry(&self, key: PayloadKey) -> Result<Option<EntryEvents>, PayloadError> {
+        let unreadable = |reason: String| PayloadError::Unreadable { key, reason };
+        let mut found = match self.log.read(key.index..key.index + 1, 0) {
+            Ok(found) => found,
+            // Purged just now: then it is in the event store.
+            Err(crate::storage::StorageError::Absent { .. }) => Vec::new(),
+            Err(error) => return Err(unreadable(error.to_string())),
+        };
+        let Some(entry) = found.pop() else { return Ok(None) };
+        let batch = Batch::decode(entry.body).map_err(|error| unreadable(error.to_string()))?;
+        Ok(Some(EntryEvents::new(batch)))
     }
 }

@@ -1,7 +1,9 @@
 //! The handle to this node's part in the cluster. Cheap to clone.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{Fatal, LinearizableReadError, RaftError};
@@ -13,7 +15,7 @@ use crate::machine::{Command, Machine, Reply};
 use crate::planted::{Bug, planted};
 use crate::storage::{Identity, LogStore, Storage};
 use crate::transport::Net;
-use crate::types::{NodeId, Payload, PayloadKey, Stamp};
+use crate::types::{NodeId, Payload, PayloadKey, Stamp, limits};
 
 use super::addresses::Addresses;
 use super::changes::Changes;
@@ -31,6 +33,8 @@ use super::network::Peers;
 use super::payloads::{PayloadCache, PayloadError, Payloads};
 use super::proposer::{Done, Proposer};
 use super::raft::{Raft, RaftWriter};
+use super::repair::Repairer;
+use super::scrub::{Pace, Scrubber};
 use super::state_machine::StateMachine;
 
 /// What a replica needs to know.
@@ -45,6 +49,8 @@ pub struct Options {
     pub snapshot_log_bytes: u64,
     /// Bytes of newest events found in memory.
     pub payload_cache_bytes: usize,
+    /// How fast and how often everything on the disk is read again.
+    pub scrub: Pace,
 }
 
 impl Options {
@@ -56,6 +62,10 @@ impl Options {
             timing: Timing::default(),
             snapshot_log_bytes: 64 << 20,
             payload_cache_bytes: 64 << 20,
+            scrub: Pace {
+                bytes_per_s: limits::SCRUB_BYTES_PER_S,
+                pause: Duration::from_millis(limits::SCRUB_PAUSE_MS),
+            },
         }
     }
 }
@@ -119,6 +129,8 @@ pub async fn start<N: Net, E: RaftRuntime>(
         RaftLog::new(log, env.clone()),
         StateMachine::new(facts.clone(), clock.clone(), env.clone()),
     );
+    let (registers, pace) = (storage.registers(), options.scrub);
+    let scrubber = Scrubber { facts: facts.clone(), registers, pace, env: env.clone() };
     let raft = raft.await.map_err(|e| StartError::Storage(e.to_string()))?;
     let proposer = Proposer::start(RaftWriter(raft.clone()), clock.clone(), env.clone());
     let (publisher, leadership) =
@@ -140,7 +152,8 @@ pub async fn start<N: Net, E: RaftRuntime>(
         env: env.clone(),
     }));
     let me = replica.me();
-    let inquest = Inquest::new(raft.clone(), evidence.clone(), dialer, env.clone());
+    let inquest = Inquest::new(raft.clone(), evidence.clone(), dialer.clone(), env.clone());
+    let repairer = Repairer { raft: raft.clone(), facts: facts.clone(), dialer, env: env.clone() };
     let compaction = Compaction {
         raft: raft.clone(),
         facts,
@@ -150,6 +163,13 @@ pub async fn start<N: Net, E: RaftRuntime>(
     let office = Office { me, raft, proposer, clock, publisher, addresses, evidence, timing, env };
     replica.run_until_stopped(inquest.run(alarms));
     replica.run_until_stopped(compaction.run());
+    replica.run_until_stopped(repairer.run());
+    replica.run_until_stopped(scrubber.run());
+    let (ending, mut failed) = (replica.clone(), replica.log().has_failed());
+    replica.run_until_stopped(async move {
+        failed.wait_for(|failed| *failed).await;
+        ending.stop_now();
+    });
     let ending = replica.clone();
     replica.env().spawn(async move {
         office.run().await;
@@ -288,6 +308,8 @@ impl<E: RaftRuntime> Replica<E> {
             snapshot_index: metrics.snapshot.index().unwrap_or(0),
             log_bytes: payloads.log.bytes(),
             store_bytes: payloads.store.bytes(),
+            damage: payloads.store.damage().peek(),
+            scrubbed_bytes: self.0.facts.scrubbed.load(Ordering::Relaxed),
             failure: failure.map(|error| error.to_string()).or(stopped),
         }
     }

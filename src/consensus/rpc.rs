@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::storage::{Entry, FileInfo};
-use crate::types::{EntryId, GroupId};
+use crate::types::{EntryId, GroupId, PayloadKey};
 
 use super::config::{RaftLogId, RaftVote, SnapshotMeta};
 use super::evidence::{Finding, Standing};
@@ -65,6 +65,11 @@ pub(super) enum Request {
         vote: RaftVote,
         standing: Standing,
     },
+    /// Asks for events that are damaged at the caller, at most [`crate::types::limits::FETCH_KEYS_MAX`].
+    /// Answered by [`Response::Fetched`].
+    Fetch {
+        keys: Vec<PayloadKey>,
+    },
 }
 
 /// The head of an append: everything but the bodies.
@@ -109,6 +114,9 @@ pub(super) enum Response {
     /// The peer could not do it.
     Failed(String),
     Found(Finding),
+    /// The bulk: records of those events that the peer has, in the order of the question, until
+    /// they exceed [`crate::types::limits::FETCH_BYTES_MAX`].
+    Fetched,
 }
 
 /// A file that a peer wants.
@@ -272,6 +280,7 @@ mod tests {
             Request::Piece { file: "seg-1-2".into(), offset: 5, crc: 6 },
             Request::Install,
             Request::Inquiry { vote, standing: Standing::new(NodeId(2), last) },
+            Request::Fetch { keys: vec![PayloadKey { index: 7, position: 1 }] },
         ];
         let wanted = Wanted { name: "seg-1-2".into(), arrived: 5 };
         let responses = [
@@ -286,6 +295,7 @@ mod tests {
             Response::Installed { vote },
             Response::Failed("why".into()),
             Response::Found(Finding::Agrees),
+            Response::Fetched,
         ];
         let requests = requests.iter().map(|request| encode(1, request).unwrap().to_vec());
         let responses = responses.iter().map(|response| encode(1, response).unwrap().to_vec());

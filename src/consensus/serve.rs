@@ -15,6 +15,7 @@ use super::config::{RaftEntry, RaftRuntime, RaftVote};
 use super::entry::unpack;
 use super::evidence::{Lost, finding, stand};
 use super::link::{REQUEST, RESPONSE};
+use super::repair;
 use super::replica::Replica;
 use super::rpc::{self, AppendHead, Appended, Request, Response, RpcError};
 use super::transfer::Reception;
@@ -76,12 +77,12 @@ async fn converse<E: RaftRuntime, S: ByteStream>(
         {
             *led = Some(head.vote);
         }
-        let response = tokio::select! { biased;
+        let (response, bulk) = tokio::select! { biased;
             () = replica.stopped() => return Ok(()),
             response = answer(replica, request, bulk, &mut reception) => response?,
         };
         let head = rpc::encode(id, &response)?;
-        writer.write([FrameOut::new(RESPONSE, vec![head])]).await?;
+        writer.write([FrameOut::new(RESPONSE, vec![head, bulk])]).await?;
     }
 }
 
@@ -90,15 +91,16 @@ async fn answer<E: RaftRuntime>(
     request: Request,
     bulk: Bytes,
     reception: &mut Option<Reception>,
-) -> Result<Response, PeerError> {
+) -> Result<(Response, Bytes), PeerError> {
     let raft = replica.raft();
     let failed = |error: String| Response::Failed(error);
-    Ok(match request {
+    let response = match request {
+        Request::Fetch { keys } => return Ok(repair::answer(replica, keys).await),
         Request::Append(head) => {
             let AppendHead { vote, prev, commit, held, entries } = head;
             replica.evidence().withdraw(&vote);
             if let Err(reason) = replica.check_held(&vote, held) {
-                return Ok(failed(reason));
+                return Ok((failed(reason), Bytes::new()));
             }
             let rpc = AppendEntriesRequest {
                 vote,
@@ -160,7 +162,8 @@ async fn answer<E: RaftRuntime>(
             },
             None => failed("no snapshot was offered on this connection".to_string()),
         },
-    })
+    };
+    Ok((response, Bytes::new()))
 }
 
 fn bodies(heads: &[rpc::EntryHead], bulk: Bytes) -> Result<Vec<RaftEntry>, PeerError> {

@@ -41,9 +41,15 @@ pub(super) async fn send<E: RaftRuntime>(
     for Wanted { name, arrived } in wanted {
         send_file(link, env, &pinned, (name, arrived), ttl).await?;
     }
-    match ask(link, Request::Install, Vec::new(), ttl).await? {
-        Response::Installed { vote } => Ok(vote),
-        other => Err(unexpected(&other)),
+    match link.call(&Request::Install, Vec::new(), ttl).await {
+        Ok((Response::Installed { vote }, _)) => Ok(vote),
+        Ok((Response::Failed(reason), _)) => {
+            // It may be this disk's fault: whatever is whole is cleared at once.
+            pinned.files.iter().for_each(|file| pinned.suspect(&file.name));
+            Err(reason)
+        }
+        Ok((other, _)) => Err(unexpected(&other)),
+        Err(error) => Err(error.to_string()),
     }
 }
 

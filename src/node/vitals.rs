@@ -175,8 +175,16 @@ impl<N: Net> Services<N> {
             ("snapshot_index", "Last log index in the newest snapshot.", status.snapshot_index),
             ("log_bytes", "Bytes of log on disk.", status.log_bytes),
             ("store_bytes", "Bytes of snapshots and segments on disk.", status.store_bytes),
+            ("damaged_events", "Damaged events not repaired yet.", status.damage.lost()),
         ] {
             sample.gauge(name, help, value as f64);
+        }
+        for (name, help, value) in [
+            ("scrubbed_bytes", "Bytes read again to find damage.", status.scrubbed_bytes),
+            ("damage_found", "Damaged events and files found.", status.damage.found),
+            ("damage_repaired", "Damaged events and files repaired.", status.damage.repaired),
+        ] {
+            sample.counter(name, help, value as f64);
         }
     }
 
@@ -238,6 +246,7 @@ fn channel_counters(channel: &Channel, sample: &mut Sample) {
 mod tests {
     use super::*;
     use crate::consensus::Role;
+    use crate::storage::Damage;
 
     #[test]
     fn only_a_useful_node_is_ready() {
@@ -253,6 +262,8 @@ mod tests {
             snapshot_index: 0,
             log_bytes: 0,
             store_bytes: 0,
+            scrubbed_bytes: 0,
+            damage: Damage::default(),
             failure: failure.map(str::to_string),
         };
         for (status, leader, wanted) in [

@@ -41,9 +41,18 @@ pub enum StorageError {
         cluster: ClusterId,
         node: NodeId,
     },
-    /// A newer build wrote the directory.
-    #[error("{dir} has format {found}, this build reads up to {known}; use the newer build")]
-    NewerFormat { dir: String, found: u32, known: u32 },
+    /// A newer build wrote it. No damage: nothing may be taken away because of it.
+    #[error(
+        "{what} has format {found}, this build reads up to {known}: a newer build wrote it; use \
+         that build, or a newer one"
+    )]
+    NewerFormat { what: String, found: u32, known: u32 },
+    /// A build wrote it whose formats are no longer read.
+    #[error(
+        "{dir} has format {found}, this build reads {known} only; start with the build that wrote \
+         it, or with an empty directory"
+    )]
+    OlderFormat { dir: String, found: u32, known: u32 },
     /// There is no node in the directory and none was to be created.
     #[error("{dir} holds no node; bootstrap a cluster or join one first")]
     Empty { dir: String },
@@ -75,6 +84,11 @@ impl StorageError {
             io::ErrorKind::StorageFull => StorageError::Full { what },
             _ => StorageError::Io { what, error: Arc::new(error) },
         }
+    }
+
+    /// A format that this build does not know.
+    pub fn newer(what: impl Into<String>, found: u32, known: u32) -> StorageError {
+        StorageError::NewerFormat { what: what.into(), found, known }
     }
 
     /// Damage found in `what`.

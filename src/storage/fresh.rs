@@ -11,26 +11,27 @@ use super::log::Registers;
 use super::open::Owner;
 use super::register::Register;
 use crate::env::disk::Disk;
+use crate::types::NodeId;
 
 /// A directory in the making.
 pub struct Fresh {
     disk: Arc<dyn Disk>,
-    owner: Owner,
     /// Where the snapshot goes, with the payloads it needs.
     pub events: EventStore,
 }
 
 impl Fresh {
     /// Begins on an empty disk.
-    pub fn begin(disk: Arc<dyn Disk>, owner: Owner) -> Result<Fresh, StorageError> {
+    pub fn begin(disk: Arc<dyn Disk>) -> Result<Fresh, StorageError> {
         EventStore::create(&*disk)?;
-        let events = EventStore::open(disk.clone(), owner.node, None)?;
-        Ok(Fresh { disk, owner, events })
+        // No node has this id, so the names of its files are nobody's.
+        let events = EventStore::open(disk.clone(), NodeId(0), None)?;
+        Ok(Fresh { disk, events })
     }
 
     /// Makes it a directory that a node can be started on: its log is empty and continues after the
     /// current snapshot, which there must be. Durable on return.
-    pub fn finish(self, vote: &[u8]) -> Result<Identity, StorageError> {
+    pub fn finish(self, owner: Owner, vote: &[u8]) -> Result<Identity, StorageError> {
         let snapshot = self.events.current();
         let last =
             snapshot.ok_or_else(|| StorageError::corrupt("a new directory", "no snapshot"))?;
@@ -41,7 +42,7 @@ impl Fresh {
         registers.vote.write_both(vote)?;
         registers.write_floor(Some(last.last))?;
         registers.set_mark(0)?;
-        let Owner { cluster, node } = self.owner;
+        let Owner { cluster, node } = owner;
         let identity = Identity { cluster, node, incarnation: 0 };
         IdentityRegister::open(self.disk.clone(), "a new directory")?.write(identity)?;
         Ok(identity)

@@ -21,28 +21,32 @@
 //! Exposure: the mark is raised at most 100 ms after the log's sync. Damage to the very last
 //! entries, acknowledged later than that before a crash, looks like an unfinished write.
 //!
-//! Left out: repair from peers, scrubbing in the background, and the meaning of any bytes.
+//! Left out: asking peers (what is lost is named, and taken from whoever asks), the pace of a scrub,
+//! and the meaning of any bytes.
 
 mod error;
 pub mod events;
+mod fault;
 mod fresh;
 mod identity;
 pub mod log;
 mod look;
 mod open;
 pub mod register;
+mod registers;
 mod site;
 #[cfg(test)]
 mod tests;
 
 pub use error::StorageError;
 pub use events::{
-    EventStore, FileInfo, Keys, Pinned, Salvaged, SegmentInside, SnapshotInfo, SnapshotWriter,
-    Staging,
+    Damage, EventStore, FileInfo, Keys, Patient, Pinned, Salvaged, SegmentInside, SnapshotInfo,
+    SnapshotWriter, Staging, Wounded,
 };
 pub use fresh::Fresh;
 pub use identity::Identity;
 pub use log::{Done, Drive, Entry, LogState, LogStore, Mark, Piece};
 pub use look::{Look, Register as RegisterLook};
 pub use open::{Opened, Options, Owner, Storage, open, open_on, peek};
+pub use registers::Registers;
 pub use site::Site;

@@ -11,6 +11,7 @@ use super::log::{
     Drive, FileMedium, LogStore, Medium, Recovered, Registers, SledMedium, SledOptions, recover,
 };
 use super::register::Register;
+use super::registers::Registers as NodeRegisters;
 use crate::env::disk::{Disk, RealDisk};
 use crate::types::{ClusterId, NodeId, limits};
 
@@ -57,6 +58,13 @@ pub enum Opened {
         /// Keeps others out of the directory.
         lock: Option<File>,
     },
+}
+
+impl Storage {
+    /// A look at the registers.
+    pub fn registers(&self) -> NodeRegisters {
+        NodeRegisters::new(self.disk.clone())
+    }
 }
 
 impl Opened {

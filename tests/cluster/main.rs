@@ -4,9 +4,12 @@
 //! contract too.
 
 mod admission;
+mod backup;
 mod delivery;
 mod disaster;
+mod dump;
 mod failover;
 mod interrupt;
 mod membership;
 mod support;
+mod upgrade;

@@ -35,6 +35,7 @@ const MUST_HAPPEN: &[&str] = &[
     "logs_lost",
     "quarantined",
     "replaced",
+    "mended",
     "transferred",
     "joined",
     "removed",

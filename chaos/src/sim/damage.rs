@@ -12,6 +12,7 @@ impl World {
     /// one with them, are a minority.
     pub(super) async fn flip(&self, slots: &[Slot], choice: u64) {
         let Some(slot) = slots.first().copied() else { return };
+        let first = !self.damaged().contains(&slot);
         if !self.may_damage(slot) {
             return self.note("flips_left_out", "");
         }
@@ -30,6 +31,7 @@ impl World {
         if let Some(Some(where_)) = flipped {
             let (node, how) = (self.id(slot), "a bit flipped".to_string());
             self.note("bits_flipped", &format!("node {node}: {where_}"));
+            self.damage_is_curable(slot, first, where_.contains("seg-"));
             let touched = What::Touched { node, file: where_, how, harmless: false };
             self.record("nemesis", touched);
         }
@@ -58,6 +60,7 @@ impl World {
             _ => What::Touched { node, file, how, harmless: false },
         };
         self.note("logs_lost", &format!("node {node}"));
+        self.damage_is_curable(slot, false, false);
         self.record("nemesis", damage);
         self.release(slot).await;
     }

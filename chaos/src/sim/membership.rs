@@ -97,6 +97,23 @@ impl World {
         false
     }
 
+    /// Waits for nodes to mend themselves that can: whose relocated events were damaged, and were
+    /// read since. Says no if one does not.
+    pub async fn mend_damaged(&self, longest: Duration) -> bool {
+        for slot in self.damaged().into_iter().filter(|slot| self.is_curable(*slot)) {
+            let damage = || self.replica(slot).map(|replica| replica.status().damage);
+            let whole = || damage().is_some_and(|damage| damage.suspects.is_empty());
+            if !until(longest, whole).await {
+                return false;
+            }
+            if damage().is_some_and(|damage| damage.repaired > 0) {
+                self.note("mended", &format!("node {}", self.id(slot)));
+            }
+            self.cured(slot);
+        }
+        true
+    }
+
     /// Replaces nodes with damaged disks, also those whose damage nobody has read yet: out of the
     /// cluster first, then a fresh disk joins. Says no if one could not be.
     pub async fn replace_damaged(&self, longest: Duration) -> bool {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct::consensus::{
-    self, LEADER_WAIT, Member, RaftRuntime, Replica, Route, route, serve_peer,
+    self, LEADER_WAIT, Member, Pace, RaftRuntime, Replica, Route, route, serve_peer,
 };
 use aqueduct::delivery;
 use aqueduct::env::disk::MemDisk;
@@ -25,6 +25,8 @@ use super::stream::SimStream;
 
 /// How long a caller may take to say hello.
 const HELLO_MAX: Duration = Duration::from_secs(5);
+/// Pause between rounds of the scrub: everything is read several times in a run.
+const SCRUB_PAUSE: Duration = Duration::from_secs(3);
 /// The cluster of every simulation.
 pub const CLUSTER: ClusterId = ClusterId(0x5eed);
 
@@ -105,6 +107,7 @@ pub async fn start(
     let options = consensus::Options {
         snapshot_log_bytes: sizes.snapshot_log_bytes,
         payload_cache_bytes: sizes.payload_cache_bytes,
+        scrub: Pace { bytes_per_s: limits::SCRUB_BYTES_PER_S, pause: SCRUB_PAUSE },
         ..consensus::Options::new(member(slot, id))
     };
     let replica = match consensus::start(options, storage, net.clone(), env.clone()).await {
@@ -256,6 +259,7 @@ impl Desk {
             leader: self.0.replica.leadership().peek().tenure.is_some(),
             event_bytes_max: self.0.sessions.event_bytes_max as u32,
             lane_in_flight_max: limits::LANE_IN_FLIGHT_MAX as u32,
+            newest: 1,
         };
         visitor.writer.write([Greeting::Welcome(welcome).encode().into()]).await.ok()?;
         Some(visitor)

@@ -179,6 +179,9 @@ async fn heal(world: &World) -> Result<(), String> {
         return Err(format!("no leader after healing: {}", world.describe()));
     }
     world.audit_damaged().await;
+    if !world.mend_damaged(CONVERGE_MAX).await {
+        return Err(format!("a damaged node does not mend itself: {}", world.describe()));
+    }
     if !world.replace_damaged(CONVERGE_MAX).await {
         return Err(format!("a damaged node cannot be replaced: {}", world.describe()));
     }

@@ -53,6 +53,8 @@ struct Host {
     failing_sync: u32,
     /// A bit of it flipped, whether that was noticed or not.
     damaged: bool,
+    /// All that was damaged are relocated events, which it gets from others.
+    curable: bool,
     /// The last committed entry that was looked at.
     seen: u64,
     hashed: u64,
@@ -131,6 +133,7 @@ impl World {
             full: 0,
             failing_sync: 0,
             damaged: false,
+            curable: false,
             seen: 0,
             hashed: 0,
         };
@@ -335,6 +338,21 @@ impl World {
         };
         let may = members.iter().filter(damaged).count() <= (members.len() - 1) / 2;
         may && self.host(slot, |host| host.damaged = true).is_some()
+    }
+
+    /// What kind of file was damaged.
+    pub fn damage_is_curable(&self, slot: Slot, first: bool, curable: bool) {
+        self.host(slot, |host| host.curable = curable && (first || host.curable));
+    }
+
+    /// Damaged, in a way that it mends itself.
+    pub fn is_curable(&self, slot: Slot) -> bool {
+        self.is_up(slot) && self.host(slot, |host| host.curable) == Some(true)
+    }
+
+    /// It counts as sound again.
+    pub fn cured(&self, slot: Slot) {
+        self.host(slot, |host| host.damaged = false);
     }
 
     pub fn slow_disk(&self, slot: Slot, longest: Duration) {

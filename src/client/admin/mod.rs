@@ -31,8 +31,9 @@ pub use dial::{DialError, dial_admin};
 use crate::transport::{Net, TcpNet};
 use crate::types::{ChannelSettings, Code, Name, NodeId, Rejection};
 use crate::wire::admin::{
-    AdminServiceClient, Answer, Audit, ChannelList, ChannelReport, ClusterInfo, ClusterStatus,
-    Joined, Member, Members, NodeAudit, NodeReport, Transferred,
+    AdminServiceClient, Answer, Audit, BackupBegun, BackupPiece, BackupPlan, ChannelList,
+    ChannelReport, ClusterInfo, ClusterStatus, Joined, Member, Members, NodeAudit, NodeReport,
+    Transferred,
 };
 use crate::wire::{Hello, Service};
 
@@ -230,6 +231,35 @@ impl<N: Net> AdminClient<N> {
             async move { s.remove_proxy(c, channel, proxy).await }
         };
         self.call(Kind::Change, ask).await
+    }
+
+    /// Begins a backup on the node that answers; it goes on over the same connection.
+    pub async fn backup_begin(&self) -> Result<Answer<BackupBegun>, AdminError> {
+        self.call(Kind::Question, |s, c| async move { s.backup_begin(c).await }).await
+    }
+
+    /// What the backup consists of; `None`: ask again.
+    pub async fn backup_plan(&self, backup: u64) -> Result<Option<BackupPlan>, AdminError> {
+        self.call(Kind::Question, |s, c| async move { s.backup_plan(c, backup).await }).await
+    }
+
+    /// A piece of a file of the backup.
+    pub async fn backup_piece(
+        &self,
+        backup: u64,
+        file: &str,
+        offset: u64,
+    ) -> Result<BackupPiece, AdminError> {
+        let ask = |s: AdminServiceClient, c| {
+            let file = file.to_string();
+            async move { s.backup_piece(c, backup, file, offset).await }
+        };
+        self.call(Kind::Question, ask).await
+    }
+
+    /// Lets go of the backup.
+    pub async fn backup_end(&self, backup: u64) -> Result<(), AdminError> {
+        self.call(Kind::Question, |s, c| async move { s.backup_end(c, backup).await }).await
     }
 
     /// Makes one request, at other servers or again where that is safe and promises anything.

@@ -12,8 +12,11 @@
 //! that member alone, one index and one term past everything that was found. So nothing of the old
 //! cluster can be mistaken for it, in a handshake or in a log.
 
+mod backup;
+mod dump;
 mod recover;
 mod refound;
+mod restore;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -22,7 +25,14 @@ use std::io;
 
 use thiserror::Error;
 
+pub use backup::{BackupHead, BackupReader, BackupWriter};
+pub use dump::{
+    ChannelInside, CommandInside, ConsumerInside, Content, EntryInside, LogFilter, LogItem,
+    PublishInside, Registers, SegmentShown, SnapshotInside, StateInside, StoreInside, dump_log,
+    dump_store,
+};
 pub use recover::{ChannelLeft, Known, Lost, Origin, Recovery, Target, recover};
+pub use restore::{Restored, restore};
 
 use crate::storage::StorageError;
 

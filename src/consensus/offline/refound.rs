@@ -1,9 +1,7 @@
 //! The first state of a new incarnation, written to a fresh directory.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use crate::env::disk::Disk;
 use crate::machine::Machine;
 use crate::storage::{Fresh, Identity, Owner, SnapshotWriter};
 use crate::types::{ClusterId, EntryId, NodeId};
@@ -34,11 +32,6 @@ impl Founder {
         Founder { cluster, node, term: term.max(last).saturating_add(1), addresses }
     }
 
-    /// A fresh directory of its own.
-    pub fn settle(&self, disk: Arc<dyn Disk>) -> Result<Fresh, OfflineError> {
-        Ok(Fresh::begin(disk, Owner { cluster: self.cluster, node: self.node })?)
-    }
-
     /// Enters its configuration after everything else, and writes all of it: the directory is that
     /// of a node on return. Every payload that the machine needs is in `fresh` or in `writer`.
     pub fn found(
@@ -58,7 +51,8 @@ impl Founder {
         Machine::decode(&encoded).map_err(|error| OfflineError::Unsound(error.to_string()))?;
         writer.finish(image.encode()?.into(), last, encoded.into(), &live)?;
         let vote = postcard::to_stdvec(&self.vote());
-        Ok(fresh.finish(&vote.map_err(|error| OfflineError::Unsound(error.to_string()))?)?)
+        let vote = vote.map_err(|error| OfflineError::Unsound(error.to_string()))?;
+        Ok(fresh.finish(Owner { cluster: self.cluster, node: self.node }, &vote)?)
     }
 
     fn enter(&self, machine: &mut Machine, image: &mut Image) -> EntryId {

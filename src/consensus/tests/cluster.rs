@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use crate::env::disk::Keep;
+use crate::env::disk::{Disk, Keep};
 use crate::machine::Command;
+use crate::storage::Opened;
 use crate::types::NodeId;
 
 use super::super::{MemberInfo, MembershipError, ProposeError, Role, Timing};
-use super::rig::{DEADLINE, Node, Rig, Supplier, check_payloads, host, until};
+use super::rig::{DEADLINE, Node, Rig, Supplier, check_payloads, host, read_all, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_leaders_die() {
@@ -131,20 +132,127 @@ async fn a_snapshot_that_is_damaged_at_its_sender_does_no_harm_to_its_receiver()
     assert!(!damaged.is_empty());
     assert!(damaged.iter().all(|path| disk.flip_bit(path, 8 * 100)));
 
+    // The receiver refuses what is damaged, and the sender repairs its disk from the third member.
     let node = rig.start(behind).await;
-    let receiving = rig.disks[&behind].clone();
-    let arrives = || receiving.paths().iter().any(|path| path.ends_with(".part")).then_some(());
-    until("a snapshot on its way", arrives).await;
-    let refused = tokio::time::timeout(Duration::from_secs(1), node.stopped()).await;
-    assert!(refused.is_err(), "the receiver ended: {:?}", node.status().failure);
-    assert_eq!(node.status().snapshot_index, 0);
-
-    // With the sender's disk as it was, it goes on.
-    assert!(damaged.iter().all(|path| disk.flip_bit(path, 8 * 100)));
     until("a snapshot", || (node.status().snapshot_index > seen).then_some(())).await;
+    assert_eq!(node.status().failure, None);
+    let repaired = leader.status().damage;
+    assert!(repaired.repaired > 0 && repaired.suspects.is_empty(), "{repaired:?}");
     rig.agree().await;
-    assert_eq!(check_payloads(&node, supplier.channel).await, supplier.acked);
+    for node in rig.nodes.values() {
+        assert_eq!(check_payloads(node, supplier.channel).await, supplier.acked);
+    }
     rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_events_are_fetched_from_whoever_has_them() {
+    let mut rig = Rig::new(3, 32 << 10).await;
+    rig.payload_cache_bytes = 1;
+    let mut supplier = Supplier::open(&rig.leader().await).await;
+    for _ in 0..100 {
+        let leader = rig.leader().await;
+        supplier.send(&leader, 8, 200).await.unwrap();
+    }
+    // Nobody has them in memory then.
+    for id in 1..=3 {
+        until("a purge", || (rig.nodes[&id].status().purged > 0).then_some(())).await;
+        rig.kill(id).await;
+        rig.start(id).await;
+    }
+    rig.agree().await;
+    // Everywhere, but never the same event.
+    for id in 1..=3 {
+        let disk = rig.disks[&id].clone();
+        let segments = disk.paths().into_iter().filter(|path| path.contains("/seg-"));
+        let flipped = segments.filter(|path| disk.flip_bit(path, 8 * (300 * id as usize)));
+        assert!(flipped.count() > 0);
+    }
+    for node in rig.nodes.values() {
+        let whole = || node.status().damage.suspects.is_empty();
+        let _first_look = read_all(node, supplier.channel).await;
+        until("repair", || whole().then_some(())).await;
+        assert!(node.status().damage.repaired > 0, "node {}", node.me());
+        assert_eq!(check_payloads(node, supplier.channel).await, supplier.acked);
+    }
+    rig.stop().await;
+}
+
+/// A cluster that scrubs all the time, with snapshots and segments.
+async fn scrubbing() -> (Rig, Supplier) {
+    let mut rig = Rig::new(3, 32 << 10).await;
+    rig.scrub_pause = Duration::from_millis(20);
+    let mut supplier = Supplier::open(&rig.leader().await).await;
+    for _ in 0..100 {
+        let leader = rig.leader().await;
+        supplier.send(&leader, 8, 200).await.unwrap();
+    }
+    for id in 1..=3 {
+        until("a purge", || (rig.nodes[&id].status().purged > 0).then_some(())).await;
+    }
+    for id in 1..=3 {
+        rig.kill(id).await;
+        rig.start(id).await;
+    }
+    let leader = rig.leader().await;
+    supplier.resume(&leader).await;
+    rig.agree().await;
+    (rig, supplier)
+}
+
+/// Flips a bit in every file of that kind, counted from its end if negative.
+fn flip(rig: &Rig, id: u64, part: &str, bit: isize) -> usize {
+    let disk = &rig.disks[&id];
+    let at = |path: &str| match usize::try_from(bit) {
+        Ok(bit) => bit,
+        Err(_) => disk.len(path).unwrap() as usize * 8 - bit.unsigned_abs(),
+    };
+    let hit = |path: &&String| path.contains(part) && disk.flip_bit(path, at(path));
+    disk.paths().iter().filter(hit).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrub_finds_what_nobody_reads_and_it_is_repaired() {
+    let (rig, mut supplier) = scrubbing().await;
+    let leader = rig.leader().await;
+    let node = &rig.nodes[&1];
+    for (part, bit) in [("/seg-", 8 * 300), ("/MANIFEST", 200)] {
+        let before = node.status().damage.repaired;
+        let damaged = flip(&rig, 1, part, bit);
+        let repaired = || node.status().damage.repaired - before >= damaged as u64;
+        until(part, || (damaged > 0 && repaired()).then_some(())).await;
+    }
+    // A snapshot is repaired by others that come after it.
+    let found = node.status().damage.found;
+    assert!(flip(&rig, 1, "/snap-", 8 * 40) > 0);
+    until("a look at it", || (node.status().damage.found > found).then_some(())).await;
+    let started = std::time::Instant::now();
+    while !node.status().damage.suspects.is_empty() {
+        assert!(started.elapsed() < DEADLINE, "{:?}", node.status().damage);
+        supplier.send(&leader, 8, 200).await.unwrap();
+    }
+    assert!(node.status().scrubbed_bytes > 0);
+    assert_eq!(node.status().failure, None);
+    rig.agree().await;
+    // Some have left the history.
+    assert!(check_payloads(node, supplier.channel).await > 0);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrub_that_finds_the_log_damaged_ends_the_part_of_the_node() {
+    for (part, bit) in [("log/", -8), ("vote.", 160)] {
+        let (mut rig, _) = scrubbing().await;
+        let leader = rig.leader().await.me().0;
+        let follower = (1..=3).find(|id| *id != leader).unwrap();
+        assert!(flip(&rig, follower, part, bit) > 0);
+        let node = rig.nodes.remove(&follower).unwrap();
+        tokio::time::timeout(DEADLINE, node.stopped()).await.unwrap();
+        assert!(node.status().failure.unwrap().contains("damaged"), "{part}");
+        node.shutdown().await;
+        assert!(matches!(rig.open(follower), Opened::Quarantined { .. }), "{part}");
+        rig.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,10 +11,14 @@ use crate::env::disk::{Keep, MemDisk};
 use crate::machine::{Command, LaneTarget, Publish, Published, Reply};
 use crate::storage::{self, Drive, Identity, Opened, Owner, Storage};
 use crate::transport::{ByteStream, Listener, MemNet, Net, split};
-use crate::types::{ChannelId, ClusterId, Event, LaneId, Name, NodeId, Opener, limits};
+use crate::types::{
+    ChannelId, ClusterId, Event, LaneId, Name, NodeId, Opener, Payload, PayloadKey, limits,
+};
 use crate::wire::{Greeting, Hello, PROTOCOL_VERSION, Service, Welcome};
 
-use super::super::{Member, Options, ProposeError, Replica, Timing, serve_peer, start};
+use super::super::{
+    Member, Options, Pace, PayloadError, ProposeError, Replica, Timing, serve_peer, start,
+};
 
 pub type Node = Replica<TokioRuntime>;
 
@@ -41,6 +45,8 @@ pub struct Rig {
     pub disks: BTreeMap<u64, MemDisk>,
     pub nodes: BTreeMap<u64, Node>,
     pub snapshot_log_bytes: u64,
+    pub payload_cache_bytes: usize,
+    pub scrub_pause: Duration,
     pub timing: Timing,
 }
 
@@ -64,7 +70,18 @@ impl Rig {
     pub async fn with_timing(size: u64, snapshot_log_bytes: u64, timing: Timing) -> Rig {
         let (net, disks, nodes) = (MemNet::new("rig"), BTreeMap::new(), BTreeMap::new());
         let cluster = CLUSTER;
-        let mut rig = Rig { cluster, net, disks, nodes, snapshot_log_bytes, timing };
+        let payload_cache_bytes = 64 << 20;
+        let scrub_pause = Duration::from_secs(3600);
+        let mut rig = Rig {
+            cluster,
+            net,
+            disks,
+            nodes,
+            snapshot_log_bytes,
+            payload_cache_bytes,
+            scrub_pause,
+            timing,
+        };
         rig.start(1).await.bootstrap().await.unwrap();
         for id in 2..=size {
             rig.join(id).await;
@@ -86,7 +103,11 @@ impl Rig {
         let storage = self.open(id).healthy().unwrap();
         let net = self.net.host(host(id));
         let (timing, snapshot_log_bytes) = (self.timing, self.snapshot_log_bytes);
-        let options = Options { timing, snapshot_log_bytes, ..Options::new(member(id)) };
+        let payload_cache_bytes = self.payload_cache_bytes;
+        let defaults = Options::new(member(id));
+        let scrub = Pace { bytes_per_s: 64 << 20, pause: self.scrub_pause };
+        let options =
+            Options { timing, snapshot_log_bytes, payload_cache_bytes, scrub, ..defaults };
         let node = launch(options, storage, net).await;
         self.nodes.insert(id, node.clone());
         node
@@ -182,6 +203,7 @@ async fn answer<S: ByteStream>(node: Node, identity: Identity, stream: S) {
         leader: false,
         event_bytes_max: 0,
         lane_in_flight_max: 0,
+        newest: 1,
     });
     if writer.write([welcome.encode().into()]).await.is_ok() {
         let _ = serve_peer(node, hello.incarnation, reader, writer).await;
@@ -271,16 +293,25 @@ pub fn block(first: u64, count: u32, bytes: usize) -> Bytes {
     block.freeze()
 }
 
-/// Reads every event the node retains of a channel, and checks that it is the one accepted.
-pub async fn check_payloads(node: &Node, channel: ChannelId) -> u64 {
+/// Reads every event the node retains of a channel, as far as that is possible.
+pub async fn read_all(
+    node: &Node,
+    channel: ChannelId,
+) -> Vec<(PayloadKey, Result<Payload, PayloadError>)> {
     let keys: Vec<_> = node.read(|machine| {
         let channel = machine.channel(channel).unwrap();
         (channel.first_retained()..channel.next_seq())
             .filter_map(|seq| channel.slot(seq).map(|slot| slot.key()))
             .collect()
     });
-    let count = keys.len() as u64;
-    for (key, payload) in keys.iter().zip(node.payloads(keys.clone()).await) {
+    keys.iter().copied().zip(node.payloads(keys.clone()).await).collect()
+}
+
+/// The same, and checks that each is the one accepted.
+pub async fn check_payloads(node: &Node, channel: ChannelId) -> u64 {
+    let found = read_all(node, channel).await;
+    let count = found.len() as u64;
+    for (key, payload) in found {
         let payload = payload.unwrap_or_else(|error| panic!("{key}: {error}"));
         assert_eq!(payload.event.body()[..8], payload.sequence.to_le_bytes());
     }

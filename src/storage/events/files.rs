@@ -1,5 +1,7 @@
 //! Names of files, and reading them by pieces.
 
+use std::io;
+
 use super::DIR;
 use super::manifest::FileInfo;
 use crate::env::disk::Disk;
@@ -51,6 +53,14 @@ pub fn write(disk: &dyn Disk, name: String, bytes: &[u8]) -> Result<FileInfo, St
         disk.sync(&path(&name)).map_err(failed())?;
     }
     Ok(FileInfo { len: bytes.len() as u64, crc: crc32fast::hash(bytes), name })
+}
+
+/// Whether reading failed because of what is, or is not, on the disk.
+pub fn is_damage(error: &io::Error) -> bool {
+    /// Linux: the device could not read it.
+    const EIO: i32 = 5;
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+        || error.raw_os_error() == Some(EIO)
 }
 
 /// Describes a file as it lies on the disk.

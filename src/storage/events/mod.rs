@@ -11,15 +11,20 @@
 //! * A payload goes only when neither of the two retained snapshots needs it.
 //! * Names are unique in the whole cluster, so a peer that has a file need not get it again.
 //! * A damaged event is an error of that event; a damaged snapshot falls back to the one before
-//!   while the log still reaches it.
+//!   while the log still reaches it. Either makes its file a suspect ([`Damage`]) until it is
+//!   written anew ([`EventStore::examine`], [`EventStore::heal`]).
 //!
 //! All calls block. What a snapshot means is the business of consensus and machine.
 
 mod cache;
+mod damage;
 mod files;
 mod keys;
 mod manifest;
+pub mod record;
+mod repair;
 mod salvage;
+mod scrub;
 mod segment;
 mod snapshot;
 mod staging;
@@ -29,9 +34,12 @@ mod tests;
 
 mod writer;
 
+pub use damage::Damage;
 pub use keys::Keys;
 pub use manifest::FileInfo;
+pub use repair::{Lost, Patient, Wounded};
 pub use salvage::{Salvaged, SegmentInside, salvage};
+pub use scrub::FileCheck;
 pub use snapshot::SnapshotInfo;
 pub use staging::{Pinned, Staging};
 pub use store::EventStore;

@@ -9,8 +9,7 @@
 //!    -8  u32 crc32 of the 16 bytes before, 4 bytes magic "AQSE"
 //! ```
 //!
-//! An event, little endian: u32 crc32 of the rest, u64 and u32 payload key, u64 and u32 lane, u64
-//! sequence, u64 accepted, u32 length, bytes.
+//! An event is a [`record`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,16 +21,16 @@ use serde::{Deserialize, Serialize};
 use super::files;
 use super::keys::Keys;
 use super::manifest::{FileInfo, SegmentInfo};
+use super::record;
 use crate::env::disk::Disk;
-use crate::planted::{Bug, planted};
 use crate::storage::error::StorageError;
-use crate::types::limits::{BLOCK_BYTES_MAX, EVENT_BYTES_CEILING};
-use crate::types::{EventBytes, LaneId, Payload, PayloadKey, Stamp};
+use crate::types::limits::BLOCK_BYTES_MAX;
+use crate::types::{LaneId, Payload, PayloadKey, Stamp};
 
 const MAGIC: &[u8; 8] = b"AQSG\x01\0\0\0";
+const VERSION: u16 = 1;
 const END_MAGIC: &[u8; 4] = b"AQSE";
 const FOOTER_BYTES: u64 = 24;
-const EVENT_FIXED_BYTES: usize = 48;
 
 /// What is kept in memory of a segment: which keys it holds, and where its blocks begin.
 #[derive(Debug)]
@@ -55,7 +54,8 @@ pub struct Block {
 /// What is kept of the index.
 type Head = (Vec<Block>, Keys);
 
-/// The columns of a segment, those of [`Head`] first; the others are for those who want to know of its events without reading them.
+/// The columns of a segment: those of [`Head`], and others, for those who want to know of its
+/// events without reading them.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Index {
     blocks: Vec<Block>,
@@ -112,9 +112,13 @@ impl Segment {
     pub fn salvage(
         disk: &dyn Disk,
         name: &str,
-        events: Option<u64>,
+        named: Option<SegmentInfo>,
     ) -> Result<(Segment, Option<String>), StorageError> {
-        let file = files::found(disk, name)?;
+        let events = named.as_ref().map(|info| info.events);
+        let file = match named {
+            Some(info) => info.file,
+            None => files::found(disk, name)?,
+        };
         let (index, mut wrong) = match read_index(disk, &file)? {
             Ok(index) => (index, None),
             Err(detail) => (rebuild(disk, &file)?, Some(detail)),
@@ -145,54 +149,78 @@ impl Segment {
     }
 }
 
+/// Reads the block that holds a key. A file that is cut short, gone, or that the disk cannot read
+/// (EIO) is damage to the event.
+pub fn read_block(
+    disk: &dyn Disk,
+    file: &FileInfo,
+    block: Block,
+    key: PayloadKey,
+) -> Result<Bytes, StorageError> {
+    match disk.read(&files::path(&file.name), block.offset, block.len as usize) {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(error) if files::is_damage(&error) => {
+            Err(StorageError::CorruptEvent { key, detail: error.to_string() })
+        }
+        Err(error) => Err(StorageError::io(format!("reading {}", file.name))(error)),
+    }
+}
+
+/// What the index of a segment says of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    lane: LaneId,
+    sequence: u64,
+    accepted: Stamp,
+    priority: i16,
+    timeout_ms: u32,
+    size: u32,
+}
+
+impl Known {
+    /// What an index would say of this event.
+    pub fn of(payload: &Payload) -> Known {
+        Known {
+            lane: payload.lane,
+            sequence: payload.sequence,
+            accepted: payload.accepted,
+            priority: payload.event.priority(),
+            timeout_ms: payload.event.timeout_ms(),
+            size: payload.event.len() as u32,
+        }
+    }
+}
+
+/// What the index on disk says of its events; nothing if it is damaged.
+pub fn known(
+    disk: &dyn Disk,
+    file: &FileInfo,
+) -> Result<BTreeMap<PayloadKey, Known>, StorageError> {
+    let Ok(index) = read_index::<Index>(disk, file)? else { return Ok(BTreeMap::new()) };
+    let one = |(at, key): (usize, PayloadKey)| {
+        let known = Known {
+            lane: *index.lanes.get(at)?,
+            sequence: *index.sequences.get(at)?,
+            accepted: *index.accepted.get(at)?,
+            priority: *index.priorities.get(at)?,
+            timeout_ms: *index.timeouts_ms.get(at)?,
+            size: *index.sizes.get(at)?,
+        };
+        Some((key, known))
+    };
+    Ok(index.keys.iter().enumerate().filter_map(one).collect())
+}
+
 /// Finds an event in the bytes of its block.
 pub fn find(block: &Bytes, key: PayloadKey) -> Result<Payload, StorageError> {
     let damaged = |detail: &str| StorageError::CorruptEvent { key, detail: detail.into() };
     let mut rest = block.clone();
-    while let Some((found, event)) = next_event(&mut rest) {
+    while let Some((found, event)) = record::next(&mut rest) {
         if found == key {
-            return decode_event(event).ok_or_else(|| damaged("wrong checksum"));
+            return record::decode(event).ok_or_else(|| damaged("wrong checksum"));
         }
     }
     Err(damaged("it is not in its block"))
-}
-
-/// Splits the next event off, unchecked: its key, and all its bytes.
-fn next_event(rest: &mut Bytes) -> Option<(PayloadKey, Bytes)> {
-    let mut fixed = rest.get(..EVENT_FIXED_BYTES)?;
-    fixed.advance(4);
-    let key = PayloadKey { index: fixed.get_u64_le(), position: fixed.get_u32_le() };
-    fixed.advance(28);
-    let end = EVENT_FIXED_BYTES.checked_add(fixed.get_u32_le() as usize)?;
-    (end <= rest.len()).then(|| (key, rest.split_to(end)))
-}
-
-fn decode_event(bytes: Bytes) -> Option<Payload> {
-    let mut fixed = bytes.get(..EVENT_FIXED_BYTES)?;
-    let crc = fixed.get_u32_le();
-    if crc != crc32fast::hash(bytes.get(4..)?) && !planted(Bug::EventCrcIgnored) {
-        return None;
-    }
-    fixed.advance(12);
-    let lane = LaneId { index: fixed.get_u64_le(), position: fixed.get_u32_le() };
-    let (sequence, accepted) = (fixed.get_u64_le(), Stamp(fixed.get_u64_le()));
-    let event = EventBytes::check(bytes.slice(EVENT_FIXED_BYTES..), EVENT_BYTES_CEILING).ok()?;
-    Some(Payload { lane, sequence, accepted, event })
-}
-
-fn encode_event(key: PayloadKey, payload: &Payload, to: &mut Vec<u8>) {
-    let start = to.len();
-    to.put_u32_le(0);
-    to.put_u64_le(key.index);
-    to.put_u32_le(key.position);
-    to.put_u64_le(payload.lane.index);
-    to.put_u32_le(payload.lane.position);
-    to.put_u64_le(payload.sequence);
-    to.put_u64_le(payload.accepted.0);
-    to.put_u32_le(payload.event.len() as u32);
-    to.put_slice(payload.event.as_bytes());
-    let crc = crc32fast::hash(&to[start + 4..]);
-    to[start..start + 4].copy_from_slice(&crc.to_le_bytes());
 }
 
 fn encode(events: &BTreeMap<PayloadKey, Payload>) -> Result<(Vec<u8>, Index), StorageError> {
@@ -200,7 +228,7 @@ fn encode(events: &BTreeMap<PayloadKey, Payload>) -> Result<(Vec<u8>, Index), St
     let mut index = Index::default();
     for (key, payload) in events {
         let start = bytes.len() as u64;
-        encode_event(*key, payload, &mut bytes);
+        record::encode(*key, payload, &mut bytes);
         index.add(*key, payload, start, bytes.len() as u64 - start);
     }
     let at = bytes.len() as u64;
@@ -246,7 +274,15 @@ fn read_index<T: DeserializeOwned>(
     if len != file.len || len < MAGIC.len() as u64 + FOOTER_BYTES {
         return Ok(Err(format!("it has {len} bytes instead of {}", file.len)));
     }
-    if disk.read(&path, 0, MAGIC.len()).map_err(failed())? != MAGIC {
+    let head = disk.read(&path, 0, MAGIC.len()).map_err(failed())?;
+    if head != MAGIC {
+        let version = u16::from_le_bytes([head[4], head[5]]);
+        // Known from the manifest, the checksum of the file tells a version from a flipped bit.
+        if head[..4] == MAGIC[..4] && version > VERSION && files::verify(disk, &path, file).is_ok()
+        {
+            let what = format!("segment {}", file.name);
+            return Err(StorageError::newer(what, version.into(), VERSION.into()));
+        }
         return Ok(Err("wrong magic or version".into()));
     }
     let footer = disk.read(&path, len - FOOTER_BYTES, FOOTER_BYTES as usize).map_err(failed())?;
@@ -275,9 +311,9 @@ fn rebuild(disk: &dyn Disk, file: &FileInfo) -> Result<Index, StorageError> {
     let mut index = Index::default();
     rest.advance(MAGIC.len().min(len));
     let mut offset = len - rest.len();
-    while let Some((key, event)) = next_event(&mut rest) {
+    while let Some((key, event)) = record::next(&mut rest) {
         let size = event.len();
-        let Some(payload) = decode_event(event) else { break };
+        let Some(payload) = record::decode(event) else { break };
         index.add(key, &payload, offset as u64, size as u64);
         offset += size;
     }

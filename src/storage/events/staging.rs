@@ -23,12 +23,20 @@ impl Pinned {
         Pinned { store, snapshot, files }
     }
 
+    /// Takes note that a pinned file may be damaged.
+    pub fn suspect(&self, name: &str) {
+        self.store.suspect(name);
+    }
+
     /// Reads up to `len` bytes of a pinned file at `offset`; fewer at its end, none beyond.
     pub fn read_chunk(&self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, StorageError> {
         let file = find(&self.files, name)?;
         let len = file.len.saturating_sub(offset).min(len as u64) as usize;
-        let failed = StorageError::io(format!("reading {name}"));
-        self.store.disk().read(&files::path(name), offset, len).map_err(failed)
+        let read = self.store.disk().read(&files::path(name), offset, len);
+        if read.as_ref().is_err_and(files::is_damage) {
+            self.suspect(name);
+        }
+        read.map_err(StorageError::io(format!("reading {name}")))
     }
 }
 

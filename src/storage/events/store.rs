@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use bytes::Bytes;
 
 use super::cache::BlockCache;
+use super::damage::Damage;
 use super::keys::Keys;
 use super::manifest::{self, FileInfo, Manifest};
 use super::segment::{self, Segment};
@@ -15,6 +16,7 @@ use super::staging::{Pinned, Staging};
 use super::writer::SnapshotWriter;
 use super::{DIR, SnapshotInfo, files};
 use crate::env::disk::Disk;
+use crate::env::{Publisher, Watch, watch};
 use crate::storage::error::StorageError;
 use crate::types::{EntryId, NodeId, Payload, PayloadKey};
 
@@ -31,6 +33,8 @@ struct Inside {
     commit: Mutex<()>,
     cache: Mutex<BlockCache>,
     pins: Mutex<BTreeMap<String, usize>>,
+    damage: Publisher<Damage>,
+    damage_seen: Watch<Damage>,
 }
 
 /// What counts, as one manifest said it.
@@ -42,7 +46,7 @@ pub(super) struct State {
 }
 
 impl State {
-    fn manifest(&self, next: u64) -> Manifest {
+    pub(super) fn manifest(&self, next: u64) -> Manifest {
         let file = |snapshot: &Option<Arc<Snapshot>>| snapshot.as_ref().map(|s| s.file.clone());
         Manifest {
             next,
@@ -88,6 +92,7 @@ impl EventStore {
     }
 
     fn new(disk: Arc<dyn Disk>, node: NodeId, next: AtomicU64, state: State) -> EventStore {
+        let (damage, damage_seen) = watch(Damage::default());
         EventStore(Arc::new(Inside {
             disk,
             node,
@@ -96,6 +101,8 @@ impl EventStore {
             commit: Mutex::default(),
             cache: Mutex::default(),
             pins: Mutex::default(),
+            damage,
+            damage_seen,
         }))
     }
 
@@ -175,9 +182,19 @@ impl EventStore {
 
     /// Bytes of all files that count.
     pub fn bytes(&self) -> u64 {
-        let manifest = self.state().manifest(0);
-        let snapshots = manifest.current.iter().chain(&manifest.previous).map(|file| file.len);
-        snapshots.chain(manifest.segments.iter().map(|segment| segment.file.len)).sum()
+        self.counting().iter().map(|file| file.len).sum()
+    }
+
+    /// All files that count but the manifest.
+    pub(super) fn counting(&self) -> Vec<FileInfo> {
+        let Manifest { current, previous, segments, .. } = self.state().manifest(0);
+        let segments = segments.into_iter().map(|segment| segment.file);
+        current.into_iter().chain(previous).chain(segments).collect()
+    }
+
+    /// Makes this state what the manifest says. The caller holds the commit lock.
+    pub(super) fn write_manifest(&self, state: &State) -> Result<(), StorageError> {
+        state.manifest(self.0.next.load(Ordering::Relaxed)).write(self.disk())
     }
 
     fn read_in(&self, state: &State, key: PayloadKey) -> Result<Option<Payload>, StorageError> {
@@ -185,12 +202,20 @@ impl EventStore {
         segment.map(|segment| self.read_segment(segment, key)).transpose()
     }
 
-    /// Reads a payload that the segment holds.
+    /// Reads a payload that the segment holds. Damage makes the segment a suspect.
     pub(super) fn read_segment(
         &self,
         segment: &Segment,
         key: PayloadKey,
     ) -> Result<Payload, StorageError> {
+        let found = self.find_in(segment, key);
+        if found.as_ref().is_err_and(StorageError::is_corruption) {
+            self.suspect(&segment.info.file.name);
+        }
+        found
+    }
+
+    fn find_in(&self, segment: &Segment, key: PayloadKey) -> Result<Payload, StorageError> {
         let absent = || StorageError::CorruptEvent { key, detail: "it has no block".into() };
         let block = segment.block_of(key).ok_or_else(absent)?;
         let place = (segment.id, block.offset);
@@ -198,11 +223,22 @@ impl EventStore {
         if let Some(bytes) = cached {
             return segment::find(&bytes, key);
         }
-        let name = &segment.info.file.name;
-        let read = self.disk().read(&files::path(name), block.offset, block.len as usize);
-        let bytes = Bytes::from(read.map_err(StorageError::io(format!("reading {name}")))?);
-        lock(&self.0.cache).put(place, bytes.clone());
-        segment::find(&bytes, key)
+        let bytes = segment::read_block(self.disk(), &segment.info.file, block, key)?;
+        let found = segment::find(&bytes, key);
+        // What is damaged is read again next time: it may have been the memory.
+        if found.is_ok() {
+            lock(&self.0.cache).put(place, bytes);
+        }
+        found
+    }
+
+    /// What is known of damage.
+    pub fn damage(&self) -> Watch<Damage> {
+        self.0.damage_seen.clone()
+    }
+
+    pub(super) fn set_damage(&self, change: impl FnOnce(&mut Damage)) {
+        self.0.damage.modify(change);
     }
 
     pub(super) fn disk(&self) -> &dyn Disk {
@@ -230,7 +266,7 @@ impl EventStore {
     /// goes, unless pinned. The caller holds the commit lock.
     pub(super) fn commit(&self, state: State) -> Result<(), StorageError> {
         self.disk().sync_dir(DIR).map_err(StorageError::io("syncing the event store"))?;
-        state.manifest(self.0.next.load(Ordering::Relaxed)).write(self.disk())?;
+        self.write_manifest(&state)?;
         let old = {
             let mut current = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *current, Arc::new(state))

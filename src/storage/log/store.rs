@@ -14,6 +14,7 @@ use super::record::Assembler;
 use super::tail::Tail;
 use super::writer::Writer;
 use super::{Done, Entry, LogState, absent};
+use crate::env::{Publisher, Watch, watch};
 use crate::storage::error::StorageError;
 use crate::types::EntryId;
 
@@ -45,6 +46,10 @@ pub(super) enum Op {
         end: u64,
         done: Done,
     },
+    /// Something durable was found damaged.
+    Condemned {
+        error: StorageError,
+    },
     /// Fails in its turn: refused when it was submitted.
     Refused {
         error: StorageError,
@@ -57,6 +62,7 @@ pub(super) struct Shared {
     pub inside: Mutex<Inside>,
     wake: Condvar,
     reader: Arc<dyn MediumReader>,
+    failed: (Publisher<bool>, Watch<bool>),
 }
 
 pub(super) struct Inside {
@@ -124,7 +130,14 @@ impl Shared {
             queue: VecDeque::new(),
             closing: false,
         };
-        Arc::new(Shared { inside: Mutex::new(inside), wake: Condvar::new(), reader })
+        let (inside, failed) = (Mutex::new(inside), watch(false));
+        Arc::new(Shared { inside, wake: Condvar::new(), reader, failed })
+    }
+
+    /// The log has failed.
+    pub fn fail(&self, error: StorageError) {
+        self.lock().failed = Some(error);
+        self.failed.0.set(true);
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Inside> {
@@ -296,8 +309,8 @@ impl LogStore {
         self.0.shared.reader.read(range.start, &mut |record| {
             let entries = match assembler.push(record) {
                 Ok(entries) => entries,
-                Err(detail) => {
-                    damage = Some(detail);
+                Err(fault) => {
+                    damage = Some(fault);
                     return ControlFlow::Break(());
                 }
             };
@@ -309,11 +322,51 @@ impl LogStore {
             ControlFlow::Continue(())
         })?;
         match damage {
-            Some(detail) if found.list.is_empty() => {
-                Err(StorageError::corrupt(format!("log entry {}", range.start), detail))
+            Some(fault) if found.list.is_empty() => {
+                Err(fault.of(format!("log entry {}", range.start)))
             }
             _ => Ok(found.list),
         }
+    }
+
+    /// Reads entries back from the disk, in memory or not, only to see whether they are whole: from
+    /// `from`, or the first after it, at least one, about `max_bytes`. Returns where to go on and
+    /// how many bytes it were; `None` at the end of what is durable.
+    pub fn verify(&self, from: u64, max_bytes: usize) -> Result<Option<(u64, u64)>, StorageError> {
+        let held = || {
+            let inside = self.0.shared.lock();
+            let end = inside.tail.durable().map_or(0, |durable| durable.saturating_add(1));
+            let start = from.max(inside.tail.first());
+            // An unpurged log need not begin at 0.
+            (inside.tail.epoch(), (start..end).find(|index| inside.tail.id(*index).is_some()), end)
+        };
+        let before = held();
+        let (_, Some(start), end) = before else { return Ok(None) };
+        let read = match self.read_disk(start..end, max_bytes) {
+            Ok(entries) if entries.is_empty() => {
+                Err(StorageError::corrupt(format!("log entry {start}"), "it is not on the disk"))
+            }
+            other => other,
+        };
+        // Purged or cut off meanwhile: that is no damage.
+        if read.is_err() && (held().0, held().1) != (before.0, Some(start)) {
+            return Ok(Some((start, 0)));
+        }
+        let entries = read?;
+        let bytes = entries.iter().map(|entry| entry.body.len() as u64).sum();
+        Ok(entries.last().map(|entry| (entry.id.index + 1, bytes)))
+    }
+
+    /// Takes it from somebody who read the disk that something acknowledged is damaged: the log has
+    /// failed from then on.
+    pub fn condemn(&self, error: StorageError) {
+        tracing::error!(%error, "acknowledged data is damaged");
+        self.submit(|_| Op::Condemned { error });
+    }
+
+    /// Turns true when the log has failed: nothing more is acknowledged.
+    pub fn has_failed(&self) -> Watch<bool> {
+        self.0.shared.failed.1.clone()
     }
 
     /// Runs the writer once over everything queued. Only for a log without a thread; returns
@@ -377,6 +430,7 @@ impl Op {
             | Op::Purge { done, .. }
             | Op::Lost { done, .. }
             | Op::Refused { done, .. } => done(Err(error)),
+            Op::Condemned { .. } => {}
         }
     }
 }

@@ -78,6 +78,11 @@ impl Tail {
         self.epoch
     }
 
+    /// The last entry known to be durable.
+    pub fn durable(&self) -> Option<u64> {
+        self.durable
+    }
+
     /// Index of the first entry in memory; all after it are there too.
     pub fn memory_start(&self) -> Option<u64> {
         self.entries.front().map(|entry| entry.id.index)

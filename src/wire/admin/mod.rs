@@ -17,6 +17,7 @@ pub use service::{
     server_transport,
 };
 pub use values::{
-    Answer, Audit, ChannelEntry, ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined,
-    Member, MemberEntry, Members, NodeAudit, NodeReport, ProxyReport, Role, Transferred,
+    Answer, Audit, BackupBegun, BackupFile, BackupPiece, BackupPlan, ChannelEntry, ChannelList,
+    ChannelReport, ClusterInfo, ClusterStatus, Joined, Member, MemberEntry, Members, NodeAudit,
+    NodeReport, ProxyReport, Role, Transferred,
 };

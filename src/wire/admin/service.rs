@@ -9,8 +9,8 @@ use tokio_serde::formats::Json;
 use tokio_util::codec::LengthDelimitedCodec;
 
 use super::values::{
-    Answer, Audit, ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined, Member, Members,
-    NodeAudit, NodeReport, Transferred,
+    Answer, Audit, BackupBegun, BackupPiece, BackupPlan, ChannelList, ChannelReport, ClusterInfo,
+    ClusterStatus, Joined, Member, Members, NodeAudit, NodeReport, Transferred,
 };
 use crate::types::{ChannelSettings, Name, NodeId, Rejection, limits};
 
@@ -75,6 +75,21 @@ pub trait AdminService {
 
     /// Removes a durable proxy; what it has not settled is no longer kept for it.
     async fn remove_proxy(channel: Name, proxy: Name) -> Result<Answer<ChannelReport>, Rejection>;
+
+    /// Begins a backup of everything acknowledged before the question was asked. The node that
+    /// answers takes it, leading or not, after it has asked the leader how far that is; what follows
+    /// is asked of this node.
+    async fn backup_begin() -> Result<Answer<BackupBegun>, Rejection>;
+
+    /// What the backup consists of; none, after a while, if its snapshot is still being built.
+    async fn backup_plan(backup: u64) -> Result<Option<BackupPlan>, Rejection>;
+
+    /// A piece of one of its files, from this offset on.
+    async fn backup_piece(backup: u64, file: String, offset: u64)
+    -> Result<BackupPiece, Rejection>;
+
+    /// Lets go of it.
+    async fn backup_end(backup: u64) -> Result<(), Rejection>;
 }
 
 /// The asking end, over a stream whose handshake is done.

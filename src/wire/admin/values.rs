@@ -24,6 +24,46 @@ pub struct Answer<T> {
     pub value: T,
 }
 
+/// A backup under way on the node that answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupBegun {
+    /// Names it on that node until it ends, or is left alone for a minute.
+    pub backup: u64,
+    /// It holds everything up to this log index at least.
+    pub index: u64,
+}
+
+/// What a backup consists of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupPlan {
+    pub cluster_id: ClusterId,
+    /// The node that it is taken from.
+    pub node_id: NodeId,
+    /// The last log entry it covers.
+    pub last_index: u64,
+    pub last_term: u64,
+    /// The snapshot first, then the segments it needs.
+    pub files: Vec<BackupFile>,
+}
+
+/// A file of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupFile {
+    pub name: String,
+    /// Bytes.
+    pub len: u64,
+    /// crc32 of the whole file.
+    pub crc: u32,
+}
+
+/// Bytes of a file of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupPiece {
+    /// At most [`limits::BACKUP_PIECE_BYTES`](crate::types::limits::BACKUP_PIECE_BYTES); none beyond
+    /// the end of the file.
+    pub base64: String,
+}
+
 /// The part a node plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -92,6 +132,12 @@ pub struct NodeReport {
     pub log_bytes: u64,
     pub store_bytes: u64,
     pub rss_bytes: u64,
+    /// The release that it runs; empty if it does not say.
+    #[serde(default)]
+    pub release: String,
+    /// The newest protocol version that it speaks; 0 if it does not say.
+    #[serde(default)]
+    pub protocol: u16,
 }
 
 /// A channel with its ledger.
