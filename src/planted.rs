@@ -110,6 +110,9 @@ bugs! {
     RelocationSkipsOne, "relocation-skips-one", Simulation,
         "An off-by-one leaves the first event in the log, which is purged then.",
         "no acknowledged event is lost, no consumer is stuck";
+    OlderSnapshotForgotten, "older-snapshot-forgotten", Simulation,
+        "Segments are kept for the current snapshot only: nobody reads the one before it.",
+        "every node stores what was published";
     PayloadDeletedByApply, "payload-deleted-by-apply", Simulation,
         "When everything is settled, apply purges the log: nobody will ask for it.",
         "an undamaged node serves, no consumer is stuck";

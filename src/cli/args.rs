@@ -445,7 +445,7 @@ pub enum Bench {
     Consume(BenchConsume),
     /// Time from publish to delivery at a steady rate
     Latency(BenchLatency),
-    /// Time from SIGKILL of the leader to the next acknowledged publish
+    /// Time from the loss of the leader to the next acknowledged publish
     Failover(BenchFailover),
     /// A backlog that nobody consumes, then its end: rates, memory, disk, a node's restart
     Backlog(BenchBacklog),
@@ -542,4 +542,21 @@ pub struct BenchFailover {
     /// How often the leader is killed.
     #[arg(long, default_value_t = 5)]
     pub runs: u64,
+    /// How the leader is lost.
+    #[arg(long, value_enum, default_value_t = LossBy::Kill)]
+    pub by: LossBy,
+    /// Events pending on a consumer, whose next delivery is timed as well. 0: no consumer.
+    #[arg(long, default_value_t = 0, value_name = "EVENTS")]
+    pub pending: u64,
+}
+
+/// How a leader is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LossBy {
+    /// SIGKILL.
+    Kill,
+    /// SIGSTOP: it hangs, and goes on later.
+    Pause,
+    /// It hands over, as before maintenance.
+    Transfer,
 }

@@ -133,11 +133,12 @@ impl Facts {
         self.applied_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes in log and event store beyond what the retained events take there, roughly.
+    /// Bytes in log and event store that snapshots would make free, roughly: the log, and what the
+    /// event store holds beyond twice the retained events.
     pub fn wasted_bytes(&self) -> u64 {
-        let held = self.payloads.log.bytes() + self.payloads.store.bytes();
         let needed: u64 = self.read().channels().map(|channel| channel.retained().bytes).sum();
-        held.saturating_sub(needed.saturating_mul(2))
+        let stored = self.payloads.store.bytes();
+        self.payloads.log.bytes() + stored.saturating_sub(needed.saturating_mul(2))
     }
 
     /// A snapshot of the machine as it is now is about to be built, or was installed.

@@ -187,7 +187,7 @@ pub(super) fn live_keys(machine: &Machine) -> Keys {
 
 fn relocate(writer: &mut SnapshotWriter, facts: &Facts, keys: &[PayloadKey]) -> io::Result<()> {
     for (key, payload) in keys.iter().zip(facts.payloads.read(keys)) {
-        writer.relocate(*key, &payload.map_err(io::Error::other)?).map_err(io::Error::other)?;
+        writer.relocate(*key, payload.map_err(io::Error::other)?).map_err(io::Error::other)?;
     }
     Ok(())
 }

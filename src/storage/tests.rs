@@ -126,7 +126,9 @@ fn furnish(dir: &Path) {
     wait(|done| storage.log.save_vote(Bytes::from_static(b"a vote"), done));
     for last in [20, 30] {
         let mut writer = storage.events.writer();
-        (0..EVENTS).for_each(|p| writer.relocate(event_key(p), &payload(p)).unwrap());
+        for p in (0..EVENTS).filter(|p| !storage.events.holds(event_key(*p))) {
+            writer.relocate(event_key(p), payload(p)).unwrap();
+        }
         let id = EntryId { term: 1, node: NodeId(3), index: last };
         let machine = Bytes::from(vec![last as u8; 3000]);
         writer

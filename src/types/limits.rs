@@ -141,7 +141,8 @@ pub const LOG_TAIL_BYTES: usize = 8 << 20;
 pub const LOG_RECORD_BYTES_MAX: usize = 96 << 10;
 /// Bytes after which the log goes on in a fresh database. What a database has taken stays in memory
 /// until it is closed: sled evicts from 256 shards, and few of them ever hold more than one page.
-pub const LOG_DATABASE_BYTES: u64 = 16 << 20;
+/// A little less than three of its segments (8 MiB), which are on the disk as a whole.
+pub const LOG_DATABASE_BYTES: u64 = 22 << 20;
 /// Largest payload of a register (vote, marks, identity), in bytes.
 pub const REGISTER_BYTES_MAX: usize = 4 << 10;
 /// Bytes of events gathered, sorted and written as one segment of the event store.

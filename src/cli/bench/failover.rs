@@ -1,13 +1,19 @@
-//! Failover: SIGKILL of the leader, until a publish sent after it is acknowledged.
+//! Failover: the leader is lost, until a publish sent after it is acknowledged, and a consumer that
+//! waits gets its next event.
 
 use std::time::{Duration, Instant};
 
-use super::super::args::{BenchFailover, BenchTarget, Common};
+use rustix::process::Signal;
+
+use super::super::args::{BenchFailover, BenchTarget, Common, LossBy};
 use super::super::connect;
 use super::super::exit::Failure;
+use super::super::local::LocalNode;
+use super::consume::fill;
 use super::figures::{Figures, histogram, note};
 use super::{Bed, event, progress};
-use crate::client::{LaneChoice, Publisher};
+use crate::client::{LaneChoice, Publisher, SubscribeOptions, Subscriber};
+use crate::types::{EventBytes, Name, Start};
 use crate::wire::admin::Role;
 
 /// Nodes if nothing is said.
@@ -29,31 +35,118 @@ pub async fn run(common: &Common, flags: &BenchFailover) -> Result<Figures, Fail
     let target = BenchTarget { spawn: Some(nodes), ..flags.target.clone() };
     let mut bed = Bed::new(common, &target).await?;
     let client = bed.client().await?;
+    let mut waiting = match flags.pending {
+        0 => None,
+        pending => Some(wait_with(&bed, &target, pending + 2 * flags.runs).await?),
+    };
     let lane = client.publisher(target.channel.clone(), LaneChoice::Fresh).await?;
     let event = event(target.size)?;
-    let mut failovers = Vec::new();
+    let (mut failovers, mut deliveries) = (Vec::new(), Vec::new());
     let (mut latencies, mut events) = (histogram(), 0);
     let started = Instant::now();
     let bar = progress(Some(flags.runs));
     for _ in 0..flags.runs {
         let leader = whole(&bed, nodes as usize).await?;
         events += warm_up(&lane, &event).await?;
-        let Some(node) = bed.cluster.as_mut().and_then(|c| c.node(leader)) else {
-            return Err(anyhow::anyhow!("node {leader} leads, but is not of this cluster").into());
+        if let Some(subscriber) = &mut waiting {
+            // What is not settled comes again from whoever leads next.
+            subscriber.next().await?;
+        }
+        let (gone, took) = match flags.by {
+            LossBy::Transfer => hand_over(&bed, &lane, &event).await?,
+            by => {
+                let gone = lose(&mut bed, leader, by).await?;
+                publish(&lane, &event).await?;
+                (gone, gone.elapsed())
+            }
         };
-        let killed = node.kill().await?;
-        lane.publish_encoded(event.clone()).await.map_err(|e| e.rejection().clone())?;
-        let took = killed.elapsed();
         failovers.push(took.as_millis() as u64);
         note(&mut latencies, took, 1);
-        node.restart().await?;
+        if let Some(subscriber) = &mut waiting {
+            let delivery = subscriber.next().await?;
+            deliveries.push(gone.elapsed().as_millis() as u64);
+            subscriber.ack(&[delivery.seq]).await?;
+        }
+        bring_back(&mut bed, leader, flags.by).await?;
         bar.inc(1);
         events += 1;
     }
     bar.finish_and_clear();
     let mut figures = Figures::of("failover", events, started.elapsed()).latencies(&latencies);
     figures.failover_ms = failovers;
+    figures.delivery_ms = deliveries;
     Ok(figures)
+}
+
+/// A consumer that takes one event at a time, with so many pending.
+async fn wait_with(bed: &Bed, target: &BenchTarget, pending: u64) -> Result<Subscriber, Failure> {
+    let name = Name::new("waiting").map_err(|e| Failure::usage(e.to_string()))?;
+    let options =
+        SubscribeOptions { credit_events: 1, from: Start::New, ..SubscribeOptions::durable(name) };
+    let client = bed.client().await?;
+    drop(client.puller(target.channel.clone(), options.clone()).await?);
+    fill(&client, target, pending).await?;
+    Ok(bed.client().await?.subscribe(target.channel.clone(), options).await?)
+}
+
+/// Takes a node's life, or its attention. Returns since when.
+async fn lose(bed: &mut Bed, leader: u64, by: LossBy) -> Result<Instant, Failure> {
+    let node = node(bed, leader)?;
+    if by == LossBy::Pause {
+        node.signal(Signal::STOP)?;
+        return Ok(Instant::now());
+    }
+    Ok(node.kill().await?)
+}
+
+/// Has the leader hand over while events go on being published. Returns when that was asked, and
+/// the longest wait for an answer to one of them.
+async fn hand_over(
+    bed: &Bed,
+    lane: &Publisher,
+    event: &EventBytes,
+) -> Result<(Instant, Duration), Failure> {
+    let admin = connect::admin(&bed.common)?;
+    let (asked, mut longest) = (Instant::now(), Duration::ZERO);
+    let mut moved = std::pin::pin!(admin.transfer(None));
+    let mut over = false;
+    loop {
+        let (began, served_by_the_next) = (Instant::now(), over);
+        let mut answered = std::pin::pin!(publish(lane, event));
+        loop {
+            tokio::select! { biased;
+                done = &mut moved, if !over => {
+                    done?;
+                    over = true;
+                }
+                answer = &mut answered => break answer?,
+            }
+        }
+        longest = longest.max(began.elapsed());
+        if served_by_the_next {
+            return Ok((asked, longest));
+        }
+    }
+}
+
+async fn publish(lane: &Publisher, event: &EventBytes) -> Result<(), Failure> {
+    lane.publish_encoded(event.clone()).await.map_err(|e| e.rejection().clone())?;
+    Ok(())
+}
+
+/// Has the node take part again.
+async fn bring_back(bed: &mut Bed, node: u64, by: LossBy) -> Result<(), Failure> {
+    match by {
+        LossBy::Kill => self::node(bed, node)?.restart().await?,
+        LossBy::Pause => self::node(bed, node)?.signal(Signal::CONT)?,
+        LossBy::Transfer => {}
+    }
+    Ok(())
+}
+
+fn node(bed: &mut Bed, id: u64) -> Result<&mut LocalNode, Failure> {
+    let node = bed.cluster.as_mut().and_then(|cluster| cluster.node(id));
+    Ok(node.ok_or_else(|| anyhow::anyhow!("node {id} leads, but is not of this cluster"))?)
 }
 
 /// Waits until all nodes vote and one leads; returns which.
@@ -77,10 +170,10 @@ pub async fn whole(bed: &Bed, nodes: usize) -> Result<u64, Failure> {
 }
 
 /// A few publishes, so that the connection is in use when the leader dies.
-async fn warm_up(lane: &Publisher, event: &crate::types::EventBytes) -> Result<u64, Failure> {
+async fn warm_up(lane: &Publisher, event: &EventBytes) -> Result<u64, Failure> {
     const EVENTS: u64 = 20;
     for _ in 0..EVENTS {
-        lane.publish_encoded(event.clone()).await.map_err(|e| e.rejection().clone())?;
+        publish(lane, event).await?;
     }
     Ok(EVENTS)
 }

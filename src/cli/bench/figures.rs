@@ -30,6 +30,8 @@ pub struct Figures {
     /// Bytes written to disk by a node for one event, on average over nodes (with --spawn).
     pub disk_bytes_per_event: Option<f64>,
     pub failover_ms: Vec<u64>,
+    /// From the loss of a leader to the next delivery, where a consumer waited.
+    pub delivery_ms: Vec<u64>,
     #[serde(flatten)]
     pub backlog: Option<Backlog>,
 }
@@ -89,6 +91,9 @@ impl Figures {
         }
         if !self.failover_ms.is_empty() {
             lines.push(format!("failover  {:?} ms", self.failover_ms));
+        }
+        if !self.delivery_ms.is_empty() {
+            lines.push(format!("delivery  {:?} ms", self.delivery_ms));
         }
         lines.extend(self.backlog.iter().flat_map(Backlog::lines));
         if let (Some(cpu), Some(disk)) = (self.cpu_s_per_100k, self.disk_bytes_per_event) {

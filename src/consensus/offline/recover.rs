@@ -143,7 +143,7 @@ pub(super) fn recover_on(
     let fresh = disk.map(Fresh::begin).transpose()?;
     let mut writer = fresh.as_ref().map(|fresh| fresh.events.writer());
     let lost = survey.payloads(look, &salvaged, &mut |key, payload| match &mut writer {
-        Some(writer) => writer.relocate(key, payload),
+        Some(writer) => writer.relocate(key, payload.clone()),
         None => Ok(()),
     })?;
     let losses = survey.machine.give_up(&lost);

@@ -218,12 +218,11 @@ pub fn payload(key: PayloadKey) -> Payload {
 }
 
 fn build(events: &EventStore, last: EntryId, from: u64) -> Result<(), StorageError> {
-    let needed = keys(last, from);
+    let live = keys(last, from).into_iter().collect();
     let mut writer = events.writer();
-    for key in &needed {
-        writer.relocate(*key, &payload(*key))?;
+    for key in events.missing(&live).iter() {
+        writer.relocate(key, payload(key))?;
     }
-    let live = needed.iter().copied().collect();
     writer.finish(Bytes::from_static(b"meta"), last, machine_of(last), &live).map(drop)
 }
 

@@ -42,6 +42,18 @@ pub const ALL: &[Scenario] = &[
         required: &[("acked", 300_000)],
         ..DEFAULT
     },
+    Scenario {
+        name: "backlog-beyond-memory",
+        guards: "a backlog that a sleeping consumer leaves, many times what nodes keep of the log                  in memory: it costs disk and not memory, also while nodes die and come back with                  it, and is delivered in order afterwards",
+        load: one_sleeps,
+        plan: |_| {
+            let kills = [Whom::Leader, Whom::Follower].map(|whom| (kill(whom), Span::ms(0, 2_000)));
+            Plan::of(Span::ms(8_000, 12_000), kills)
+        },
+        rules: |rules| rules.rss_bytes_max = 400 << 20,
+        required: &[("acked", 300_000), ("fault:kill(leader)", 1)],
+        ..DEFAULT
+    },
 ];
 
 fn many_consumers(_: &mut fastrand::Rng) -> Load {
@@ -80,6 +92,24 @@ fn misfits(_: &mut fastrand::Rng) -> Load {
             consumer("good", Behaviour::good()),
         ],
         ..Load::default()
+    }
+}
+
+fn one_sleeps(_: &mut fastrand::Rng) -> Load {
+    let sleeping = ConsumerSpec {
+        behaviour: Behaviour { hold: 1.0, ..Behaviour::good() },
+        ack_wait_ms: 600_000,
+        clients: 1,
+        max_in_flight: 1_000,
+        ..ConsumerSpec::new("sleeping")
+    };
+    let supplier =
+        SupplierSpec { rate: 5_000, bytes: Span::bytes(250, 260), ..SupplierSpec::default() };
+    Load {
+        suppliers: vec![supplier.clone(), supplier],
+        consumers: vec![sleeping],
+        listeners: Vec::new(),
+        patience: Patience::default(),
     }
 }
 

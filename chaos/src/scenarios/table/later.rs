@@ -26,10 +26,4 @@ pub const ALL: &[Scenario] = &[
         later: Some("streamed catch-up is not built yet; a snapshot travels as one image"),
         ..DEFAULT
     },
-    Scenario {
-        name: "backlog-beyond-memory",
-        guards: "a backlog larger than memory is kept and delivered in bounded memory",
-        later: Some("a backlog beyond memory is not built yet; its index is held in memory"),
-        ..DEFAULT
-    },
 ];
