@@ -23,7 +23,7 @@ use crate::types::{ClusterId, Code, Name, NodeId, Rejection};
 use crate::wire::admin::{
     AdminServiceClient, Answer, ChannelReport, ClusterStatus, NodeReport, Role,
 };
-use crate::wire::{Hello, Service};
+use crate::wire::{Hello, Service, newest_version};
 
 /// Fairness of the intake is between sources; all administration is one, told from sessions
 /// (highest bit and a number) and from proxies (small numbers).
@@ -268,6 +268,8 @@ impl<N: Net> Office<N> {
             log_bytes: status.log_bytes,
             store_bytes: status.store_bytes,
             rss_bytes: self.0.options.local.rss_bytes(),
+            release: env!("CARGO_PKG_VERSION").into(),
+            protocol: newest_version(),
         }
     }
 
@@ -353,5 +355,7 @@ fn absent(info: &MemberInfo, rejection: &Rejection) -> NodeReport {
         log_bytes: 0,
         store_bytes: 0,
         rss_bytes: 0,
+        release: String::new(),
+        protocol: 0,
     }
 }

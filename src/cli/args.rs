@@ -235,6 +235,9 @@ pub struct NodeOverrides {
     /// Listen on other than loopback addresses without tokens. Anybody who can connect is trusted.
     #[arg(long)]
     pub insecure_bind: bool,
+    /// Speak no newer protocol version, as during an upgrade that may be undone.
+    #[arg(long, value_name = "VERSION")]
+    pub protocol_version_max: Option<u16>,
     /// Take a snapshot after this many bytes of log.
     #[arg(long, value_name = "BYTES")]
     pub snapshot_log_bytes: Option<u64>,

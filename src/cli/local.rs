@@ -32,7 +32,8 @@ pub struct LocalNode {
     /// What the node said when it was last ready.
     pub ready: Ready,
     child: Option<Child>,
-    extra: Vec<String>,
+    /// Flags that it is started with.
+    pub extra: Vec<String>,
 }
 
 /// Nodes on loopback with ports of the system's choice.

@@ -73,6 +73,7 @@ fn texts(flags: &NodeOverrides) -> Vec<(&'static str, String)> {
         ("cluster_token_file", path(&flags.cluster_token_file)),
         ("client_token_file", path(&flags.client_token_file)),
         ("insecure_bind", truth(flags.insecure_bind)),
+        ("protocol_version_max", flags.protocol_version_max.map(|version| version.to_string())),
         ("snapshot_log_bytes", flags.snapshot_log_bytes.map(|bytes| bytes.to_string())),
     ];
     given.into_iter().filter_map(|(key, text)| Some((key, text?))).collect()

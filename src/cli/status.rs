@@ -50,6 +50,7 @@ fn nodes(status: &ClusterStatus) -> String {
         "log",
         "store",
         "memory",
+        "release",
     ]);
     for node in &status.nodes {
         table.add_row(vec![
@@ -63,6 +64,7 @@ fn nodes(status: &ClusterStatus) -> String {
             output::bytes(node.log_bytes),
             output::bytes(node.store_bytes),
             output::bytes(node.rss_bytes),
+            node.release.clone(),
         ]);
     }
     table.to_string()

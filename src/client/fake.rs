@@ -62,6 +62,7 @@ pub fn welcome() -> Welcome {
         leader: true,
         event_bytes_max: 1 << 20,
         lane_in_flight_max: 8192,
+        newest: 1,
     }
 }
 

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::env::Runtime;
 use crate::transport::{FrameError, Net, Reader, Writer, exchange};
 use crate::types::{ClusterId, NodeId, Rejection, limits};
-use crate::wire::{Greeting, Hello, Service, Welcome, WireError};
+use crate::wire::{Greeting, Hello, Service, Welcome, WireError, newest_version};
 
 use super::addresses::Addresses;
 use super::member::Member;
@@ -105,6 +105,10 @@ impl<N: Net> Dialer<N> {
         if welcome.node != target.id || welcome.cluster != self.identity.cluster {
             let (found, cluster) = (welcome.node, welcome.cluster);
             return Err(DialError::Stranger { addr, found, cluster });
+        }
+        if welcome.newest > newest_version() {
+            let (peer, newest) = (target.id, welcome.newest);
+            tracing::debug!(%peer, newest, "a peer speaks a newer protocol version than this node");
         }
         Ok((welcome, reader, writer))
     }

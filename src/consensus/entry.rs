@@ -16,7 +16,7 @@ const MEMBERSHIP: u8 = 2;
 /// Why bytes are not an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum EntryError {
-    #[error("log entry {id} has kind {kind}, which this build does not know")]
+    #[error("log entry {id} has kind {kind}: a newer build wrote it; use that build")]
     Kind { id: EntryId, kind: u8 },
     #[error("the configuration in log entry {id} does not parse: {reason}")]
     Membership { id: EntryId, reason: String },

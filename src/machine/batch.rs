@@ -40,9 +40,12 @@ pub enum BatchError {
     Short(&'static str),
     #[error("entry starts with byte {0:#04x}, not with {MAGIC:#04x}: it is no batch of commands")]
     Magic(u8),
-    #[error("entry version {0} is unknown: this build reads version {VERSION}")]
+    #[error(
+        "the entry has version {0}, this build reads version {VERSION}: a newer build wrote it; use \
+         that build, or a newer one"
+    )]
     Version(u8),
-    #[error("command {0} has the unknown tag {1}: it was written by a newer version")]
+    #[error("command {0} has the unknown tag {1}: a newer build wrote it; use that build")]
     Tag(usize, u8),
     #[error("command {0} does not parse: {1}")]
     Command(usize, String),

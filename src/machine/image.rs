@@ -28,7 +28,10 @@ const VERSION: u8 = 1;
 pub enum ImageError {
     #[error("the image is cut short or does not begin with its magic bytes")]
     Magic,
-    #[error("image version {0} is unknown: this build reads version {VERSION}")]
+    #[error(
+        "the image has version {0}, this build reads version {VERSION}: a newer build wrote it; use \
+         that build, or a newer one"
+    )]
     Version(u8),
     #[error("the image does not parse: {0}")]
     Parse(String),

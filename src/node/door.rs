@@ -198,7 +198,7 @@ mod tests {
     use crate::env::watch;
     use crate::transport::{FrameOut, FrameReader, Net, TcpNet, exchange};
     use crate::types::NodeId;
-    use crate::wire::Welcome;
+    use crate::wire::{PROTOCOL_VERSION_MIN, Welcome, newest_version};
 
     const OURS: ClusterId = ClusterId(7);
 
@@ -220,6 +220,7 @@ mod tests {
                 leader: true,
                 event_bytes_max: 1,
                 lane_in_flight_max: 1,
+                newest: 1,
             };
             let _ = visitor.writer.write([Greeting::Welcome(welcome).encode().into()]).await;
             // Until the caller leaves.
@@ -290,6 +291,31 @@ mod tests {
         for (what, hello, wanted) in cases {
             let got = greet(&addr, hello).await;
             assert_eq!(got.map(|_| ()).map_err(|r| r.code), wanted, "{what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn callers_of_another_version_hear_both_ranges_whatever_they_want() {
+        let (addr, _door) = door(8).await;
+        for service in
+            [Service::Data, Service::Admin, Service::Peer, Service::RelayData, Service::RelayAdmin]
+        {
+            let newer = hello(|h| (h.service, h.version_min, h.version_max) = (service, 90, 99));
+            let refused = greet(&addr, newer).await.unwrap_err();
+            assert_eq!(refused.code, Code::VersionMismatch, "{service:?}");
+            let ours = format!("{PROTOCOL_VERSION_MIN} to {}", newest_version());
+            for part in ["90 to 99", &ours] {
+                assert!(refused.message.contains(part), "{service:?}: {refused}");
+            }
+            assert!(!refused.hint.is_empty() && !refused.code.retryable());
+            // A version in common is found in any range that has one.
+            if service == Service::Peer {
+                let wide = hello(|h| h.version_max = 99);
+                assert_eq!(greet(&addr, wide).await.unwrap().version, newest_version());
+                let old = hello(|h| h.version_max = PROTOCOL_VERSION_MIN);
+                let welcome = greet(&addr, old).await.unwrap();
+                assert_eq!((welcome.version, welcome.newest), (1, 1), "as version 1 has it");
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use crate::storage::Identity;
 use crate::transport::{ByteStream, Net, reunite};
 use crate::types::{ClusterId, Code, Rejection, limits};
 use crate::wire::admin::AdminService;
-use crate::wire::{Greeting, Hello, Service, Welcome};
+use crate::wire::{Greeting, Hello, Service, Welcome, newest_version};
 
 /// What a node serves its visitors with.
 pub struct Services<N> {
@@ -172,6 +172,7 @@ fn welcome(hello: &Hello, identity: &Identity, leader: bool, event_bytes_max: u3
         leader,
         event_bytes_max,
         lane_in_flight_max: limits::LANE_IN_FLIGHT_MAX as u32,
+        newest: newest_version(),
     }
 }
 

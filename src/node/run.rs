@@ -27,8 +27,8 @@ use crate::env::{Runtime, TokioRuntime, Watch, watch};
 use crate::storage::{self, Identity, Opened, Owner, StorageError};
 use crate::transport::{Listener, TcpNet};
 use crate::types::{Code, NodeId, Rejection, limits};
-use crate::wire::Service;
 use crate::wire::admin::{NodeReport, Role};
+use crate::wire::{Service, newest_version, speak_at_most};
 
 /// Runs a node until SIGTERM or SIGINT, announcing itself on standard output. A second signal ends
 /// the process at once.
@@ -47,6 +47,7 @@ pub async fn run_until(
     announce: impl Fn(Announcement),
 ) -> Result<(), NodeError> {
     judge(&config)?;
+    speak_at_most(config.protocol_version_max);
     let frame = Frame {
         cluster_token: Token::of(config.cluster_token_file.as_deref())?,
         client_token: Token::of(config.client_token_file.as_deref())?,
@@ -311,6 +312,8 @@ fn closed_desk(reason: &str, identity: Option<Identity>, addr: String) -> Closed
         log_bytes: 0,
         store_bytes: 0,
         rss_bytes: super::process::usage().rss_bytes,
+        release: env!("CARGO_PKG_VERSION").into(),
+        protocol: newest_version(),
     };
     let reason = Rejection::new(Code::Quarantined, state)
         .hint("use another node; see 'Quarantine' in docs/OPERATING.md");

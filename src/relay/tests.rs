@@ -78,6 +78,7 @@ fn welcome() -> Greeting {
         leader: true,
         event_bytes_max: 1,
         lane_in_flight_max: 1,
+        newest: 1,
     })
 }
 

@@ -47,6 +47,12 @@ pub enum StorageError {
          that build, or a newer one"
     )]
     NewerFormat { what: String, found: u32, known: u32 },
+    /// A build wrote it whose formats are no longer read.
+    #[error(
+        "{dir} has format {found}, this build reads {known} only; start with the build that wrote \
+         it, or with an empty directory"
+    )]
+    OlderFormat { dir: String, found: u32, known: u32 },
     /// There is no node in the directory and none was to be created.
     #[error("{dir} holds no node; bootstrap a cluster or join one first")]
     Empty { dir: String },

@@ -10,8 +10,9 @@ use super::register::Register;
 use crate::env::disk::Disk;
 use crate::types::{ClusterId, NodeId};
 
-/// Format of everything below the directory. A build reads this one only.
-const FORMAT: u32 = 1;
+/// Format of everything below the directory. A build reads this one only. (1 was that of builds
+/// before the first release.)
+const FORMAT: u32 = 2;
 const PATH: &str = "identity";
 
 /// Who lives in a directory.
@@ -84,6 +85,9 @@ fn decode(value: &[u8], dir: &str) -> Result<Identity, StorageError> {
     let found = u32::from_le_bytes(*format);
     if found > FORMAT {
         return Err(StorageError::newer(format!("data directory {dir}"), found, FORMAT));
+    }
+    if found < FORMAT {
+        return Err(StorageError::OlderFormat { dir: dir.to_owned(), found, known: FORMAT });
     }
     let stored: Stored = postcard::from_bytes(rest).map_err(|e| damaged(e.to_string()))?;
     let Stored { cluster, node, incarnation } = stored;

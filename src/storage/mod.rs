@@ -27,6 +27,7 @@
 mod clearing;
 mod error;
 pub mod events;
+mod fault;
 mod fresh;
 mod identity;
 pub mod log;

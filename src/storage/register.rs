@@ -20,6 +20,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 
 use super::error::StorageError;
+use super::fault::Fault;
 use crate::env::disk::Disk;
 use crate::types::limits::REGISTER_BYTES_MAX;
 
@@ -41,6 +42,7 @@ pub struct Register {
 enum Slot {
     Absent,
     Bad(String),
+    Newer(Fault),
     Good { generation: u64, payload: Bytes },
 }
 
@@ -138,6 +140,8 @@ fn newest(disk: &dyn Disk, path: &str) -> Result<Option<Newest>, StorageError> {
         match read_slot(disk, &format!("{path}.{slot}"))? {
             Slot::Absent => {}
             Slot::Bad(detail) => bad = Some(detail),
+            // The other slot may be whole and old: it must not win.
+            Slot::Newer(fault) => return Err(fault.of(format!("register {path}"))),
             Slot::Good { generation, payload } => match &mut newest {
                 Some(other) if other.generation >= generation => other.other_is_good = true,
                 other => {
@@ -180,15 +184,20 @@ fn decode(bytes: Bytes) -> Slot {
     let Some(fixed) = bytes.get(..FIXED_BYTES) else {
         return Slot::Bad(format!("a slot of {} bytes is cut short", bytes.len()));
     };
-    if &fixed[..4] != MAGIC || fixed[4..8] != [VERSION as u8, 0, 0, 0] {
-        return Slot::Bad("wrong magic or version".into());
+    if &fixed[..4] != MAGIC {
+        return Slot::Bad("wrong magic".into());
     }
-    let mut rest = &fixed[8..];
+    let mut rest = &fixed[4..];
+    let (version, _zero) = (rest.get_u16_le(), rest.get_u16_le());
     let (generation, len, crc) = (rest.get_u64_le(), rest.get_u32_le(), rest.get_u32_le());
     let end = FIXED_BYTES.saturating_add(len as usize);
     match bytes.get(FIXED_BYTES..end) {
         Some(payload) if checksum(&fixed[..20], payload) == crc => {
-            Slot::Good { generation, payload: bytes.slice(FIXED_BYTES..end) }
+            match Fault::check_version(version, VERSION) {
+                Ok(()) => Slot::Good { generation, payload: bytes.slice(FIXED_BYTES..end) },
+                Err(newer @ Fault::Newer { .. }) => Slot::Newer(newer),
+                Err(Fault::Damaged(detail)) => Slot::Bad(detail),
+            }
         }
         _ => Slot::Bad("wrong checksum".into()),
     }

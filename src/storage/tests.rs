@@ -12,6 +12,7 @@ use crate::types::{ClusterId, EntryId, Event, LaneId, NodeId, Payload, PayloadKe
 mod crashes;
 mod damage;
 mod script;
+mod versions;
 
 const OWNER: Owner = Owner { cluster: ClusterId(7), node: NodeId(3) };
 const EVENTS: u32 = 40;

@@ -39,7 +39,7 @@ impl From<WireError> for Rejection {
     fn from(error: WireError) -> Rejection {
         let (code, hint) = match &error {
             WireError::Version { .. } => {
-                (Code::VersionMismatch, "use a client of the cluster's release")
+                (Code::VersionMismatch, "upgrade whichever of the two has the lower versions")
             }
             WireError::Event { error: EventError::TooLarge { .. }, .. } => {
                 (Code::EventTooLarge, "send the body another way, or raise the cluster's limit")

@@ -3,16 +3,33 @@
 //! The layout of the beginning of a hello (magic and versions) and of a refusal never changes, so
 //! that any two builds can at least tell each other why they do not match.
 
+use std::sync::atomic::{AtomicU16, Ordering};
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::codec::{Encoded, WireError, put_head, take_head, whole_head};
 use crate::types::{ClusterId, NodeId, Rejection, limits};
 
-/// The newest protocol version this build speaks.
-pub const PROTOCOL_VERSION: u16 = 1;
+/// The newest protocol version this build speaks. 2: a welcome ends with the newest version that
+/// the answering side speaks.
+pub const PROTOCOL_VERSION: u16 = 2;
 /// The oldest one.
 pub const PROTOCOL_VERSION_MIN: u16 = 1;
+
+/// The newest one that this process speaks.
+static NEWEST: AtomicU16 = AtomicU16::new(PROTOCOL_VERSION);
+
+/// From now on this process speaks no newer version than this, which must be one that it can speak:
+/// so a cluster can be upgraded node by node, and back.
+pub fn speak_at_most(version: u16) {
+    NEWEST.store(version.clamp(PROTOCOL_VERSION_MIN, PROTOCOL_VERSION), Ordering::Relaxed);
+}
+
+/// The newest version that this process speaks.
+pub fn newest_version() -> u16 {
+    NEWEST.load(Ordering::Relaxed)
+}
 
 const MAGIC: [u8; 4] = *b"AQDT";
 const HELLO: u8 = 0x01;
@@ -74,6 +91,9 @@ pub struct Welcome {
     pub event_bytes_max: u32,
     /// Most events of one lane sent and not answered.
     pub lane_in_flight_max: u32,
+    /// The newest version that the answering side speaks. Travels from version 2 on.
+    #[serde(skip)]
+    pub newest: u16,
 }
 
 /// The first frame on a connection, from the answering side.
@@ -89,7 +109,7 @@ impl Hello {
     pub fn new(service: Service, name: impl Into<String>) -> Hello {
         Hello {
             version_min: PROTOCOL_VERSION_MIN,
-            version_max: PROTOCOL_VERSION,
+            version_max: newest_version(),
             service,
             cluster: None,
             node: None,
@@ -123,7 +143,7 @@ impl Hello {
         let min = u16::from_le_bytes([min_0, min_1]);
         let max = u16::from_le_bytes([max_0, max_1]);
         if common_version(min, max).is_none() {
-            let (ours_min, ours_max) = (PROTOCOL_VERSION_MIN, PROTOCOL_VERSION);
+            let (ours_min, ours_max) = (PROTOCOL_VERSION_MIN, newest_version());
             return Err(WireError::Version { min, max, ours_min, ours_max });
         }
         // Newer versions may append fields that this build does not know.
@@ -140,7 +160,7 @@ impl Hello {
 }
 
 fn common_version(min: u16, max: u16) -> Option<u16> {
-    let newest = max.min(PROTOCOL_VERSION);
+    let newest = max.min(newest_version());
     (newest >= min.max(PROTOCOL_VERSION_MIN)).then_some(newest)
 }
 
@@ -151,11 +171,29 @@ fn bounded(kind: u8, what: &'static str, text: &str, max: usize) -> Result<(), W
     }
 }
 
+impl Welcome {
+    fn encode(&self) -> Vec<u8> {
+        let head = put_head(Vec::new(), self);
+        if self.version < 2 { head } else { put_head(head, &self.newest) }
+    }
+
+    fn decode(body: &[u8]) -> Result<Welcome, WireError> {
+        let (welcome, used) = take_head::<Welcome>(WELCOME, body)?;
+        let rest = &body[used..];
+        let newest = match welcome.version {
+            0 | 1 if rest.is_empty() => welcome.version,
+            0 | 1 => return Err(WireError::Trailing { kind: WELCOME, bytes: rest.len() }),
+            _ => whole_head(WELCOME, rest)?,
+        };
+        Ok(Welcome { newest, ..welcome })
+    }
+}
+
 impl Greeting {
     /// Kind and body of the frame.
     pub fn encode(&self) -> Encoded {
         let (kind, head) = match self {
-            Greeting::Welcome(welcome) => (WELCOME, put_head(Vec::new(), welcome)),
+            Greeting::Welcome(welcome) => (WELCOME, welcome.encode()),
             Greeting::Refused(rejection) => (REFUSED, put_head(Vec::new(), rejection)),
         };
         (kind, vec![Bytes::from(head)])
@@ -164,7 +202,7 @@ impl Greeting {
     /// Parses the answer to a hello.
     pub fn decode(kind: u8, body: Bytes) -> Result<Greeting, WireError> {
         match kind {
-            WELCOME => whole_head(kind, &body).map(Greeting::Welcome),
+            WELCOME => Welcome::decode(&body).map(Greeting::Welcome),
             REFUSED => whole_head(kind, &body).map(Greeting::Refused),
             _ => Err(WireError::UnknownKind(kind)),
         }

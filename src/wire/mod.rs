@@ -40,7 +40,10 @@ pub use client::{
 };
 pub use codec::{Encoded, Payload, WireError};
 pub use deliver::{DeadLetter, Deliver, Delivery};
-pub use handshake::{Greeting, Hello, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Service, Welcome};
+pub use handshake::{
+    Greeting, Hello, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Service, Welcome, newest_version,
+    speak_at_most,
+};
 pub use server::{
     AckRun, Attached, Closed, Done, Failed, Gap, Goodbye, LaneOpened, Pong, PublishAck, PullDone,
     ServerMessage, SettleConfirmed,

@@ -12,3 +12,4 @@ mod failover;
 mod interrupt;
 mod membership;
 mod support;
+mod upgrade;

@@ -259,6 +259,7 @@ impl Desk {
             leader: self.0.replica.leadership().peek().tenure.is_some(),
             event_bytes_max: self.0.sessions.event_bytes_max as u32,
             lane_in_flight_max: limits::LANE_IN_FLIGHT_MAX as u32,
+            newest: 1,
         };
         visitor.writer.write([Greeting::Welcome(welcome).encode().into()]).await.ok()?;
         Some(visitor)

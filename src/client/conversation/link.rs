@@ -204,6 +204,7 @@ mod tests {
             leader: true,
             event_bytes_max: 1,
             lane_in_flight_max: 1,
+            newest: 1,
         }
     }
 

@@ -45,6 +45,7 @@ impl Peer {
             leader: false,
             event_bytes_max: 0,
             lane_in_flight_max: 0,
+            newest: 1,
         });
         writer.write([welcome.encode().into()]).await.unwrap();
         (reader, writer)

@@ -123,15 +123,32 @@ pub(super) fn show_log(
     visit: &mut dyn FnMut(LogItem) -> ControlFlow<()>,
 ) -> Result<(), crate::storage::StorageError> {
     let purged = look.floor.value().copied().flatten().map(|floor| floor.index);
-    look.log(&mut |piece| match piece {
-        Piece::Damage(what) => visit(LogItem::Damage(what)),
-        Piece::Entry(entry) if filter.indexes.contains(&entry.id.index) => {
-            let is_purged = purged.is_some_and(|purged| entry.id.index <= purged);
-            visit(LogItem::Entry(EntryInside::of(entry, is_purged, filter.bodies)))
-        }
-        Piece::Entry(entry) if entry.id.index > *filter.indexes.end() => ControlFlow::Break(()),
-        Piece::Entry(_) => ControlFlow::Continue(()),
-    })
+    let mut end = purged.map_or(0, |purged| purged + 1);
+    let mut ended = false;
+    look.log(&mut |piece| {
+        let flow = match piece {
+            Piece::Damage(what) => visit(LogItem::Damage(what)),
+            Piece::Entry(entry) if entry.id.index > *filter.indexes.end() => ControlFlow::Break(()),
+            Piece::Entry(entry) => {
+                end = end.max(entry.id.index + 1);
+                let is_purged = purged.is_some_and(|purged| entry.id.index <= purged);
+                match filter.indexes.contains(&entry.id.index) {
+                    true => visit(LogItem::Entry(EntryInside::of(entry, is_purged, filter.bodies))),
+                    false => ControlFlow::Continue(()),
+                }
+            }
+        };
+        ended = flow.is_break();
+        flow
+    })?;
+    // sled cuts off what follows a damaged place, without a word.
+    let durable = look.mark.value().map_or(0, |mark| mark.end);
+    if durable > end && !ended {
+        let what =
+            format!("the log ends before entry {end}, but entries before {durable} were durable");
+        let _ = visit(LogItem::Damage(what));
+    }
+    Ok(())
 }
 
 impl Registers {

@@ -237,7 +237,15 @@ fn findings(look: &Look, survey: &Survey, known: &Known) -> Vec<String> {
         findings.extend(wrong.map(|wrong| format!("register {name}: {wrong}")));
     }
     let end = known.last_index + 1;
-    if let Some(durable) = known.durable_end.filter(|durable| *durable > end) {
+    let durable = known.durable_end.unwrap_or(0);
+    if survey.log_end < durable && durable <= end {
+        findings.push(format!(
+            "the log ends before entry {}, but entries before {durable} were durable: the snapshot \
+             covers them, and what came after it is lost",
+            survey.log_end
+        ));
+    }
+    if durable > end {
         findings.push(format!(
             "entries {end} to {} were durable here and cannot be read: what they held is lost, \
              acknowledged events perhaps",
@@ -262,22 +270,19 @@ fn wrong<T>(register: &RegisterLook<T>) -> Option<String> {
 
 fn doubts(survey: &Survey, known: &Known) -> Vec<String> {
     let mut doubts = vec![format!(
-        "whatever the lost members acknowledged after entry {} is lost, and how much that was",
+        "how much the lost members acknowledged after entry {}; all of it is lost",
         known.last_index
     )];
     let first = known.snapshot_index.map_or(0, |index| index + 1);
     if first <= known.last_index {
         doubts.push(format!(
-            "which of the entries {first} to {} were committed is not known here; all are kept, so \
-             events may appear whose publish was never acknowledged",
+            "which of the entries {first} to {} were committed; all are kept, so events may appear \
+             whose publish was never acknowledged",
             known.last_index
         ));
     }
     if survey.machine.channels().any(|channel| channel.proxies().count() > 0) {
-        doubts.push(
-            "settlements after that entry are lost, too: what they settled is delivered again"
-                .into(),
-        );
+        doubts.push("which events were settled after that entry; they are delivered again".into());
     }
     doubts
 }

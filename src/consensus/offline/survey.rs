@@ -26,6 +26,8 @@ pub(super) struct Survey {
     pub image: Image,
     /// The last entry of the snapshot it begins with.
     pub snapshot: Option<EntryId>,
+    /// One more than the last index of the log, as far as it is whole.
+    pub log_end: u64,
     /// The greatest index seen in the log after the place where it breaks.
     pub beyond: Option<u64>,
     pub findings: Vec<String>,
@@ -41,7 +43,15 @@ pub(super) fn survey(look: &Look, salvaged: &Salvaged, dir: &str) -> Result<Surv
     let floor = look.floor.value().copied().flatten();
     let mut replay = Replay {
         floor_fits: floor.is_some() && floor == snapshot,
-        survey: Survey { machine, image, snapshot, beyond: None, findings, linked: false },
+        survey: Survey {
+            log_end: floor.map_or(0, |floor| floor.index + 1),
+            beyond: None,
+            linked: false,
+            machine,
+            image,
+            snapshot,
+            findings,
+        },
         broken: false,
         newer: None,
     };
@@ -126,6 +136,9 @@ impl Replay {
         let last = self.survey.image.last.as_ref().map(entry_id);
         let next = last.map_or(0, |last| last.index + 1);
         let id = entry.id;
+        if !self.broken && id.index <= next {
+            self.survey.log_end = self.survey.log_end.max(id.index + 1);
+        }
         if self.broken {
             self.survey.beyond = self.survey.beyond.max(Some(id.index).filter(|i| *i >= next));
         } else if id.index + 1 == next {

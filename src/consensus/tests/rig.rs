@@ -203,6 +203,7 @@ async fn answer<S: ByteStream>(node: Node, identity: Identity, stream: S) {
         leader: false,
         event_bytes_max: 0,
         lane_in_flight_max: 0,
+        newest: 1,
     });
     if writer.write([welcome.encode().into()]).await.is_ok() {
         let _ = serve_peer(node, hello.incarnation, reader, writer).await;

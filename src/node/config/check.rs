@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::Config;
 use crate::types::limits;
+use crate::wire::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
 
 /// Shortest token that is not called guessable, in bytes.
 const TOKEN_BYTES_MIN: usize = 16;
@@ -211,6 +212,15 @@ fn check_sizes(config: &Config, findings: &mut Findings) {
 }
 
 fn check_start(config: &Config, findings: &mut Findings) {
+    let version = config.protocol_version_max;
+    if !(PROTOCOL_VERSION_MIN..=PROTOCOL_VERSION).contains(&version) {
+        findings.error(
+            "protocol_version_max",
+            format!(
+                "this build speaks {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}, not {version}"
+            ),
+        );
+    }
     if config.bootstrap && !config.join.is_empty() {
         findings.error("bootstrap", "a node founds a cluster or joins one: set one of them");
     }

@@ -23,6 +23,8 @@ pub use check::{Finding, Level, check};
 pub use load::{ConfigError, Loaded, load};
 pub use size::ByteSize;
 
+use crate::wire::PROTOCOL_VERSION;
+
 /// Settings of one node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -77,6 +79,8 @@ pub struct Config {
     pub exit_if_quarantined: bool,
     /// What a node does whose data directory turns out to be damaged.
     pub rejoin: Rejoin,
+    /// The newest protocol version to speak; lower it to be able to go back to an older build.
+    pub protocol_version_max: u16,
     /// What to log: a level, or `tracing` directives such as `info,aqueduct::consensus=debug`.
     pub log: String,
 }
@@ -116,6 +120,7 @@ impl Default for Config {
             shutdown_grace_ms: 5000,
             exit_if_quarantined: false,
             rejoin: Rejoin::Manual,
+            protocol_version_max: PROTOCOL_VERSION,
             log: "info,openraft=warn,tarpc=warn".into(),
         }
     }

@@ -1,7 +1,7 @@
 //! The manifest: which files count.
 //!
-//! `events/MANIFEST`, little endian: magic "AQMF", u16 version (1), u16 zero, u32 length and u32
-//! crc32 of what follows: postcard of [`Manifest`].
+//! `events/MANIFEST`, little endian: magic "AQMF", u16 version (1), u16 zero, u32 length of the
+//! rest, u32 crc32 of bytes 0..12 and the rest: postcard of [`Manifest`].
 
 use std::io;
 
@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::DIR;
 use crate::env::disk::Disk;
 use crate::storage::error::StorageError;
+use crate::storage::fault::Fault;
 
 const MAGIC: &[u8; 4] = b"AQMF";
+const VERSION: u16 = 1;
 const FIXED_BYTES: usize = 16;
 
 /// A file of the event store: name, length and checksum of all of it.
@@ -64,7 +66,7 @@ impl Manifest {
             Err(error) => Err(StorageError::io("reading the manifest")(error)),
             Ok(bytes) => decode(&bytes)
                 .map(Some)
-                .map_err(|detail| StorageError::corrupt("the manifest of the event store", detail)),
+                .map_err(|fault| fault.of("the manifest of the event store")),
         }
     }
 
@@ -78,25 +80,35 @@ impl Manifest {
         let body = postcard::to_stdvec(self)
             .map_err(|error| StorageError::corrupt("a manifest", error.to_string()))?;
         let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&[1, 0, 0, 0]);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&[0; 2]);
         bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
+        bytes.extend_from_slice(&checksum(&bytes, &body).to_le_bytes());
         bytes.extend_from_slice(&body);
         Ok(bytes)
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<Manifest, String> {
+fn checksum(fixed: &[u8], body: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(fixed);
+    crc.update(body);
+    crc.finalize()
+}
+
+fn decode(bytes: &[u8]) -> Result<Manifest, Fault> {
     let (fixed, body) = bytes.split_at_checked(FIXED_BYTES).ok_or("it is cut short")?;
-    if &fixed[..4] != MAGIC || fixed[4..8] != [1, 0, 0, 0] {
-        return Err("wrong magic or version".into());
+    if &fixed[..4] != MAGIC {
+        return Err("wrong magic".into());
     }
-    let mut rest = &fixed[8..];
+    let mut rest = &fixed[4..];
+    let (version, _zero) = (rest.get_u16_le(), rest.get_u16_le());
     let (len, crc) = (rest.get_u32_le() as usize, rest.get_u32_le());
-    if body.len() != len || crc32fast::hash(body) != crc {
+    if body.len() != len || checksum(&fixed[..12], body) != crc {
         return Err("wrong length or checksum".into());
     }
-    postcard::from_bytes(body).map_err(|error| error.to_string())
+    Fault::check_version(version, VERSION)?;
+    postcard::from_bytes(body).map_err(|error| error.to_string().into())
 }
 
 #[cfg(test)]
@@ -109,7 +121,7 @@ mod tests {
         let segments = vec![SegmentInfo { file: file("s"), events: 2 }];
         let manifest = Manifest { next: 5, current: Some(file("c")), previous: None, segments };
         let bytes = manifest.encode().unwrap();
-        let golden = b"AQMF\x01\0\0\0\x0f\0\0\0*i\xdd\x16\
+        let golden = b"AQMF\x01\0\0\0\x0f\0\0\0\xa2\x14\xd3\x19\
             \x05\x01\x01c\xac\x02\x07\0\x01\x01s\xac\x02\x07\x02";
         assert_eq!(bytes, golden);
         assert_eq!(decode(&bytes).unwrap(), manifest);

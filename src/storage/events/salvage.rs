@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::files;
-use super::manifest::{FileInfo, Manifest};
+use super::manifest::{FileInfo, Manifest, SegmentInfo};
 use super::segment::Segment;
 use super::snapshot::Snapshot;
 use super::store::{EventStore, State};
@@ -51,14 +51,13 @@ pub fn salvage(disk: Arc<dyn Disk>) -> Result<Salvaged, StorageError> {
         snapshots = found_snapshots(&*disk, &names, &mut findings)?;
     }
     let named = manifest.filter(|_| !search).map(|manifest| manifest.segments);
-    let listed: Vec<(String, Option<u64>)> = match named {
-        Some(segments) => segments.into_iter().map(|s| (s.file.name, Some(s.events))).collect(),
+    let listed: Vec<(String, Option<SegmentInfo>)> = match named {
+        Some(segments) => segments.into_iter().map(|s| (s.file.name.clone(), Some(s))).collect(),
         None => whole_names(&names, "seg-").map(|name| (name.clone(), None)).collect(),
     };
     let mut segments = Vec::new();
-    for (name, events) in listed {
-        if let Some((segment, wrong)) =
-            note(Segment::salvage(&*disk, &name, events), &mut findings)?
+    for (name, info) in listed {
+        if let Some((segment, wrong)) = note(Segment::salvage(&*disk, &name, info), &mut findings)?
         {
             findings.extend(wrong);
             segments.push(Arc::new(segment));

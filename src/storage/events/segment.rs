@@ -27,6 +27,7 @@ use crate::types::limits::BLOCK_BYTES_MAX;
 use crate::types::{LaneId, Payload, PayloadKey, Stamp};
 
 const MAGIC: &[u8; 8] = b"AQSG\x01\0\0\0";
+const VERSION: u16 = 1;
 const END_MAGIC: &[u8; 4] = b"AQSE";
 const FOOTER_BYTES: u64 = 24;
 
@@ -103,9 +104,13 @@ impl Segment {
     pub fn salvage(
         disk: &dyn Disk,
         name: &str,
-        events: Option<u64>,
+        named: Option<SegmentInfo>,
     ) -> Result<(Segment, Option<String>), StorageError> {
-        let file = files::found(disk, name)?;
+        let events = named.as_ref().map(|info| info.events);
+        let file = match named {
+            Some(info) => info.file,
+            None => files::found(disk, name)?,
+        };
         let (index, mut wrong) = match read_index(disk, &file)? {
             Ok(index) => (index, None),
             Err(detail) => (rebuild(disk, &file)?, Some(detail)),
@@ -256,7 +261,15 @@ fn read_index(disk: &dyn Disk, file: &FileInfo) -> Result<Result<Index, String>,
     if len != file.len || len < MAGIC.len() as u64 + FOOTER_BYTES {
         return Ok(Err(format!("it has {len} bytes instead of {}", file.len)));
     }
-    if disk.read(&path, 0, MAGIC.len()).map_err(failed())? != MAGIC {
+    let head = disk.read(&path, 0, MAGIC.len()).map_err(failed())?;
+    if head != MAGIC {
+        let version = u16::from_le_bytes([head[4], head[5]]);
+        // Known from the manifest, the checksum of the file tells a version from a flipped bit.
+        if head[..4] == MAGIC[..4] && version > VERSION && files::verify(disk, &path, file).is_ok()
+        {
+            let what = format!("segment {}", file.name);
+            return Err(StorageError::newer(what, version.into(), VERSION.into()));
+        }
         return Ok(Err("wrong magic or version".into()));
     }
     let footer = disk.read(&path, len - FOOTER_BYTES, FOOTER_BYTES as usize).map_err(failed())?;

@@ -19,9 +19,11 @@ use super::manifest::FileInfo;
 use crate::env::disk::Disk;
 use crate::planted::{Bug, planted};
 use crate::storage::error::StorageError;
+use crate::storage::fault::Fault;
 use crate::types::EntryId;
 
-const MAGIC: &[u8; 8] = b"AQSN\x01\0\0\0";
+const MAGIC: &[u8; 4] = b"AQSN";
+const VERSION: u16 = 1;
 const FIXED_BYTES: usize = 32;
 
 /// What callers know of a snapshot.
@@ -101,7 +103,7 @@ fn load(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, StorageError> {
 }
 
 fn understand(name: &str, bytes: Vec<u8>) -> Result<(Head, Bytes), StorageError> {
-    decode(bytes.into()).map_err(|detail| StorageError::corrupt(format!("snapshot {name}"), detail))
+    decode(bytes.into()).map_err(|fault| fault.of(format!("snapshot {name}")))
 }
 
 fn encode(head: &Head, machine: &[u8]) -> Result<Vec<u8>, StorageError> {
@@ -109,6 +111,8 @@ fn encode(head: &Head, machine: &[u8]) -> Result<Vec<u8>, StorageError> {
         .map_err(|error| StorageError::corrupt("a snapshot head", error.to_string()))?;
     let mut bytes = Vec::with_capacity(FIXED_BYTES + head.len() + machine.len());
     bytes.put_slice(MAGIC);
+    bytes.put_u16_le(VERSION);
+    bytes.put_u16_le(0);
     bytes.put_u32_le(head.len() as u32);
     bytes.put_u32_le(crc32fast::hash(&head));
     bytes.put_u64_le(machine.len() as u64);
@@ -119,20 +123,22 @@ fn encode(head: &Head, machine: &[u8]) -> Result<Vec<u8>, StorageError> {
     Ok(bytes)
 }
 
-fn decode(bytes: Bytes) -> Result<(Head, Bytes), String> {
+fn decode(bytes: Bytes) -> Result<(Head, Bytes), Fault> {
     let mut fixed = bytes.get(..FIXED_BYTES).ok_or("it is cut short")?;
     if !fixed.starts_with(MAGIC) {
-        return Err("wrong magic or version".into());
+        return Err("wrong magic".into());
     }
     let crc = crc32fast::hash(&fixed[..28]);
     fixed.advance(MAGIC.len());
+    let (version, _zero) = (fixed.get_u16_le(), fixed.get_u16_le());
     let (head_len, head_crc) = (fixed.get_u32_le() as usize, fixed.get_u32_le());
     let (machine_len, machine_crc) = (fixed.get_u64_le(), fixed.get_u32_le());
     if crc != fixed.get_u32_le() {
         return Err("wrong checksum of the fixed part".into());
     }
+    Fault::check_version(version, VERSION)?;
     if (FIXED_BYTES as u64 + head_len as u64).checked_add(machine_len) != Some(bytes.len() as u64) {
-        return Err(format!("{} bytes are not what it should have", bytes.len()));
+        return Err(format!("{} bytes are not what it should have", bytes.len()).into());
     }
     let head = bytes.slice(FIXED_BYTES..FIXED_BYTES + head_len);
     let machine = bytes.slice(FIXED_BYTES + head_len..);

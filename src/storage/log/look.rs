@@ -16,6 +16,7 @@ use super::files::{self, frames};
 use super::record::Assembler;
 use crate::env::disk::Disk;
 use crate::storage::error::StorageError;
+use crate::storage::fault::Fault;
 
 /// What is found in a log, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,12 +45,16 @@ impl LogLook {
         visit: &mut dyn FnMut(Piece) -> ControlFlow<()>,
     ) -> Result<(), StorageError> {
         let mut assembler = Assembler::default();
-        let mut ended = false;
+        let (mut ended, mut newer) = (false, None);
         self.records(&mut |record| {
-            let read = record.and_then(|bytes| assembler.push(bytes));
+            let read = record.map_err(Fault::from).and_then(|bytes| assembler.push(bytes));
             let flow = match read {
                 Ok(entries) => entries.into_iter().map(Piece::Entry).try_for_each(&mut *visit),
-                Err(damage) => {
+                Err(fault @ Fault::Newer { .. }) => {
+                    newer = Some(fault);
+                    ControlFlow::Break(())
+                }
+                Err(Fault::Damaged(damage)) => {
                     // What follows must stand for itself.
                     assembler = Assembler::default();
                     visit(Piece::Damage(damage))
@@ -58,6 +63,9 @@ impl LogLook {
             ended = flow.is_break();
             flow
         })?;
+        if let Some(newer) = newer {
+            return Err(newer.of("a record of the log"));
+        }
         let unfinished = assembler.last_header().filter(|header| !header.is_final());
         if let Some(header) = unfinished.filter(|_| !ended) {
             let _ = visit(Piece::Damage(format!("entry {} lacks a part", header.first)));

@@ -7,7 +7,7 @@
 //! 0   u8  version (1)
 //! 1   u8  zero
 //! 2   u16 number of entries (1 for a part)
-//! 4   u32 crc32 of bytes 8..
+//! 4   u32 crc32 of bytes 0..4 and 8..
 //! 8   u64 index of the first entry
 //! 16  u32 part, from 0
 //! 20  u32 parts: 1 for whole entries
@@ -21,6 +21,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::Entry;
 use crate::planted::{Bug, planted};
+use crate::storage::fault::Fault;
 use crate::types::limits::LOG_RECORD_BYTES_MAX;
 use crate::types::{EntryId, NodeId};
 
@@ -118,7 +119,7 @@ impl Packer {
         bytes.put_u32_le(part.1);
         bytes.put_u32_le(self.chain);
         bytes.put_slice(body);
-        self.chain = crc32fast::hash(&bytes[8..]);
+        self.chain = checksum(&bytes);
         bytes[4..8].copy_from_slice(&self.chain.to_le_bytes());
         let last = first + u64::from(count) - 1;
         Record { first, last, part: part.0, bytes: bytes.freeze() }
@@ -147,13 +148,13 @@ pub struct Assembler {
 impl Assembler {
     /// Takes the next record and returns the entries it completes; says what is wrong otherwise.
     /// The first record may continue anything, but must begin an entry.
-    pub fn push(&mut self, record: Bytes) -> Result<Vec<Entry>, String> {
+    pub fn push(&mut self, record: Bytes) -> Result<Vec<Entry>, Fault> {
         let header = check(&record)?;
         self.check_chain(&header)?;
         self.before = Some(header);
         let body = record.slice(FIXED_BYTES..);
         if header.parts == 1 {
-            return decode(body, header.first, header.count);
+            return Ok(decode(body, header.first, header.count)?);
         }
         self.pieces.push_back(body);
         if !header.is_final() {
@@ -161,7 +162,7 @@ impl Assembler {
         }
         let mut whole = BytesMut::new();
         self.pieces.drain(..).for_each(|piece| whole.put_slice(&piece));
-        decode(whole.freeze(), header.first, 1)
+        Ok(decode(whole.freeze(), header.first, 1)?)
     }
 
     /// The header of the record taken last.
@@ -192,25 +193,31 @@ impl Assembler {
 }
 
 /// Reads and checks the header of a record, and the checksum of all of it.
-pub fn check(record: &[u8]) -> Result<Header, String> {
+pub fn check(record: &[u8]) -> Result<Header, Fault> {
     let mut fixed = record;
     if record.len() < FIXED_BYTES {
-        return Err(format!("a record of {} bytes is cut short", record.len()));
+        return Err(format!("a record of {} bytes is cut short", record.len()).into());
     }
-    let (version, zero) = (fixed.get_u8(), fixed.get_u8());
-    if (version, zero) != (VERSION, 0) {
-        return Err(format!("a record has version {version}"));
-    }
+    let (version, _zero) = (fixed.get_u8(), fixed.get_u8());
     let (count, crc) = (fixed.get_u16_le(), fixed.get_u32_le());
-    if crc32fast::hash(fixed) != crc && !planted(Bug::LogCrcIgnored) {
+    if checksum(record) != crc && !planted(Bug::LogCrcIgnored) {
         return Err("a record has a wrong checksum".into());
     }
+    Fault::check_version(version, VERSION)?;
     let (first, part) = (fixed.get_u64_le(), fixed.get_u32_le());
     let (parts, previous) = (fixed.get_u32_le(), fixed.get_u32_le());
     if count == 0 || part >= parts {
         return Err("a record holds nothing".into());
     }
     Ok(Header { first, count, part, parts, crc, previous })
+}
+
+/// Of a record, header included, but for the checksum itself.
+fn checksum(record: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&record[..4]);
+    crc.update(&record[8..]);
+    crc.finalize()
 }
 
 fn decode(mut body: Bytes, first: u64, count: u16) -> Result<Vec<Entry>, String> {
@@ -248,7 +255,7 @@ mod tests {
     fn golden_bytes() {
         let records = Packer { chain: 0x01020304 }.pack(&entries(&[2]));
         let golden =
-            b"\x01\0\x01\0\xf0a\xc8\x9e\x07\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x04\x03\x02\x01\
+            b"\x01\0\x01\0\x9d\x42\x77\x49\x07\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x04\x03\x02\x01\
             \x03\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x01\x02\0\0\0\x07\x07";
         assert_eq!(records.len(), 1);
         assert_eq!(&records[0].bytes[..], golden);
@@ -294,6 +301,6 @@ mod tests {
         let new = Packer { chain: 5 }.pack(&entries(&[9; 8])[..1]);
         let mut assembler = Assembler::default();
         assembler.push(new[0].bytes.clone()).unwrap();
-        assert!(assembler.push(old[0].bytes.clone()).unwrap_err().contains("chain"));
+        assert!(assembler.push(old[0].bytes.clone()).unwrap_err().to_string().contains("chain"));
     }
 }

@@ -11,6 +11,7 @@ use super::tail::Tail;
 use super::writer::{Mark, Registers, Writer};
 use crate::planted::{Bug, planted};
 use crate::storage::error::StorageError;
+use crate::storage::fault::Fault;
 use crate::types::EntryId;
 
 /// How the log was found.
@@ -43,6 +44,9 @@ pub fn recover<M: Medium + 'static>(
             scan.excess = true;
         }
         other => other?,
+    }
+    if let Some(newer) = scan.newer {
+        return Err(newer.of("a record of the log"));
     }
     scan.finish();
     let end = scan.tail.expected().unwrap_or(0);
@@ -92,6 +96,8 @@ struct Scan {
     assembler: Assembler,
     chain: u32,
     bad: Option<String>,
+    /// A record of a format that this build does not know.
+    newer: Option<Fault>,
     /// There are records that do not belong to the log.
     excess: bool,
     /// Parts of a split entry are still to come.
@@ -108,6 +114,7 @@ impl Scan {
             assembler: Assembler::default(),
             chain: 0,
             bad: None,
+            newer: None,
             excess: false,
             unfinished: false,
             mark,
@@ -118,7 +125,11 @@ impl Scan {
     fn take(&mut self, bytes: Bytes) -> ControlFlow<()> {
         match self.add(bytes) {
             Ok(()) => ControlFlow::Continue(()),
-            Err(detail) => {
+            Err(newer @ Fault::Newer { .. }) => {
+                self.newer = Some(newer);
+                ControlFlow::Break(())
+            }
+            Err(Fault::Damaged(detail)) => {
                 self.bad = Some(detail);
                 self.excess = true;
                 ControlFlow::Break(())
@@ -126,11 +137,11 @@ impl Scan {
         }
     }
 
-    fn add(&mut self, bytes: Bytes) -> Result<(), String> {
+    fn add(&mut self, bytes: Bytes) -> Result<(), Fault> {
         let started = self.assembler.last_header().is_some();
         match record::check(&bytes) {
             // Purged records are of no interest, whatever state they are in.
-            Err(_) if !started && self.tail.first() > 0 => return Ok(()),
+            Err(Fault::Damaged(_)) if !started && self.tail.first() > 0 => return Ok(()),
             Ok(header) if !started && header.last() < self.tail.first() => return Ok(()),
             _ => {}
         }
@@ -141,7 +152,8 @@ impl Scan {
         for entry in entries.into_iter().filter(|entry| entry.id.index >= first) {
             let expected = self.tail.expected().unwrap_or(0);
             if expected != entry.id.index {
-                return Err(format!("entry {} stands where {expected} should", entry.id.index));
+                let index = entry.id.index;
+                return Err(format!("entry {index} stands where {expected} should").into());
             }
             let index = entry.id.index;
             self.tail.push(entry);

@@ -309,8 +309,8 @@ impl LogStore {
         self.0.shared.reader.read(range.start, &mut |record| {
             let entries = match assembler.push(record) {
                 Ok(entries) => entries,
-                Err(detail) => {
-                    damage = Some(detail);
+                Err(fault) => {
+                    damage = Some(fault);
                     return ControlFlow::Break(());
                 }
             };
@@ -322,8 +322,8 @@ impl LogStore {
             ControlFlow::Continue(())
         })?;
         match damage {
-            Some(detail) if found.list.is_empty() => {
-                Err(StorageError::corrupt(format!("log entry {}", range.start), detail))
+            Some(fault) if found.list.is_empty() => {
+                Err(fault.of(format!("log entry {}", range.start)))
             }
             _ => Ok(found.list),
         }

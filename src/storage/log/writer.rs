@@ -12,6 +12,7 @@ use super::store::{Op, Shared};
 use super::{Done, Entry};
 use crate::planted::{Bug, planted};
 use crate::storage::error::StorageError;
+use crate::storage::fault::Fault;
 use crate::storage::register::Register;
 use crate::types::EntryId;
 
@@ -218,8 +219,8 @@ impl<M: Medium> Writer<M> {
     /// How to end the log with entry `index`: the checksum of the record that ends there, or what
     /// to put in place of the one that goes on beyond.
     fn cut(&self, index: u64) -> Result<(u32, Option<(Packer, Record)>), StorageError> {
-        let damaged = |detail: String| StorageError::corrupt(format!("log entry {index}"), detail);
-        let mut found: Option<Result<(Header, Vec<Entry>), String>> = None;
+        let damaged = |fault: Fault| fault.of(format!("log entry {index}"));
+        let mut found: Option<Result<(Header, Vec<Entry>), Fault>> = None;
         let mut assembler = Assembler::default();
         self.medium.reader().read(index, &mut |bytes| {
             let read = record::check(&bytes).and_then(|header| {

@@ -132,6 +132,12 @@ pub struct NodeReport {
     pub log_bytes: u64,
     pub store_bytes: u64,
     pub rss_bytes: u64,
+    /// The release that it runs; empty if it does not say.
+    #[serde(default)]
+    pub release: String,
+    /// The newest protocol version that it speaks; 0 if it does not say.
+    #[serde(default)]
+    pub protocol: u16,
 }
 
 /// A channel with its ledger.

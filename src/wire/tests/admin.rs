@@ -36,6 +36,8 @@ fn node() -> NodeReport {
         log_bytes: 4,
         store_bytes: 5,
         rss_bytes: 6,
+        release: "0.1.0".into(),
+        protocol: 2,
     }
 }
 

@@ -41,12 +41,14 @@ pub fn handshake() -> Vec<(&'static str, Encoded)> {
         leader: true,
         event_bytes_max: 1 << 20,
         lane_in_flight_max: 8192,
+        newest: 1,
     };
     let refused = Rejection::new(Code::Unauthorized, "wrong token").hint("see --token");
     vec![
         ("hello of a client", client.encode()),
         ("hello of a peer", peer.encode()),
-        ("welcome", Greeting::Welcome(welcome).encode()),
+        ("welcome, version 1", Greeting::Welcome(welcome).encode()),
+        ("welcome", Greeting::Welcome(Welcome { version: 2, newest: 3, ..welcome }).encode()),
         ("refused", Greeting::Refused(refused).encode()),
     ]
 }

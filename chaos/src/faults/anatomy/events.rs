@@ -50,7 +50,7 @@ pub fn manifest_path(dir: &Path) -> PathBuf {
 pub fn manifest(dir: &Path) -> Result<Manifest> {
     let bytes = std::fs::read(manifest_path(dir)).context("read the manifest")?;
     let (fixed, body) = bytes.split_at_checked(MANIFEST_FIXED_BYTES).context("cut short")?;
-    let crc = crc32fast::hash(body).to_le_bytes();
+    let crc = crc32fast::hash(&[&fixed[..12], body].concat()).to_le_bytes();
     anyhow::ensure!(fixed.starts_with(b"AQMF") && fixed[12..] == crc, "the manifest is damaged");
     postcard::from_bytes(body).context("understand the manifest")
 }

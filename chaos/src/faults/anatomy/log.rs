@@ -117,7 +117,7 @@ fn read(bytes: &[u8], rests: &mut HashMap<(u64, u32), usize>) -> Option<Found> {
         (part, parts) if part + 1 == parts => FIXED_BYTES + *rests.get(&(first, parts))?,
         _ => FIXED_BYTES + LOG_RECORD_BYTES_MAX,
     };
-    let is_whole = crc32fast::hash(bytes.get(8..len)?) == crc;
+    let is_whole = crc32fast::hash(&[bytes.get(..4)?, bytes.get(8..len)?].concat()) == crc;
     let (len, last) = (len as u64, first + count - 1);
     is_whole.then_some(Found { path: PathBuf::new(), offset: 0, len, first, last, part, crc })
 }
@@ -150,7 +150,7 @@ mod tests {
             bytes.extend((body.len() as u32).to_le_bytes());
             bytes.extend(*body);
         }
-        let crc = crc32fast::hash(&bytes[8..]);
+        let crc = crc32fast::hash(&[&bytes[..4], &bytes[8..]].concat());
         bytes[4..8].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
