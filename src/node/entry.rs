@@ -185,7 +185,8 @@ async fn first_taken(
     Err(failed)
 }
 
-fn asker(servers: Vec<String>, token: &Token, name: &str, patience: Duration) -> AdminClient {
+/// Asks members at their peer addresses in a node's name.
+pub fn asker(servers: Vec<String>, token: &Token, name: &str, patience: Duration) -> AdminClient {
     let options = AdminOptions {
         token: token.text().to_string(),
         name: name.to_string(),

@@ -13,6 +13,8 @@ mod metrics;
 mod process;
 mod ready;
 mod reception;
+mod rejoin;
+mod roster;
 mod run;
 mod serving;
 mod signals;
@@ -21,7 +23,7 @@ pub mod telemetry;
 mod token;
 mod vitals;
 
-pub use config::{ByteSize, Config, ConfigError, Finding, Level, Loaded};
+pub use config::{ByteSize, Config, ConfigError, Finding, Level, Loaded, Rejoin};
 pub use error::NodeError;
 pub use ready::Announcement;
 pub use run::{run, run_until};

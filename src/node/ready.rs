@@ -20,6 +20,9 @@ pub enum Announcement {
     },
     /// Its data is damaged: it answers questions about itself, and nothing else.
     Quarantined { reason: String, admin_addr: String, http_addr: String, pid: u32 },
+    /// The cluster has let the damaged node go, and its data was moved to `kept`: what follows is
+    /// another node.
+    Cleared { node_id: NodeId, kept: String },
     /// The cluster has taken it out; it stops.
     Removed { node_id: NodeId },
 }

@@ -7,7 +7,7 @@
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use super::config::{Config, Level, check};
+use super::config::{Config, Level, Rejoin, check};
 use super::door::{self, Rules};
 use super::entry::{Entered, enter, same_cluster};
 use super::error::NodeError;
@@ -15,6 +15,8 @@ use super::http;
 use super::listeners::Listeners;
 use super::ready::Announcement;
 use super::reception::ClosedDesk;
+use super::rejoin::depart;
+use super::roster;
 use super::serving::Serving;
 use super::space::Space;
 use super::token::Token;
@@ -57,6 +59,13 @@ pub async fn run_until(
     frame.run(announce).await
 }
 
+/// How a node's life ended.
+enum Ended {
+    Stopped,
+    /// It was damaged, and the directory is free for another node.
+    Cleared,
+}
+
 /// Refuses settings that cannot work.
 fn judge(config: &Config) -> Result<(), NodeError> {
     let (errors, others): (Vec<_>, Vec<_>) =
@@ -86,6 +95,14 @@ pub struct Entrances {
 
 impl Frame {
     async fn run(mut self, announce: impl Fn(Announcement)) -> Result<(), NodeError> {
+        loop {
+            if let Ended::Stopped = self.live(&announce).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn live(&mut self, announce: &impl Fn(Announcement)) -> Result<Ended, NodeError> {
         let found = self.reopen().await?;
         let listeners = Listeners::bind(&self.config).await?;
         let nobody = listeners.member(&self.config, NodeId(0));
@@ -103,7 +120,7 @@ impl Frame {
                 health.closed("joining");
                 match self.settle(&nobody).await? {
                     Some(settled) => settled,
-                    None => return Ok(()),
+                    None => return Ok(Ended::Stopped),
                 }
             }
         };
@@ -112,23 +129,37 @@ impl Frame {
             Opened::Quarantined { reason, identity, lock } => {
                 health.closed(format!("quarantined: {reason}"));
                 let ended = self.quarantine(&reason, identity, entrances, &http_addr, announce);
-                let ended = ended.await;
+                let let_go = ended.await?;
+                let ended = match (let_go, identity) {
+                    (Some(members), Some(identity)) => {
+                        self.clear(identity.node, members, announce).await?;
+                        Ended::Cleared
+                    }
+                    _ => Ended::Stopped,
+                };
+                background.shutdown().await;
                 drop(lock);
-                return ended;
+                return Ok(ended);
             }
         };
         let floor = self.config.free_space_floor.0;
         let looking = self.space.clone().watch(storage.disk.clone(), floor, self.env.clone());
         background.spawn(looking);
         let member = Member { id: storage.identity.node, ..nobody };
-        let serving = Serving::start(&self, storage, member, helpers, health).await?;
-        serving.run(&self, entrances, http_addr, announce).await
+        let disk = storage.disk.clone();
+        let serving = Serving::start(self, storage, member, helpers, health).await?;
+        background.spawn(roster::keep(serving.replica(), disk, self.env.clone()));
+        serving.run(self, entrances, http_addr, announce).await.map(|()| Ended::Stopped)
     }
 
     /// Opens a directory that belongs to a node already.
     async fn reopen(&self) -> Result<Option<Opened>, NodeError> {
         let dir = self.config.data_dir.clone();
-        let looked = self.env.blocking(move || storage::peek(&dir)).await;
+        let looked = self.env.blocking(move || {
+            storage::finish_clearing(&dir)?;
+            storage::peek(&dir)
+        });
+        let looked = looked.await;
         match looked.unwrap_or(Err(StorageError::Closed)) {
             Ok(None) => Ok(None),
             Ok(Some(identity)) => {
@@ -148,6 +179,12 @@ impl Frame {
         &mut self,
         nobody: &Member,
     ) -> Result<Option<(Opened, Vec<String>)>, NodeError> {
+        // Never found a cluster in the place of a member of one.
+        let members = roster::read(&self.config.data_dir);
+        if !members.is_empty() {
+            self.config.bootstrap = false;
+            self.config.join.extend(members);
+        }
         let entering = enter(&self.config, &self.cluster_token, nobody, &self.env);
         let entered = tokio::select! { biased;
             _ = self.stopping.wait_for(|stop| *stop) => return Ok(None),
@@ -189,15 +226,49 @@ impl Frame {
         }
     }
 
-    /// Stays up to say what is wrong, on the admin and peer ports, until told to stop.
+    /// Moves the data of a node aside that its cluster has let go.
+    async fn clear(
+        &self,
+        node: NodeId,
+        members: Vec<String>,
+        announce: &impl Fn(Announcement),
+    ) -> Result<(), NodeError> {
+        let dir = self.config.data_dir.clone();
+        let cleared = self.env.blocking(move || {
+            roster::write(&dir, &members)?;
+            storage::clear(&dir)
+        });
+        let cleared = cleared.await;
+        let kept = cleared.unwrap_or(Err(StorageError::Closed))?.display().to_string();
+        warn!(%node, kept, "the damaged data was moved aside; joining as another node");
+        announce(Announcement::Cleared { node_id: node, kept });
+        Ok(())
+    }
+
+    /// Asks to be let go, if that is wanted and possible; otherwise never completes.
+    async fn depart(&self, identity: Option<Identity>) -> Vec<String> {
+        let mut servers = self.config.join.clone();
+        servers.extend(roster::read(&self.config.data_dir));
+        servers.sort();
+        servers.dedup();
+        match identity {
+            Some(identity) if self.config.rejoin == Rejoin::Auto && !servers.is_empty() => {
+                depart(&servers, identity, &self.cluster_token, &self.env).await
+            }
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Stays up to say what is wrong, on the admin and peer ports, until told to stop, or until the
+    /// cluster has let the node go: then it returns the members that are left.
     async fn quarantine(
         &mut self,
         reason: &str,
         identity: Option<Identity>,
         entrances: Entrances,
         http_addr: &str,
-        announce: impl Fn(Announcement),
-    ) -> Result<(), NodeError> {
+        announce: &impl Fn(Announcement),
+    ) -> Result<Option<Vec<String>>, NodeError> {
         if self.config.exit_if_quarantined {
             return Err(NodeError::Quarantined(reason.to_string()));
         }
@@ -216,9 +287,11 @@ impl Frame {
             self.stopping.clone(),
         );
         let peer = door::open(entrances.peer, self.private(), reception, self.stopping.clone());
+        let mut stopping = self.stopping.clone();
         tokio::select! { biased;
-            _ = self.stopping.wait_for(|stop| *stop) => Ok(()),
-            _ = async { tokio::join!(admin, peer) } => Ok(()),
+            _ = stopping.wait_for(|stop| *stop) => Ok(None),
+            members = self.depart(identity) => Ok(Some(members)),
+            _ = async { tokio::join!(admin, peer) } => Ok(None),
         }
     }
 }

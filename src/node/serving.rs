@@ -136,6 +136,11 @@ impl Serving {
         Ok(Serving { services, replica, member, helpers, health, goodbye, fresh })
     }
 
+    /// The node's part in the cluster.
+    pub fn replica(&self) -> Replica<TokioRuntime> {
+        self.replica.clone()
+    }
+
     /// Lives until told to stop, removed, or failed; then stops in order.
     pub async fn run(
         self,

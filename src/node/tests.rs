@@ -313,6 +313,91 @@ async fn a_damaged_node_stays_up_to_say_so() {
     node.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_node_is_let_go_and_joins_as_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = start(founder(&dir.path().join("1")));
+    let ready = first.ready().await;
+    let mut second =
+        start(Config { join: vec![ready.peer.clone()], ..config(&dir.path().join("2")) });
+    second.ready().await;
+    let home = dir.path().join("3");
+    let mut third = start(Config { join: vec![ready.peer.clone()], ..config(&home) });
+    assert_eq!(third.ready().await.node, NodeId(3));
+    publish(&ready.client, "kept").await;
+    // It finds the others by what it has noted of them.
+    let noted = || std::fs::read_to_string(home.join("members")).unwrap_or_default();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !noted().contains(&ready.peer) {
+        assert!(tokio::time::Instant::now() < deadline, "it notes nobody");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    third.stop().await.unwrap();
+    for slot in ["vote.a", "vote.b"] {
+        let path = home.join(slot);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[20] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+
+    // Even with a setting that founds clusters.
+    let third = start(Config { rejoin: Rejoin::Auto, ..founder(&home) });
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let told = loop {
+        let told = third.announced.lock().unwrap().clone();
+        match told.last() {
+            Some(Announcement::Ready { .. }) => break told,
+            _ => assert!(tokio::time::Instant::now() < deadline, "not whole again: {told:?}"),
+        }
+        assert!(!third.ended.is_finished(), "it ended after {told:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let [
+        Announcement::Quarantined { .. },
+        Announcement::Cleared { node_id: NodeId(3), kept },
+        Announcement::Ready { node_id: NodeId(4), cluster_id, .. },
+    ] = &told[..]
+    else {
+        panic!("{told:?}");
+    };
+    assert_eq!(*cluster_id, ready.cluster);
+    assert!(Path::new(kept).join("vote.a").exists(), "the old data is kept in {kept}");
+    let members = admin(&ready.client).cluster().await.unwrap().value.members;
+    let ids: Vec<u64> = members.iter().map(|member| member.id.0).collect();
+    assert_eq!(ids, [1, 2, 4]);
+    assert!(members.iter().all(|member| member.role != Role::Learner), "{members:?}");
+    for node in [third, second, first] {
+        node.stop().await.unwrap();
+    }
+}
+
+/// Two members of which one is damaged have no majority to let it go: it must keep what it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_node_keeps_its_data_while_nobody_can_let_it_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = start(founder(&dir.path().join("1")));
+    let ready = first.ready().await;
+    let home = dir.path().join("2");
+    let joining = Config { join: vec![ready.peer.clone()], ..config(&home) };
+    let mut second = start(joining.clone());
+    second.ready().await;
+    second.stop().await.unwrap();
+    for slot in ["vote.a", "vote.b"] {
+        std::fs::write(home.join(slot), "nothing").unwrap();
+    }
+    let mut second = start(Config { rejoin: Rejoin::Auto, ..joining });
+    assert!(matches!(second.announcement().await.unwrap(), Announcement::Quarantined { .. }));
+    // It is asked to let it go in the same words, and refuses, or does not get it committed.
+    let mut asker = AdminOptions::new([ready.client.clone()]);
+    asker.patience = Duration::from_secs(3);
+    let refused = AdminClient::new(asker).remove(NodeId(2)).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(second.announced.lock().unwrap().len(), 1);
+    assert!(home.join("identity.a").exists() && !home.join("damaged").exists());
+    second.stop().await.unwrap();
+    first.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn settings_that_cannot_work_are_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();

@@ -24,6 +24,7 @@
 //! Left out: asking peers (what is lost is named, and taken from whoever asks), the pace of a scrub,
 //! and the meaning of any bytes.
 
+mod clearing;
 mod error;
 pub mod events;
 mod fault;
@@ -38,6 +39,7 @@ mod site;
 #[cfg(test)]
 mod tests;
 
+pub use clearing::{clear, finish_clearing};
 pub use error::StorageError;
 pub use events::{
     Damage, EventStore, FileInfo, Keys, Patient, Pinned, Salvaged, SegmentInside, SnapshotInfo,

@@ -77,10 +77,24 @@ pub struct Config {
     pub shutdown_grace_ms: u64,
     /// When the data directory turns out to be damaged: exit instead of staying up for questions.
     pub exit_if_quarantined: bool,
+    /// What a node does whose data directory turns out to be damaged.
+    pub rejoin: Rejoin,
     /// The newest protocol version to speak; lower it to be able to go back to an older build.
     pub protocol_version_max: u16,
     /// What to log: a level, or `tracing` directives such as `info,aqueduct::consensus=debug`.
     pub log: String,
+}
+
+/// What becomes of a damaged node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rejoin {
+    /// It stays as it is until somebody replaces it: whatever damaged it may be at work on the
+    /// others, too, and its data may be needed.
+    Manual,
+    /// It asks its cluster to let it go, moves its data aside when that is committed, and joins
+    /// under a new id.
+    Auto,
 }
 
 impl Default for Config {
@@ -105,6 +119,7 @@ impl Default for Config {
             event_bytes_max: ByteSize::mib(1),
             shutdown_grace_ms: 5000,
             exit_if_quarantined: false,
+            rejoin: Rejoin::Manual,
             protocol_version_max: PROTOCOL_VERSION,
             log: "info,openraft=warn,tarpc=warn".into(),
         }

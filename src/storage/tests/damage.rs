@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::script::{Seen, keys, needed_from, open, open_damaged, payload, run, steps};
 use crate::env::disk::{Disk, Keep, MemDisk};
-use crate::storage::{Opened, Storage, StorageError};
+use crate::storage::{Opened, Patient, Storage, StorageError};
 
 /// A store after its life, what it holds, and how its disk was before each step.
 struct Origin {
@@ -55,6 +55,7 @@ fn judge(disk: &MemDisk, expected: &Seen, context: &str) -> Found {
             assert!(last <= expected.snapshot.unwrap().0, "{context}");
             assert_eq!(storage.log.id(last.index), Some(last), "{context}: the log reaches back");
             check_events(&storage, context);
+            mend(&storage, context);
             Found::Whole
         }
     }
@@ -69,6 +70,41 @@ fn check_events(storage: &Storage, context: &str) {
             found => assert_eq!(found.unwrap(), Some(payload(key)), "{context}: {key}"),
         }
     }
+}
+
+/// A scrub finds whatever is damaged in a store that opened, and with what others have of it all is
+/// whole again.
+fn mend(storage: &Storage, context: &str) {
+    scrub(storage);
+    for patient in storage.events.examine().unwrap() {
+        let Patient::Segment(wounded) = patient else {
+            panic!("{context}: a damaged snapshot was opened");
+        };
+        assert!(wounded.lost.iter().all(|lost| lost.is(&payload(lost.key))), "{context}");
+        let found = wounded.lost.iter().map(|lost| (lost.key, payload(lost.key))).collect();
+        assert_eq!(storage.events.heal(wounded, found).unwrap(), [], "{context}");
+    }
+    scrub(storage);
+    assert!(storage.events.damage().peek().suspects.is_empty(), "{context}: it is damaged still");
+    let last = storage.events.current().unwrap().last;
+    for key in keys(last, needed_from()[&last]) {
+        assert_eq!(storage.events.read(key).unwrap(), Some(payload(key)), "{context}: {key}");
+    }
+}
+
+/// Reads everything; what is damaged in the event store is a suspect then, and nothing else may be.
+fn scrub(storage: &Storage) {
+    for mut check in storage.events.checks() {
+        while storage.events.check_piece(&mut check, 1000).unwrap().is_some() {}
+    }
+    assert!(!storage.events.mend_manifest().unwrap(), "it was settled when it was opened");
+    storage.registers().check().unwrap();
+    let mut from = 0;
+    while let Some((next, _)) = storage.log.verify(from, 1000).unwrap() {
+        assert!(next > from);
+        from = next;
+    }
+    assert_eq!(Some(from), storage.log.state().last.map(|last| last.index + 1));
 }
 
 #[test]

@@ -16,7 +16,8 @@ pub const ALL: &[Scenario] = &[
         name: "rejoin-after-damage",
         guards: "a node whose data was damaged repairs itself from its peers and votes again",
         later: Some(
-            "repair from peers is not built yet; a damaged node stays out until it is wiped",
+            "a damaged node rejoins by itself with rejoin = \"auto\", which the harness cannot \
+             follow yet: it knows nodes by their ids",
         ),
         ..DEFAULT
     },
