@@ -34,19 +34,11 @@ pub(super) struct Compaction<E: RaftRuntime> {
     pub env: E,
 }
 
-/// What was seen at the last look.
-#[derive(Default)]
-struct Seen {
-    applied_bytes: u64,
-    /// The entry applied last when it was not quiet yet: a snapshot from there on is as good as
-    /// any.
-    busy_at: u64,
-}
-
 impl<E: RaftRuntime> Compaction<E> {
     /// Runs until openraft stops.
     pub async fn run(self) {
-        let mut seen = Seen { busy_at: self.facts.read().applied(), ..Seen::default() };
+        // Bytes applied up to the last look.
+        let mut seen = self.facts.applied_bytes();
         loop {
             let asked = tokio::select! { biased;
                 () = self.facts.snapshot_done.notified() => self.stored().await,
@@ -75,23 +67,19 @@ impl<E: RaftRuntime> Compaction<E> {
         }
     }
 
-    async fn tidy(&self, seen: &mut Seen) -> Result<(), Fatal<E>> {
-        let (applied, bytes) = (self.facts.read().applied(), self.facts.applied_bytes());
-        let quiet = bytes - seen.applied_bytes <= QUIET_BYTES;
-        seen.applied_bytes = bytes;
-        if !quiet {
-            seen.busy_at = applied;
+    async fn tidy(&self, seen: &mut u64) -> Result<(), Fatal<E>> {
+        let bytes = self.facts.applied_bytes();
+        let quiet = bytes - std::mem::replace(seen, bytes) <= QUIET_BYTES;
+        if !quiet || self.facts.wasted_bytes() <= self.waste_max {
             return Ok(());
         }
-        let store = &self.facts.payloads.store;
-        let tidy = oldest_retained(store).is_some_and(|index| index >= seen.busy_at);
-        if tidy || self.facts.wasted_bytes() <= self.waste_max {
-            return Ok(());
-        }
+        let (store, applied) = (self.facts.payloads.store.clone(), self.facts.read().applied());
         if store.current().is_none_or(|current| current.last.index < applied) {
             return self.raft.trigger().snapshot().await;
         }
-        let store = store.clone();
+        if oldest_retained(&store) == Some(applied) {
+            return Ok(());
+        }
         if let Some(Err(error)) = self.env.blocking(move || store.double()).await {
             tracing::warn!(%error, "tidying up failed: what could go stays a while");
         }

@@ -157,7 +157,7 @@ pub async fn start<N: Net, E: RaftRuntime>(
     let compaction = Compaction {
         raft: raft.clone(),
         facts,
-        waste_max: options.snapshot_log_bytes / 2,
+        waste_max: options.snapshot_log_bytes,
         env: env.clone(),
     };
     let office = Office { me, raft, proposer, clock, publisher, addresses, evidence, timing, env };

@@ -98,6 +98,33 @@ fn a_payload_goes_only_when_neither_snapshot_needs_it() {
 }
 
 #[test]
+fn a_second_copy_of_the_snapshot_frees_what_only_the_older_one_needs() {
+    let (disk, store) = create(1);
+    let alive: Vec<_> = (0..100).map(|n| key(n, 0)).collect();
+    snapshot(&store, 100, &alive).unwrap();
+    let newest = snapshot(&store, 200, &alive[..3]).unwrap();
+    for after in 0.. {
+        let disk = disk.crash(Keep::Everything, 0);
+        let store = reopen(&disk, 1);
+        disk.cut_power_after(after);
+        let done = store.double().is_ok();
+        for store in [reopen(&disk.crash(Keep::Nothing, 0), 1)].iter().chain(done.then_some(&store))
+        {
+            check_holds(store, &model(&alive[..3]));
+            assert_eq!(store.current().unwrap().last, newest.last);
+            assert!(!done || !store.holds(alive[50]), "after {after} operations");
+        }
+        if done {
+            let copies = [store.current(), store.previous()].map(|info| info.unwrap());
+            let newest = disk.crash(Keep::Nothing, 0);
+            newest.flip_bit(&format!("events/{}", copies[0].name), 500);
+            check_holds(&reopen(&newest, 1), &model(&alive[..3]));
+            return;
+        }
+    }
+}
+
+#[test]
 fn a_crash_leaves_the_old_or_the_new_snapshot() {
     for seed in 0..120 {
         let mut chance = fastrand::Rng::with_seed(seed);

@@ -123,7 +123,7 @@ impl SledMedium {
         volumes.push(Volume { generation, contents: Contents::default(), database });
         drop(volumes);
         // Closing waits for the disk. If there is no thread to be had, this one waits.
-        let close = move || drop((rolled, open));
+        let close = move || database::close((rolled, open));
         let _ = std::thread::Builder::new().name("log-close".into()).spawn(close);
         Ok(())
     }
@@ -156,7 +156,7 @@ impl Shelf {
             return Ok(volume.database);
         }
         if reading.as_ref().is_none_or(|(open, _)| *open != generation) {
-            *reading = None;
+            database::close(reading.take());
             *reading = Some((generation, Database::open(&self.path(generation))?));
         }
         Ok(reading.as_ref().map(|(_, database)| database.clone()))
@@ -220,11 +220,17 @@ impl Medium for SledMedium {
             let last = newest == Some(generation);
             match opened {
                 Ok((database, contents, more)) => {
-                    let database = Some(database).filter(|_| last);
-                    if last {
+                    let database = match last {
                         // A killed process may have written it and not got further.
-                        database::make_durable(&self.shelf.path(generation))?;
-                    }
+                        true => {
+                            database::make_durable(&self.shelf.path(generation))?;
+                            Some(database)
+                        }
+                        false => {
+                            database::close(database);
+                            None
+                        }
+                    };
                     self.filling = database.clone().map(Filling::new).transpose()?;
                     self.shelf.volumes()[place] = Volume { generation, contents, database };
                     if !more {
