@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 
+use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
@@ -93,6 +94,25 @@ impl<E: RaftRuntime> RaftLogReader<Types<E>> for RaftLog<E> {
         end: u64,
     ) -> io::Result<Vec<RaftEntry>> {
         self.read(start, end).await
+    }
+
+    /// Piece by piece: a node that starts may have a gigabyte to apply.
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = io::Result<RaftEntry>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let pieces =
+            stream::try_unfold((self.clone(), self.held(range)), async |(log, (start, end))| {
+                let piece = log.read(start, end).await?;
+                let read = piece.len() as u64;
+                io::Result::Ok(
+                    (read > 0).then(|| (stream::iter(piece).map(Ok), (log, (start + read, end)))),
+                )
+            });
+        pieces.try_flatten().boxed()
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<RaftVote>> {

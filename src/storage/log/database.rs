@@ -24,8 +24,6 @@ const TREE_CHUNKS_MIN: usize = 8;
 const TREE_BYTES_MIN: usize = 64 << 10;
 /// sled lets go of its lock some time after the last handle is dropped.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
-/// What was put aside in one epoch may go two epochs later.
-const EPOCHS: usize = 3;
 /// Present once creation was synced; a directory without it never held an acknowledged record.
 const READY: &str = "ready";
 
@@ -56,15 +54,6 @@ pub struct Filling {
     database: Database,
     file: File,
     tree: Option<(Tree, usize, usize)>,
-}
-
-/// Closes a database, and frees its memory now: what sled has put aside is otherwise freed when
-/// other databases have been used for a while, and whole databases pile up meanwhile.
-pub fn close<T>(database: T) {
-    drop(database);
-    for _ in 0..EPOCHS {
-        crossbeam_epoch::pin().flush();
-    }
 }
 
 /// Creates a database, or opens an empty one; all its files and names are durable on return.

@@ -32,8 +32,11 @@ pub struct SledMedium {
     options: SledOptions,
     filling: Option<Filling>,
     next_generation: u64,
-    spare: Option<JoinHandle<Result<(u64, Database), StorageError>>>,
+    spare: Option<Opener<(u64, Database)>>,
 }
+
+/// A thread that opens something.
+type Opener<T> = JoinHandle<Result<T, StorageError>>;
 
 /// All databases, for writer and readers.
 struct Shelf {
@@ -94,6 +97,14 @@ impl SledMedium {
         }
     }
 
+    /// Opens a database on another thread: sled takes longer for it than the records take to be
+    /// read.
+    fn open_ahead(&self, generation: Option<&u64>) -> Option<Opener<Database>> {
+        let path = self.shelf.path(*generation?);
+        let open = move || Database::open(&path);
+        std::thread::Builder::new().name("log-open".into()).spawn(open).ok()
+    }
+
     /// Opens the next database on another thread.
     fn prepare_spare(&mut self) {
         let generation = self.next_generation;
@@ -123,7 +134,7 @@ impl SledMedium {
         volumes.push(Volume { generation, contents: Contents::default(), database });
         drop(volumes);
         // Closing waits for the disk. If there is no thread to be had, this one waits.
-        let close = move || database::close((rolled, open));
+        let close = move || drop((rolled, open));
         let _ = std::thread::Builder::new().name("log-close".into()).spawn(close);
         Ok(())
     }
@@ -156,7 +167,7 @@ impl Shelf {
             return Ok(volume.database);
         }
         if reading.as_ref().is_none_or(|(open, _)| *open != generation) {
-            database::close(reading.take());
+            *reading = None;
             *reading = Some((generation, Database::open(&self.path(generation))?));
         }
         Ok(reading.as_ref().map(|(_, database)| database.clone()))
@@ -211,8 +222,12 @@ impl Medium for SledMedium {
     fn scan(&mut self, visit: &mut Visit<'_>) -> Result<(), StorageError> {
         let generations: Vec<u64> = self.shelf.volumes().iter().map(|v| v.generation).collect();
         let newest = generations.last().copied();
-        for (place, generation) in generations.into_iter().enumerate() {
-            let opened = Database::open(&self.shelf.path(generation)).and_then(|database| {
+        let mut ahead = self.open_ahead(generations.first());
+        for (place, generation) in generations.iter().copied().enumerate() {
+            let path = self.shelf.path(generation);
+            let opened = ahead.take().and_then(|ahead| ahead.join().ok());
+            ahead = self.open_ahead(generations.get(place + 1));
+            let opened = opened.unwrap_or_else(|| Database::open(&path)).and_then(|database| {
                 let mut contents = Contents::default();
                 let more = scan_database(&database, &mut contents, visit)?;
                 Ok((database, contents, more))
@@ -220,17 +235,11 @@ impl Medium for SledMedium {
             let last = newest == Some(generation);
             match opened {
                 Ok((database, contents, more)) => {
-                    let database = match last {
+                    let database = Some(database).filter(|_| last);
+                    if last {
                         // A killed process may have written it and not got further.
-                        true => {
-                            database::make_durable(&self.shelf.path(generation))?;
-                            Some(database)
-                        }
-                        false => {
-                            database::close(database);
-                            None
-                        }
-                    };
+                        database::make_durable(&path)?;
+                    }
                     self.filling = database.clone().map(Filling::new).transpose()?;
                     self.shelf.volumes()[place] = Volume { generation, contents, database };
                     if !more {
