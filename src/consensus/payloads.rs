@@ -154,6 +154,13 @@ impl Payloads {
         last: &mut Option<(u64, EntryEvents)>,
     ) -> Result<Payload, PayloadError> {
         let unreadable = |reason: String| PayloadError::Unreadable { key, reason };
+        if let Some(payload) = self.cache.get(key) {
+            return Ok(payload);
+        }
+        // Where it is in both, the event store is quicker than a database of the log.
+        if let Ok(Some(payload)) = self.store.read(key) {
+            return Ok(payload);
+        }
         if let Some(payload) = self.newer(key, last)? {
             return Ok(payload);
         }

@@ -35,6 +35,10 @@ pub struct SledMedium {
     spare: Option<Opener<(u64, Database)>>,
 }
 
+/// Closed databases open at a time: one for consumers that lag behind, one for the snapshot that
+/// is being built.
+const READING_MAX: usize = 2;
+
 /// A thread that opens something.
 type Opener<T> = JoinHandle<Result<T, StorageError>>;
 
@@ -42,8 +46,8 @@ type Opener<T> = JoinHandle<Result<T, StorageError>>;
 struct Shelf {
     dir: PathBuf,
     volumes: Mutex<Vec<Volume>>,
-    /// A closed database that was opened to be read.
-    reading: Mutex<Option<(u64, Database)>>,
+    /// Closed databases that were opened to be read, the one used last in front.
+    reading: Mutex<Vec<(u64, Database)>>,
 }
 
 #[derive(Clone)]
@@ -83,7 +87,7 @@ impl SledMedium {
         let shelf = Arc::new(Shelf {
             dir: dir.clone(),
             volumes: Mutex::new(volumes),
-            reading: Mutex::new(None),
+            reading: Mutex::default(),
         });
         Ok(SledMedium { shelf, options, filling: None, next_generation, spare: None })
     }
@@ -145,7 +149,7 @@ impl Shelf {
         self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reading(&self) -> MutexGuard<'_, Option<(u64, Database)>> {
+    fn reading(&self) -> MutexGuard<'_, Vec<(u64, Database)>> {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -157,8 +161,8 @@ impl Shelf {
         database::path_in(&self.dir, generation)
     }
 
-    /// The database of a volume, opened if need be; `None` if it was purged meanwhile. One closed
-    /// database is kept open at a time.
+    /// The database of a volume, opened if need be; `None` if it was purged meanwhile. A few
+    /// closed ones are kept open.
     fn database(&self, generation: u64) -> Result<Option<Database>, StorageError> {
         let mut reading = self.reading();
         let filled = self.volumes().iter().find(|v| v.generation == generation).cloned();
@@ -166,11 +170,16 @@ impl Shelf {
         if volume.database.is_some() {
             return Ok(volume.database);
         }
-        if reading.as_ref().is_none_or(|(open, _)| *open != generation) {
-            *reading = None;
-            *reading = Some((generation, Database::open(&self.path(generation))?));
-        }
-        Ok(reading.as_ref().map(|(_, database)| database.clone()))
+        let open = reading.iter().position(|(open, _)| *open == generation);
+        let database = match open.map(|place| reading.remove(place)) {
+            Some((_, database)) => database,
+            None => {
+                reading.truncate(READING_MAX - 1);
+                Database::open(&self.path(generation))?
+            }
+        };
+        reading.insert(0, (generation, database.clone()));
+        Ok(Some(database))
     }
 
     /// Opens the last volume to be filled again.
@@ -183,16 +192,14 @@ impl Shelf {
         if let Some(volume) = self.volumes().last_mut() {
             volume.database = database.clone();
         }
-        *reading = None;
+        reading.clear();
         Ok(database)
     }
 
     /// Removes a volume that nobody needs any more.
     fn remove(&self, volume: Volume) -> Result<(), StorageError> {
         let mut reading = self.reading();
-        if reading.as_ref().is_some_and(|(generation, _)| *generation == volume.generation) {
-            *reading = None;
-        }
+        reading.retain(|(generation, _)| *generation != volume.generation);
         drop(reading);
         database::remove(&self.path(volume.generation))
     }
@@ -337,7 +344,7 @@ impl Medium for SledMedium {
             let _ = spare.join();
         }
         self.filling = None;
-        *self.shelf.reading() = None;
+        self.shelf.reading().clear();
         self.shelf.volumes().iter_mut().for_each(|volume| volume.database = None);
     }
 }
