@@ -39,7 +39,7 @@ impl<N: Net, E: Runtime> Driver<N, E> {
         loop {
             let step = self.shared.lock().conversation.step(self.shared.now());
             match step {
-                Step::Dial(server) => self.connect(server, &mut alarm).await,
+                Step::Dial(server, within) => self.connect(server, within, &mut alarm).await,
                 Step::WaitUntil(until) => {
                     let pause = until.saturating_sub(self.env.monotonic());
                     self.ticking(self.env.sleep(pause), &mut alarm).await;
@@ -51,11 +51,11 @@ impl<N: Net, E: Runtime> Driver<N, E> {
         }
     }
 
-    async fn connect(&self, server: usize, alarm: &mut Alarm<E>) {
+    async fn connect(&self, server: usize, within: Duration, alarm: &mut Alarm<E>) {
         let Some(addr) = self.options.servers.get(server) else {
             return self.lost(Failure::Lost("no server is known".into()));
         };
-        let Some(dialled) = self.ticking(self.dial(addr), alarm).await else { return };
+        let Some(dialled) = self.ticking(self.dial(addr, within), alarm).await else { return };
         let failure = match dialled {
             Ok((welcome, reader, writer)) => {
                 self.tell(|c, now| c.connected(addr, welcome, now));
@@ -84,9 +84,10 @@ impl<N: Net, E: Runtime> Driver<N, E> {
     async fn dial(
         &self,
         addr: &str,
+        within: Duration,
     ) -> Result<(Welcome, Reader<N::Stream>, Writer<N::Stream>), Failure> {
-        let answer =
-            handshake::dial(&self.net, &self.env, addr, &self.options, Service::Data).await;
+        let options = Options { handshake_timeout: within, ..self.options.clone() };
+        let answer = handshake::dial(&self.net, &self.env, addr, &options, Service::Data).await;
         answer.map_err(|error| match error {
             handshake::HandshakeError::Refused(rejection) => Failure::Refused(rejection),
             other => Failure::Lost(other.to_string()),

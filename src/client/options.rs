@@ -15,7 +15,8 @@ pub struct Options {
     pub name: String,
     /// Pauses between attempts to connect, and before a refused request is made again.
     pub backoff: Backoff,
-    /// Dial and handshake together may take this long.
+    /// Dial and handshake together may take this long. Of several servers each gets less at first,
+    /// so that one which hangs does not hold up the client.
     pub handshake_timeout: Duration,
     /// [`super::Client::connect`] gives up after this long without a connection. Later losses of
     /// the connection have no such limit: each request has its own.

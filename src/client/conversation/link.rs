@@ -9,11 +9,16 @@ use crate::wire::Welcome;
 /// A server that was of use for this long is a good one; what ended it was an accident.
 const PROVEN_AFTER: Duration = Duration::from_millis(20);
 
+/// How long each of several servers may take to say welcome when it is first tried. It doubles with
+/// each round, up to [`Options::handshake_timeout`].
+const FIRST_PATIENCE: Duration = Duration::from_millis(300);
+
 /// What whoever owns the sockets should do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Connect to this server (its place in [`Options::servers`]) and say hello.
-    Dial(usize),
+    /// Connect to this server (its place in [`Options::servers`]) and say hello; give up after so
+    /// long.
+    Dial(usize, Duration),
     /// Nothing until then.
     WaitUntil(Duration),
     /// A connection is being made or is up.
@@ -66,7 +71,7 @@ impl Link {
         match &self.state {
             State::Waiting { until } if *until <= now => {
                 self.state = State::Dialing;
-                Step::Dial(self.server)
+                Step::Dial(self.server, self.patience())
             }
             State::Waiting { until } => Step::WaitUntil(*until),
             State::Dialing | State::Up(_) => Step::Stay,
@@ -178,6 +183,18 @@ impl Link {
         Some(if owing { silence.min(up.progressed + answer_timeout) } else { silence })
     }
 
+    /// How long the server may take to say welcome. At first not long, where there are others: one
+    /// that hangs accepts connections all the same. Longer once all have been tried.
+    fn patience(&self) -> Duration {
+        let servers = self.options.servers.len().max(1);
+        let most = self.options.handshake_timeout;
+        if servers == 1 {
+            return most;
+        }
+        let rounds = (self.failures / servers as u32).min(8);
+        most.min(FIRST_PATIENCE * (1 << rounds))
+    }
+
     /// A jittered pause before attempt number `attempt`.
     pub fn pause(&mut self, attempt: u32) -> Duration {
         // SplitMix64: good enough for jitter, and reproducible.
@@ -215,7 +232,7 @@ mod tests {
         let mut link = Link::new(Options::new(["a", "b"]), 1, now);
         let mut longest = Duration::ZERO;
         for _ in 0..30 {
-            assert!(matches!(link.step(now), Step::Dial(_)));
+            assert!(matches!(link.step(now), Step::Dial(..)));
             link.up(welcome(), now);
             link.heard(progress, now + MS * ms / 2);
             now += MS * ms;
@@ -224,6 +241,24 @@ mod tests {
             now += pause;
         }
         longest
+    }
+
+    /// How long each of so many attempts in a row may take, in milliseconds.
+    fn patience(servers: &[&str], attempts: usize) -> Vec<u128> {
+        let mut now = Duration::ZERO;
+        let mut link = Link::new(Options::new(servers.iter().copied()), 1, now);
+        let attempt = |_| {
+            let Step::Dial(_, within) = link.step(now) else { panic!("it does not dial") };
+            now += link.lost(now).unwrap();
+            within.as_millis()
+        };
+        (0..attempts).map(attempt).collect()
+    }
+
+    #[test]
+    fn a_server_that_hangs_does_not_hold_up_the_others() {
+        assert_eq!(patience(&["a", "b"], 8), [300, 300, 600, 600, 1200, 1200, 2000, 2000]);
+        assert_eq!(patience(&["a"], 2), [2000, 2000], "there is no other");
     }
 
     #[test]

@@ -45,7 +45,7 @@ fn refusals_for_good_end_a_consumer_and_a_client() {
 
     let mut world = World::new(1);
     let key = world.lane(PublishOptions::default());
-    assert!(matches!(world.conversation.step(world.now), Step::Dial(_)));
+    assert!(matches!(world.conversation.step(world.now), Step::Dial(..)));
     world.conversation.refused(Rejection::new(Code::Unauthorized, "wrong token"), world.now);
     assert_eq!(world.conversation.step(world.now), Step::End);
     assert_eq!(world.conversation.lane(key).unwrap().failed().unwrap().code, Code::Unauthorized);

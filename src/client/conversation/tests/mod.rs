@@ -139,7 +139,7 @@ impl World {
     }
 
     fn advance_link(&mut self) -> bool {
-        if let Step::Dial(_) = self.conversation.step(self.now) {
+        if let Step::Dial(..) = self.conversation.step(self.now) {
             self.dials.push(self.now);
             if self.now < self.down_until {
                 self.conversation.disconnected("refused".into(), self.now);
