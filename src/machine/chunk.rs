@@ -161,10 +161,11 @@ impl Column {
         let values = self.spread(len).get_mut(places).unwrap_or_default();
         values.iter_mut().for_each(|value| *value = to(*value));
         // Whoever goes through a column in order ends here, and may leave it even.
-        if ends && let Some(first) = self.each.first() {
-            if self.each.iter().all(|value| value == first) {
-                *self = Column { same: *first, each: Vec::new() };
-            }
+        if ends
+            && let Some(first) = self.each.first()
+            && self.each.iter().all(|value| value == first)
+        {
+            *self = Column { same: *first, each: Vec::new() };
         }
     }
 
