@@ -117,8 +117,10 @@ impl Facts {
 
     /// An entry of `bytes` was applied.
     pub fn grow(&self, bytes: usize) {
+        let was_due = self.is_due();
         self.applied_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        if self.is_due() {
+        // Said once: while a snapshot is built, openraft would be asked in vain at each entry.
+        if !was_due && self.is_due() {
             self.snapshot_due.notify_one();
         }
     }
