@@ -20,10 +20,13 @@ use super::snapshot::oldest_retained;
 
 type Fatal<E> = RaftFatal<Types<E>>;
 
-/// How often is looked whether there is something to tidy up.
+/// How often is looked whether there is something to tidy up. After looks at which nothing was
+/// gained since the one before, twice as long each time, up to …
 const TIDY_EVERY: Duration = Duration::from_secs(5);
-/// It is quiet if no more bytes than this were applied since the last look.
-const QUIET_BYTES: u64 = 64 << 10;
+/// … so long: what is left may be alive, only scattered.
+const TIDY_EVERY_MAX: Duration = Duration::from_secs(600);
+/// It is quiet if no more bytes a second than this were applied since the last look.
+const QUIET_BYTES_PER_S: u64 = 16 << 10;
 
 /// Decides when snapshots are built and the log is purged.
 pub(super) struct Compaction<E: RaftRuntime> {
@@ -34,16 +37,23 @@ pub(super) struct Compaction<E: RaftRuntime> {
     pub env: E,
 }
 
+/// What was seen at the last look, and when to look again.
+struct Look {
+    applied_bytes: u64,
+    wasted_bytes: u64,
+    again_in: Duration,
+}
+
 impl<E: RaftRuntime> Compaction<E> {
     /// Runs until openraft stops.
     pub async fn run(self) {
-        // Bytes applied up to the last look.
-        let mut seen = self.facts.applied_bytes();
+        let applied_bytes = self.facts.applied_bytes();
+        let mut look = Look { applied_bytes, wasted_bytes: 0, again_in: TIDY_EVERY };
         loop {
             let asked = tokio::select! { biased;
                 () = self.facts.snapshot_done.notified() => self.stored().await,
                 () = self.facts.snapshot_due.notified() => self.raft.trigger().snapshot().await,
-                () = self.env.sleep(TIDY_EVERY) => self.tidy(&mut seen).await,
+                () = self.env.sleep(look.again_in) => self.tidy(&mut look).await,
             };
             if asked.is_err() {
                 return;
@@ -67,12 +77,16 @@ impl<E: RaftRuntime> Compaction<E> {
         }
     }
 
-    async fn tidy(&self, seen: &mut u64) -> Result<(), Fatal<E>> {
-        let bytes = self.facts.applied_bytes();
-        let quiet = bytes - std::mem::replace(seen, bytes) <= QUIET_BYTES;
-        if !quiet || self.facts.wasted_bytes() <= self.waste_max {
+    async fn tidy(&self, look: &mut Look) -> Result<(), Fatal<E>> {
+        let (bytes, wasted) = (self.facts.applied_bytes(), self.facts.wasted_bytes());
+        let fresh = bytes - std::mem::replace(&mut look.applied_bytes, bytes);
+        let quiet = fresh <= QUIET_BYTES_PER_S * look.again_in.as_secs();
+        let gained = wasted < std::mem::replace(&mut look.wasted_bytes, wasted);
+        if !quiet || wasted <= self.waste_max {
+            look.again_in = TIDY_EVERY;
             return Ok(());
         }
+        look.again_in = if gained { TIDY_EVERY } else { TIDY_EVERY_MAX.min(look.again_in * 2) };
         let (store, applied) = (self.facts.payloads.store.clone(), self.facts.read().applied());
         if store.current().is_none_or(|current| current.last.index < applied) {
             return self.raft.trigger().snapshot().await;
