@@ -1,0 +1,129 @@
+//! The words of `bench`.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::types::Name;
+
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Events per second acknowledged after a majority's sync
+    Publish(BenchPublish),
+    /// Events per second delivered and confirmed
+    Consume(BenchConsume),
+    /// Time from publish to delivery at a steady rate
+    Latency(BenchLatency),
+    /// Time from the loss of the leader to the next acknowledged publish
+    Failover(BenchFailover),
+    /// A backlog that nobody consumes, then its end: rates, memory, disk, a node's restart
+    Backlog(BenchBacklog),
+}
+
+/// Where a bench runs.
+#[derive(Debug, Clone, Args)]
+pub struct BenchTarget {
+    /// Start a cluster of N processes here for the measurement, and remove it afterwards.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub spawn: Option<u64>,
+    /// Size of event bodies in bytes.
+    #[arg(long, default_value_t = 256)]
+    pub size: usize,
+    /// Channel to use.
+    #[arg(long, default_value = "bench")]
+    pub channel: Name,
+}
+
+/// How long a bench runs.
+#[derive(Debug, Clone, Args)]
+pub struct BenchLength {
+    /// Stop after this many events.
+    #[arg(long, value_name = "N", conflicts_with = "seconds")]
+    pub count: Option<u64>,
+    /// Stop after so long.
+    #[arg(long, value_name = "SECS")]
+    pub seconds: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchPublish {
+    #[command(flatten)]
+    pub target: BenchTarget,
+    #[command(flatten)]
+    pub length: BenchLength,
+    /// Connections, each with its lane.
+    #[arg(long, default_value_t = 1)]
+    pub connections: usize,
+    /// Unacknowledged events over all connections.
+    #[arg(long, default_value_t = 64)]
+    pub inflight: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchConsume {
+    #[command(flatten)]
+    pub target: BenchTarget,
+    /// Events to put into the channel and consume.
+    #[arg(long, default_value_t = 500_000)]
+    pub count: u64,
+    /// Connections, competing for one durable consumer.
+    #[arg(long, default_value_t = 1)]
+    pub connections: usize,
+    /// How events reach the consumer.
+    #[arg(long, value_enum, default_value_t = BenchMode::Push)]
+    pub mode: BenchMode,
+    /// Events per pull.
+    #[arg(long, default_value_t = 256)]
+    pub batch: u32,
+}
+
+/// How events reach a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchMode {
+    Push,
+    Pull,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchLatency {
+    #[command(flatten)]
+    pub target: BenchTarget,
+    /// Events per second.
+    #[arg(long, default_value_t = 1000)]
+    pub rate: u64,
+    #[arg(long, default_value_t = 10.0, value_name = "SECS")]
+    pub seconds: f64,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchBacklog {
+    #[command(flatten)]
+    pub target: BenchTarget,
+    /// Events that pile up.
+    #[arg(long, default_value_t = 5_000_000)]
+    pub count: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchFailover {
+    #[command(flatten)]
+    pub target: BenchTarget,
+    /// How often the leader is killed.
+    #[arg(long, default_value_t = 5)]
+    pub runs: u64,
+    /// How the leader is lost.
+    #[arg(long, value_enum, default_value_t = LossBy::Kill)]
+    pub by: LossBy,
+    /// Events pending on a consumer, whose next delivery is timed as well. 0: no consumer.
+    #[arg(long, default_value_t = 0, value_name = "EVENTS")]
+    pub pending: u64,
+}
+
+/// How a leader is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LossBy {
+    /// SIGKILL.
+    Kill,
+    /// SIGSTOP: it hangs, and goes on later.
+    Pause,
+    /// It hands over, as before maintenance.
+    Transfer,
+}
