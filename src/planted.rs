@@ -83,6 +83,14 @@ bugs! {
         "Segments and snapshots are not synced before the manifest names them.",
         "an undamaged node serves, no acknowledged event is lost";
 
+    // Full disks.
+    FloorIgnored, "floor-ignored", Scenario("full-disks"),
+        "The disk is looked at, and never found short: there is always some room left.",
+        "publishes are refused before a disk is full";
+    FullIsWritten, "full-is-written", Simulation,
+        "The log writer takes an append for written for which there was no space: it will be, when there is.",
+        "no acknowledged event is lost, an undamaged node serves";
+
     // Damage.
     MarkIgnored, "mark-ignored", Simulation,
         "A log that ends before its high-water mark is taken for a torn one.",

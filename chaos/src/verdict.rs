@@ -132,7 +132,12 @@ pub fn cover(coverage: &mut Coverage, record: &Record) {
             "duplicate_answers"
         }
         What::Published { outcome: Outcome::Ok(_), .. } => "accepted_answers",
-        What::Published { outcome: Outcome::Fail(_), .. } => "refused_answers",
+        What::Published { outcome: Outcome::Fail(code), .. } => {
+            if code == "storage_failed" {
+                *coverage.entry("refused_for_room".into()).or_default() += 1;
+            }
+            "refused_answers"
+        }
         What::Published { outcome: Outcome::Unknown(_), .. } => "unknown_answers",
         What::Delivered { marked, .. } => {
             if *marked {

@@ -268,6 +268,7 @@ impl<N: Net> Office<N> {
             log_bytes: status.log_bytes,
             store_bytes: status.store_bytes,
             rss_bytes: self.0.options.local.rss_bytes(),
+            free_bytes: status.room.free,
             release: env!("CARGO_PKG_VERSION").into(),
             protocol: newest_version(),
         }
@@ -336,7 +337,7 @@ fn unreachable_member(why: String) -> Rejection {
 /// A member that did not describe itself.
 fn absent(info: &MemberInfo, rejection: &Rejection) -> NodeReport {
     let state = match rejection.code {
-        Code::Quarantined => rejection.message.clone(),
+        Code::Quarantined | Code::StorageFailed => rejection.message.clone(),
         Code::ShuttingDown => "stopping".to_string(),
         _ => "unreachable".to_string(),
     };
@@ -355,6 +356,7 @@ fn absent(info: &MemberInfo, rejection: &Rejection) -> NodeReport {
         log_bytes: 0,
         store_bytes: 0,
         rss_bytes: 0,
+        free_bytes: 0,
         release: String::new(),
         protocol: 0,
     }

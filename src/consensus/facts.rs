@@ -2,13 +2,14 @@
 //! and the results of checkpoints.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::Notify;
 
 use crate::env::Runtime;
 use crate::machine::{Machine, Reply};
+use crate::storage::StorageError;
 
 use super::changes::ChangeHub;
 use super::payloads::Payloads;
@@ -29,13 +30,21 @@ pub(super) struct Facts {
     /// snapshot was begun.
     applied_bytes: AtomicU64,
     covered_bytes: AtomicU64,
+    /// The same for the last snapshot that was finished.
+    stored_bytes: AtomicU64,
     growth_max: u64,
+    /// The disk is short: snapshots are to make room.
+    pressed: AtomicBool,
+    /// Why storage failed under the state machine.
+    failure: Mutex<Option<StorageError>>,
     /// Bytes read by the scrub.
     pub scrubbed: AtomicU64,
     /// Enough was applied since the last snapshot.
     pub snapshot_due: Notify,
     /// A snapshot was built or installed.
     pub snapshot_done: Notify,
+    /// The disk has become short.
+    pub room_wanted: Notify,
 }
 
 /// What this node found at a checkpoint.
@@ -58,10 +67,14 @@ impl Facts {
             last_node: AtomicU64::new(0),
             applied_bytes: AtomicU64::new(0),
             covered_bytes: AtomicU64::new(0),
+            stored_bytes: AtomicU64::new(0),
             growth_max,
+            pressed: AtomicBool::new(false),
+            failure: Mutex::default(),
             scrubbed: AtomicU64::new(0),
             snapshot_due: Notify::new(),
             snapshot_done: Notify::new(),
+            room_wanted: Notify::new(),
         }
     }
 
@@ -138,9 +151,19 @@ impl Facts {
     /// Bytes in log and event store that snapshots would make free, roughly: the log, and what the
     /// event store holds beyond twice the retained events.
     pub fn wasted_bytes(&self) -> u64 {
-        let needed: u64 = self.read().channels().map(|channel| channel.retained().bytes).sum();
-        let stored = self.payloads.store.bytes();
+        let (needed, stored) = (self.needed_bytes(), self.payloads.store.bytes());
         self.payloads.log.bytes() + stored.saturating_sub(needed.saturating_mul(2))
+    }
+
+    /// Bytes of the events that the machine needs.
+    fn needed_bytes(&self) -> u64 {
+        self.read().channels().map(|channel| channel.retained().bytes).sum()
+    }
+
+    /// At most so many bytes of events are in the log only, and needed.
+    pub fn unrelocated_bytes(&self) -> u64 {
+        let fresh = self.applied_bytes() - self.stored_bytes.load(Ordering::Relaxed);
+        fresh.min(self.needed_bytes())
     }
 
     /// A snapshot of the machine as it is now is about to be built, or was installed.
@@ -148,8 +171,39 @@ impl Facts {
         self.covered_bytes.store(self.applied_bytes(), Ordering::Relaxed);
     }
 
-    /// A snapshot is on disk.
+    /// A snapshot is on disk: the one begun last.
     pub fn snapshot_stored(&self) {
+        self.stored_bytes.store(self.covered_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         self.snapshot_done.notify_one();
+    }
+
+    /// The snapshot begun last was given up: it is as due as before.
+    pub fn snapshot_given_up(&self) {
+        self.covered_bytes.store(self.stored_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Whether the disk is short.
+    pub fn is_pressed(&self) -> bool {
+        self.pressed.load(Ordering::Relaxed)
+    }
+
+    /// The disk is short, or no longer.
+    pub fn set_pressed(&self, pressed: bool) {
+        self.pressed.store(pressed, Ordering::Relaxed);
+        if pressed {
+            self.room_wanted.notify_one();
+        }
+    }
+
+    /// Storage failed under the state machine, which ends consensus.
+    pub fn failed(&self, error: &StorageError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert_with(|| error.clone());
+    }
+
+    /// Why storage failed, if it has.
+    pub fn failure(&self) -> Option<StorageError> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        self.payloads.log.failure().or_else(|| failure.clone())
     }
 }

@@ -17,6 +17,9 @@ pub enum PayloadError {
     Missing(PayloadKey),
     #[error("the event under {key} cannot be read: {reason}")]
     Unreadable { key: PayloadKey, reason: String },
+    /// The database that holds it cannot be opened.
+    #[error("the event under {0} cannot be read: the disk is full")]
+    NoRoom(PayloadKey),
 }
 
 /// The newest applied entries with events, up to a number of bytes.
@@ -202,6 +205,7 @@ impl Payloads {
             Ok(found) => found,
             // Purged just now: then it is in the event store.
             Err(crate::storage::StorageError::Absent { .. }) => Vec::new(),
+            Err(error) if error.is_full() => return Err(PayloadError::NoRoom(key)),
             Err(error) => return Err(unreadable(error.to_string())),
         };
         let Some(entry) = found.pop() else { return Ok(None) };

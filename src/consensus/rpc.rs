@@ -23,6 +23,7 @@ use crate::types::{EntryId, GroupId, PayloadKey};
 
 use super::config::{RaftLogId, RaftVote, SnapshotMeta};
 use super::evidence::{Finding, Standing};
+use super::room::Room;
 
 const FIXED_BYTES: usize = 16;
 /// The only group of a cluster.
@@ -70,6 +71,19 @@ pub(super) enum Request {
     Fetch {
         keys: Vec<PayloadKey>,
     },
+    /// Asks how much room the peer has on its disk. Since version 3. Answered by
+    /// [`Response::Room`].
+    Room,
+}
+
+impl Request {
+    /// The protocol version that brought it.
+    pub fn since(&self) -> u16 {
+        match self {
+            Request::Room => 3,
+            _ => 1,
+        }
+    }
 }
 
 /// The head of an append: everything but the bodies.
@@ -117,6 +131,7 @@ pub(super) enum Response {
     /// The bulk: records of those events that the peer has, in the order of the question, until
     /// they exceed [`crate::types::limits::FETCH_BYTES_MAX`].
     Fetched,
+    Room(Room),
 }
 
 /// A file that a peer wants.
@@ -281,6 +296,7 @@ mod tests {
             Request::Install,
             Request::Inquiry { vote, standing: Standing::new(NodeId(2), last) },
             Request::Fetch { keys: vec![PayloadKey { index: 7, position: 1 }] },
+            Request::Room,
         ];
         let wanted = Wanted { name: "seg-1-2".into(), arrived: 5 };
         let responses = [
@@ -296,6 +312,7 @@ mod tests {
             Response::Failed("why".into()),
             Response::Found(Finding::Agrees),
             Response::Fetched,
+            Response::Room(Room { free: 300, floor: 5, short: true }),
         ];
         let requests = requests.iter().map(|request| encode(1, request).unwrap().to_vec());
         let responses = responses.iter().map(|response| encode(1, response).unwrap().to_vec());

@@ -139,6 +139,7 @@ async fn answer<E: RaftRuntime>(
             }
             None => failed("consensus has stopped".to_string()),
         },
+        Request::Room => Response::Room(replica.room()),
         Request::Offer { vote, meta, files } => {
             match Reception::begin(replica, vote, meta, files).await {
                 Ok((begun, files)) => {

@@ -20,6 +20,8 @@ use super::shim::{self, ShimControl};
 
 /// How long a node may take from its start to its first word. Machines under test are busy.
 pub const READY_WITHIN: Duration = Duration::from_secs(120);
+/// How long a node may take to go on after its disk has room.
+const ROOM_WITHIN: Duration = Duration::from_secs(60);
 /// How long a node may take to end when told to.
 const ENDED_WITHIN: Duration = Duration::from_secs(30);
 /// How long a killed process may take to be gone.
@@ -157,6 +159,17 @@ impl Bed {
             self.first_word(self.node(*id)?.host).await?;
         }
         Ok(())
+    }
+
+    /// Waits until those of the nodes that wait for room have found it, by themselves; which these
+    /// were.
+    pub async fn room_returned(&mut self, ids: &[u64]) -> Result<Vec<u64>> {
+        let waits =
+            |node: &&NodeInfo| ids.contains(&node.id) && matches!(node.state, State::Full(_));
+        let waiting: Vec<u64> = self.nodes().iter().filter(waits).map(|node| node.id).collect();
+        let returned = |nodes: &[NodeInfo]| !nodes.iter().any(|node| waits(&node));
+        self.roster.until("nodes take part again that have room", ROOM_WITHIN, returned).await?;
+        Ok(waiting)
     }
 
     /// SIGKILL to all of them at once; waits until they are gone. Nodes without a process are
@@ -390,6 +403,7 @@ fn describe(host: Host, disk: &Disk, addresses: &Addresses, log: PathBuf) -> Nod
         http_addr,
         pid: None,
         life: 0,
+        waits: 0,
         state: State::Exited { code: None, signal: None },
         member: false,
         paused: false,

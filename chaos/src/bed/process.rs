@@ -33,6 +33,9 @@ enum Line {
     Ready {
         node_id: u64,
     },
+    DiskFull {
+        reason: String,
+    },
     Quarantined {
         reason: String,
     },
@@ -117,6 +120,9 @@ fn note(node: &mut NodeInfo, line: Line) {
     match line {
         Line::Ready { node_id } => {
             (node.id, node.state, node.member) = (node_id, State::Ready, true);
+        }
+        Line::DiskFull { reason } => {
+            (node.state, node.waits) = (State::Full(reason), node.waits + 1);
         }
         Line::Quarantined { reason } => node.state = State::Quarantined(reason),
         Line::Removed {} => (node.state, node.member) = (State::Removed, false),

@@ -15,6 +15,8 @@ pub enum State {
     Starting,
     /// It said that it is ready.
     Ready,
+    /// It said that its disk is full, and waits for room.
+    Full(String),
     /// It said that its data is damaged, and why.
     Quarantined(String),
     /// It said that the cluster has taken it out.
@@ -29,6 +31,7 @@ impl std::fmt::Display for State {
         match self {
             State::Starting => f.write_str("is starting"),
             State::Ready => f.write_str("is ready"),
+            State::Full(why) => write!(f, "waits for room ({why})"),
             State::Quarantined(why) => write!(f, "is quarantined ({why})"),
             State::Removed => f.write_str("was taken out"),
             State::Exited { signal: Some(signal), .. } => write!(f, "ended by signal {signal}"),
@@ -44,6 +47,9 @@ impl State {
         !matches!(self, State::Exited { .. })
     }
 }
+
+/// No process waits for room more often.
+const LIVES_PER_PROCESS: u64 = 10_000;
 
 /// One node.
 #[derive(Debug, Clone)]
@@ -64,6 +70,8 @@ pub struct NodeInfo {
     pub pid: Option<u32>,
     /// How many times it was started.
     pub life: u64,
+    /// How many times its processes have waited for room on the disk.
+    pub waits: u64,
     pub state: State,
     /// Whether the cluster counts on it: from its first ready line until it has left.
     pub member: bool,
@@ -76,6 +84,11 @@ pub struct NodeInfo {
 }
 
 impl NodeInfo {
+    /// Which of its lives it is: a process that waited for room on its disk begins another one.
+    pub fn lives(&self) -> u64 {
+        self.life * LIVES_PER_PROCESS + self.waits
+    }
+
     /// Whether its process is there and not paused.
     pub fn is_live(&self) -> bool {
         self.state.is_running() && !self.paused

@@ -2,16 +2,17 @@
 //! reason. Losing power, or a process, is no damage, however it happens; and what is wrong with one
 //! node must not stop another.
 //!
-//! Damage excuses a node until it was wiped, if something changed that counts. A disk that fails or
-//! is full excuses the end of its process while it does, and a moment longer.
+//! Damage excuses a node until it was wiped, if something changed that counts. A disk that fails
+//! excuses the end of its process while it does, and a moment longer. One that is full does not: a
+//! node waits for room.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Invariant;
 use crate::history::{Record, Stage, What};
 
-/// How the names of faults begin that make writes or syncs fail.
-const FAILING: [&str; 5] = ["disk_full", "full-disk", "failing", "power_cut", "power-cut"];
+/// How the names of faults begin that make syncs fail.
+const FAILING: [&str; 3] = ["failing", "power_cut", "power-cut"];
 /// How long after such a fault a process may end of it, in microseconds.
 const AFTERMATH: u64 = 10_000_000;
 
@@ -112,6 +113,17 @@ mod tests {
         holds(SoundStaysIn::default(), exits(over.wait(9_000)));
         let over = fault(fault(story(), Stage::Begin), Stage::End);
         catches(SoundStaysIn::default(), exits(over.wait(11_000)), "ended by itself");
+    }
+
+    #[test]
+    fn catches_a_process_that_ends_of_a_full_disk() {
+        let full = What::Fault {
+            fault: "disk_full(all)".into(),
+            targets: vec![2],
+            stage: Stage::Begin,
+            detail: String::new(),
+        };
+        catches(SoundStaysIn::default(), exits(story().then(full)), "ended by itself");
     }
 
     #[test]

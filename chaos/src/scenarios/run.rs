@@ -260,6 +260,7 @@ impl Run<'_> {
             recorder: self.recorder.clone(),
             known: BTreeSet::new(),
             exits: BTreeMap::new(),
+            waits: BTreeMap::new(),
         };
         tokio::select! {
             () = self.play(&mut nemesis, &plan, tape) => {}
@@ -373,6 +374,8 @@ struct Watching {
     known: BTreeSet<u64>,
     /// How many ends at each host are recorded.
     exits: BTreeMap<Host, usize>,
+    /// How many waits for room at each host.
+    waits: BTreeMap<Host, u64>,
 }
 
 impl Watching {
@@ -384,6 +387,12 @@ impl Watching {
                 self.recorder.record(&format!("node-{id}"), what);
             }
             *told = node.exits.len();
+            let waits = self.waits.entry(node.host).or_default();
+            let more = node.waits - std::mem::replace(waits, node.waits);
+            if more > 0 {
+                let (key, text) = ("waited_for_room".into(), format!("node {}", node.id));
+                self.recorder.record("run", What::Note { key, count: more, text });
+            }
             if node.id != 0 && self.known.insert(node.id) {
                 running.watch_node(&self.eyes, node.id, LOOK_EVERY);
             }

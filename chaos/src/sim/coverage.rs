@@ -30,6 +30,8 @@ const MUST_HAPPEN: &[&str] = &[
     "fault:slow-disk",
     "fault:failing-sync",
     "fault:full-disk",
+    "waited_for_room",
+    "refused_for_room",
     "fault:clock-jump",
     "bits_flipped",
     "logs_lost",

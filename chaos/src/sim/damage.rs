@@ -1,6 +1,7 @@
 //! Damage to disks of nodes that are down meanwhile, of a minority.
 
 use aqueduct::env::disk::{Disk, MemDisk};
+use aqueduct::storage::BALLAST;
 
 use super::plan::Left;
 use super::world::{Slot, World};
@@ -20,7 +21,7 @@ impl World {
         self.kill(slot, Left::Everything, false);
         let flipped = self.disk(slot, |disk| {
             let (events, others): (Vec<_>, Vec<_>) =
-                disk.paths().into_iter().partition(|path| path.contains("seg-"));
+                counting(disk).partition(|path| path.contains("seg-"));
             // Relocated events are few files, and most of what lies on a disk.
             let paths = if choice >> 63 == 1 && !events.is_empty() { events } else { others };
             let path = paths.get(choice as usize % paths.len().max(1))?.clone();
@@ -64,6 +65,11 @@ impl World {
         self.record("nemesis", damage);
         self.release(slot).await;
     }
+}
+
+/// Paths of the files in which something is.
+fn counting(disk: &MemDisk) -> impl Iterator<Item = String> {
+    disk.paths().into_iter().filter(|path| path != BALLAST)
 }
 
 /// Whether the high-water mark is above the purge floor.

@@ -27,6 +27,11 @@ pub fn number(name: &str) -> Option<u64> {
     name.rsplit_once('-')?.1.parse().ok()
 }
 
+/// Whether this is the name of a file that `node` has written under this number.
+pub fn is_of(node: NodeId, number: u64, name: &str) -> bool {
+    name == segment_name(node, number) || name == snapshot_name(node, number)
+}
+
 /// Whether a name, given by a peer, is one that this module makes.
 pub fn is_name(name: &str) -> bool {
     let rest = name.strip_prefix("seg-").or_else(|| name.strip_prefix("snap-"));

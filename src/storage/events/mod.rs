@@ -24,6 +24,7 @@ mod manifest;
 pub mod record;
 mod repair;
 mod salvage;
+mod scraps;
 mod scrub;
 mod segment;
 mod snapshot;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::files;
+use super::scraps::Scraps;
 use super::segment::{self, Known, Segment};
 use super::store::{EventStore, State};
 use crate::storage::error::StorageError;
@@ -168,6 +169,7 @@ impl EventStore {
     ) -> Result<Vec<PayloadKey>, StorageError> {
         let Wounded { segment, whole, lost } = wounded;
         let name = segment.info.file.name.clone();
+        let _scraps = Scraps::of(self);
         let _commit = self.lock_commit();
         let state = self.state();
         let Some(at) = state.segments.iter().position(|held| held.id == segment.id) else {

@@ -257,6 +257,19 @@ impl EventStore {
         files::snapshot_name(self.0.node, self.0.next.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// The number of the next file.
+    pub(super) fn next_number(&self) -> u64 {
+        self.0.next.load(Ordering::Relaxed)
+    }
+
+    /// Removes the files that this node has written from a number on, and that do not count. The
+    /// caller holds the commit lock.
+    pub(super) fn discard(&self, first: u64) -> Result<(), StorageError> {
+        let written =
+            |name: &str, number| number >= first && files::is_of(self.0.node, number, name);
+        self.sweep(|name| files::number(name).is_some_and(|number| written(name, number)))
+    }
+
     /// Keeps others from changing the manifest.
     pub(super) fn lock_commit(&self) -> MutexGuard<'_, ()> {
         lock(&self.0.commit)

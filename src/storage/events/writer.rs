@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::SnapshotInfo;
 use super::keys::Keys;
+use super::scraps::Scraps;
 use super::segment::Segment;
 use super::snapshot::{self, Snapshot};
 use super::store::{EventStore, State};
@@ -15,16 +16,17 @@ use crate::storage::error::StorageError;
 use crate::types::limits::SEGMENT_BYTES_TARGET;
 use crate::types::{EntryId, Payload, PayloadKey};
 
-/// A snapshot in the making. Dropped unfinished, it leaves files that the next sweep removes.
+/// A snapshot in the making. Dropped unfinished, it takes its files with it.
 pub struct SnapshotWriter {
     store: EventStore,
     segments: SegmentWriter,
+    _scraps: Scraps,
 }
 
 impl SnapshotWriter {
     pub(super) fn new(store: EventStore) -> SnapshotWriter {
-        let segments = SegmentWriter::new(store.clone());
-        SnapshotWriter { store, segments }
+        let (segments, scraps) = (SegmentWriter::new(store.clone()), Scraps::of(&store));
+        SnapshotWriter { store, segments, _scraps: scraps }
     }
 
     /// Copies a payload into the store. It should not be there yet: see [`EventStore::missing`].
@@ -51,8 +53,6 @@ impl SnapshotWriter {
         let _commit = store.lock_commit();
         let old = store.state();
         if let Some(current) = old.current.as_ref().filter(|c| c.info.last.index >= last.index) {
-            let dead = self.segments.finish()?;
-            store.sweep(|name| dead.iter().any(|segment| segment.info.file.name == name))?;
             return Ok(current.info.clone());
         }
         let fresh = self.segments.finish()?;
@@ -61,7 +61,7 @@ impl SnapshotWriter {
         let before = old.current.as_ref().map(|snapshot| &snapshot.held);
         let before = before.filter(|_| !planted(Bug::OlderSnapshotForgotten));
         let needed = Keys::union(before.into_iter().chain([&held]));
-        let segments = compact(&store, all, &needed)?;
+        let segments = compact_if_possible(&store, all, &needed)?;
         let name = store.next_snapshot_name();
         let snapshot = Snapshot::write(store.disk(), name, (last, meta, held), &machine)?;
         let info = snapshot.info.clone();
@@ -75,14 +75,33 @@ impl EventStore {
     /// Puts a second copy of the current snapshot in the place of the older one, so that what only
     /// that one needs may go. Everything is synced on return.
     pub fn double(&self) -> Result<(), StorageError> {
+        let _scraps = Scraps::of(self);
         let _commit = self.lock_commit();
         let old = self.state();
         let Some(current) = old.current.clone() else { return Ok(()) };
         let machine = snapshot::read_machine(self.disk(), &current.file.name)?;
         let head = (current.info.last, current.info.meta.clone(), current.held.clone());
         let copy = Snapshot::write(self.disk(), self.next_snapshot_name(), head, &machine)?;
-        let segments = compact(self, old.segments.clone(), &current.held)?;
+        let segments = compact_if_possible(self, old.segments.clone(), &current.held)?;
         self.commit(State { current: Some(Arc::new(copy)), previous: Some(current), segments })
+    }
+}
+
+/// Leaves out dead segments, and rewrites those that are less than half alive if there is room.
+fn compact_if_possible(
+    store: &EventStore,
+    segments: Vec<Arc<Segment>>,
+    needed: &Keys,
+) -> Result<Vec<Arc<Segment>>, StorageError> {
+    let first = store.next_number();
+    match compact(store, segments.clone(), needed) {
+        Err(error) if error.is_full() => {
+            tracing::info!(%error, "segments are left as they are");
+            store.discard(first)?;
+            let alive = |segment: &Arc<Segment>| !segment.keys.both(needed).is_empty();
+            Ok(segments.into_iter().filter(alive).collect())
+        }
+        other => other,
     }
 }
 

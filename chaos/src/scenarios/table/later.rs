@@ -6,13 +6,6 @@ use crate::scenarios::Scenario;
 
 pub const ALL: &[Scenario] = &[
     Scenario {
-        name: "recovery-from-a-full-disk",
-        guards: "a node whose disk was full takes part again once there is room, without a \
-                 restart by hand",
-        later: Some("recovering from a full disk is not built yet"),
-        ..DEFAULT
-    },
-    Scenario {
         name: "rejoin-after-damage",
         guards: "a node whose data was damaged repairs itself from its peers and votes again",
         later: Some(
