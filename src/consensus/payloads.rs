@@ -140,8 +140,15 @@ impl Payloads {
     /// Reads payloads wherever they are; blocks on the disk. Keys in ascending order read each
     /// entry once.
     pub fn read(&self, keys: &[PayloadKey]) -> Vec<Result<Payload, PayloadError>> {
-        let mut last = None;
-        keys.iter().map(|key| self.read_one(*key, &mut last)).collect()
+        let (mut last, mut full) = (None, false);
+        let one = |key: &PayloadKey| match full {
+            // Opening a database in vain takes a while: once is enough.
+            true => Err(PayloadError::NoRoom(*key)),
+            false => self.read_one(*key, &mut last).inspect_err(|error| {
+                full = matches!(error, PayloadError::NoRoom(_));
+            }),
+        };
+        keys.iter().map(one).collect()
     }
 
     /// The same, but not from the event store: for what is damaged there.
