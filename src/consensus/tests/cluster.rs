@@ -65,6 +65,21 @@ async fn followers_hear_of_the_last_commit() {
     rig.stop().await;
 }
 
+/// Each entry makes a snapshot due, also those that come while one is being built.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_due_is_not_forgotten() {
+    let rig = Rig::new(1, 1).await;
+    let leader = rig.leader().await;
+    let mut supplier = Supplier::open(&leader).await;
+    for _ in 0..200 {
+        supplier.send(&leader, 1, 100).await.unwrap();
+    }
+    let applied = leader.status().applied;
+    until("a snapshot of all of it", || (leader.status().snapshot_index >= applied).then_some(()))
+        .await;
+    rig.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_is_there_after_all_nodes_lost_power() {
     let mut rig = Rig::new(3, 16 << 10).await;
