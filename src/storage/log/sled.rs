@@ -113,15 +113,16 @@ impl SledMedium {
     fn prepare_spare(&mut self) {
         let generation = self.next_generation;
         self.next_generation += 1;
-        let path = self.shelf.path(generation);
-        let work = move || database::create(&path).map(|database| (generation, database));
+        let (path, bytes) = (self.shelf.path(generation), self.options.database_bytes);
+        let work = move || database::create(&path, bytes).map(|database| (generation, database));
         self.spare = std::thread::Builder::new().name("log-spare".into()).spawn(work).ok();
     }
 
     fn create_next(&mut self) -> Result<(u64, Database), StorageError> {
         let generation = self.next_generation;
         self.next_generation += 1;
-        Ok((generation, database::create(&self.shelf.path(generation))?))
+        let path = self.shelf.path(generation);
+        Ok((generation, database::create(&path, self.options.database_bytes)?))
     }
 
     /// Closes the database being filled, off this thread, and goes on in the next.
@@ -391,10 +392,10 @@ mod tests {
     use crate::storage::log::record::Packer;
     use crate::types::{EntryId, NodeId};
 
-    /// Appends one entry; how many databases there are then.
-    fn put(medium: &mut SledMedium, index: u64) -> usize {
+    /// Appends one entry of so many bytes; how many databases there are then.
+    fn put(medium: &mut SledMedium, index: u64, len: usize) -> usize {
         let id = EntryId { term: 1, node: NodeId(1), index };
-        let entry = Entry { id, kind: 0, body: Bytes::from(vec![7; 1000]) };
+        let entry = Entry { id, kind: 0, body: Bytes::from(vec![7; len]) };
         medium.write(&Packer::default().pack(&[entry])).unwrap();
         medium.sync().unwrap();
         medium.shelf.volumes().len()
@@ -406,7 +407,7 @@ mod tests {
         let options = SledOptions { dir: dir.path().join("log"), database_bytes: 10_000 };
         let mut medium = SledMedium::open(options).unwrap();
         let mut end = 1;
-        while put(&mut medium, end) < 2 {
+        while put(&mut medium, end, 1000) < 2 {
             end += 1;
         }
         let (reader, mut seen, mut rolled) = (medium.reader(), 0, false);
@@ -414,12 +415,33 @@ mod tests {
             // The second one is filled and closed while the first is being read.
             while !rolled {
                 end += 1;
-                rolled = put(&mut medium, end) == 3;
+                rolled = put(&mut medium, end, 1000) == 3;
             }
             seen += 1;
             ControlFlow::Continue(())
         });
         read.unwrap();
         assert!(seen > 10, "only {seen} records: the second database was not read");
+    }
+
+    #[test]
+    fn a_database_whose_space_was_reserved_is_opened_and_filled_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SledOptions { dir: dir.path().join("log"), database_bytes: 40 << 20 };
+        for life in 0..3 {
+            let mut medium = SledMedium::open(options.clone()).unwrap();
+            let mut seen = 0;
+            let mut count = |_| {
+                seen += 1;
+                ControlFlow::Continue(())
+            };
+            medium.scan(&mut count).unwrap();
+            assert_eq!(seen, life * 100, "in life {life}");
+            // Six megabytes a life: it goes on into the next of sled's segments in each.
+            let mut more = |entry| put(&mut medium, life * 100 + entry, 60_000);
+            (1..=100).for_each(|entry| assert_eq!(more(entry), 1));
+            let db = std::fs::metadata(medium.shelf.path(1).join("db")).unwrap();
+            assert_eq!(db.len(), 40 << 20, "in life {life}");
+        }
     }
 }
