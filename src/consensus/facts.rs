@@ -177,9 +177,10 @@ impl Facts {
         self.snapshot_done.notify_one();
     }
 
-    /// The snapshot begun last was given up: it is as due as before.
-    pub fn snapshot_given_up(&self) {
+    /// The snapshot begun last was given up a while ago: one is as due as before.
+    pub fn snapshot_missing(&self) {
         self.covered_bytes.store(self.stored_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.snapshot_due.notify_one();
     }
 
     /// Whether the disk is short.

@@ -150,7 +150,6 @@ impl<E: RaftRuntime> RaftSnapshotBuilder<Types<E>> for Builder<E> {
             }
             Err(error) if is_full(&error) => {
                 tracing::warn!(%error, "there is no room for a snapshot; trying again in a while");
-                self.facts.snapshot_given_up();
                 self.try_again();
                 // openraft takes any error for its end; what it has already changes nothing.
                 Ok(held_snapshot(&self.facts.payloads.store)?.unwrap_or_else(nothing))
@@ -166,7 +165,7 @@ impl<E: RaftRuntime> Builder<E> {
         self.env.spawn(async move {
             pause.await;
             if let Some(facts) = facts.upgrade() {
-                facts.snapshot_due.notify_one();
+                facts.snapshot_missing();
             }
         });
     }

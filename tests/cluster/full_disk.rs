@@ -18,7 +18,7 @@ const DISK_BYTES: u64 = 320 * MIB;
 const FLOOR: u64 = 48 * MIB;
 
 /// Events that take more than what a log database has taken from the disk ahead.
-const MANY: u64 = 40_000;
+const MANY: u64 = 15_000;
 
 /// File systems of nodes; out of the way when dropped, and gone when the nodes are.
 struct Disks {
@@ -138,7 +138,7 @@ fn states(status: &Value) -> Vec<String> {
 /// Publishes in the background, patiently.
 fn publishing(cluster: &Cluster, lane: &str, count: u64) -> Running {
     let count = count.to_string();
-    let words = ["pub", "default", "--count", &count, "--lane", lane, "--size", "512"];
+    let words = ["pub", "default", "--count", &count, "--lane", lane, "--size", "4096"];
     cluster.spawn(&[&words[..], &["--timeout", "120"]].concat())
 }
 
@@ -174,7 +174,7 @@ async fn a_short_leader_leaves_and_short_disks_refuse_publishes_until_they_have_
 
     // Only the leader's disk is short: another node leads, and nothing is refused meanwhile.
     let first = cluster.leader().await;
-    small.hog(first, FLOOR / 2);
+    small.hog(first, FLOOR - 8 * MIB);
     let publisher = publishing(cluster, "meanwhile", 3_000);
     let at = first as usize - 1;
     cluster
@@ -186,7 +186,7 @@ async fn a_short_leader_leaves_and_short_disks_refuse_publishes_until_they_have_
     acks.extend(finish(publisher).await);
 
     // All are short: refused, with who lacks what; consumers go on.
-    (1..=3).filter(|id| *id != first).for_each(|id| small.hog(id, FLOOR / 2));
+    (1..=3).filter(|id| *id != first).for_each(|id| small.hog(id, FLOOR - 8 * MIB));
     let said = refusal(cluster).await;
     assert!(said.contains("not enough room on the disks: node 1 has"), "{said}");
     assert!(said.contains("node 3 has") && said.contains("let consumers settle"), "{said}");
