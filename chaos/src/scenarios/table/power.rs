@@ -125,7 +125,7 @@ pub const ALL: &[Scenario] = &[
                 ],
             )
         },
-        required: &[("waited_for_room", 3), ("refused_for_room", 1)],
+        required: &[("waited_for_room", 2), ("refused_for_room", 1)],
         ..DEFAULT
     },
 ];
