@@ -17,6 +17,8 @@ pub enum State {
     Ready,
     /// It said that its data is damaged, and why.
     Quarantined(String),
+    /// It said that the cluster has let it go; it joins as another node.
+    Cleared,
     /// It said that the cluster has taken it out.
     Removed,
     /// It has ended: by itself with a code, or by a signal.
@@ -30,6 +32,7 @@ impl std::fmt::Display for State {
             State::Starting => f.write_str("is starting"),
             State::Ready => f.write_str("is ready"),
             State::Quarantined(why) => write!(f, "is quarantined ({why})"),
+            State::Cleared => f.write_str("has given its data up"),
             State::Removed => f.write_str("was taken out"),
             State::Exited { signal: Some(signal), .. } => write!(f, "ended by signal {signal}"),
             State::Exited { code: Some(code), .. } => write!(f, "ended with code {code}"),
@@ -52,6 +55,8 @@ pub struct NodeInfo {
     pub host: Host,
     /// Its id in the cluster; 0 while it has none.
     pub id: u64,
+    /// Ids under which it was here before, and whose data it has given up by itself.
+    pub cleared: Vec<u64>,
     pub data_dir: PathBuf,
     /// What it writes to stderr.
     pub log: PathBuf,
@@ -103,6 +108,13 @@ impl Roster {
         let nodes = self.0.borrow();
         let found = nodes.iter().find(|node| node.id == id).cloned();
         found.with_context(|| format!("there is no node {id}"))
+    }
+
+    /// The node that has this id, or had it before it gave its data up.
+    pub fn heir(&self, id: u64) -> Result<NodeInfo> {
+        let nodes = self.0.borrow();
+        let found = nodes.iter().find(|node| node.id == id || node.cleared.contains(&id)).cloned();
+        found.with_context(|| format!("there is no node {id}, and there was none"))
     }
 
     /// Waits until the nodes satisfy `wanted`, and shows them as they were then.

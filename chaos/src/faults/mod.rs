@@ -25,6 +25,7 @@ pub mod flood;
 pub mod frames;
 pub mod kill;
 pub mod link;
+pub mod lost_quorum;
 pub mod membership;
 pub mod partition;
 pub mod pause;
@@ -33,6 +34,7 @@ pub mod rollback;
 pub mod rolling_restart;
 pub mod slow_disk;
 pub mod truncate;
+pub mod vanish;
 pub mod whom;
 
 use std::sync::Arc;
@@ -144,6 +146,7 @@ faults! {
     Frames(frames),
     Kill(kill),
     Link(link),
+    LostQuorum(lost_quorum),
     Membership(membership),
     Partition(partition),
     Pause(pause),
@@ -152,6 +155,7 @@ faults! {
     RollingRestart(rolling_restart),
     SlowDisk(slow_disk),
     Truncate(truncate),
+    Vanish(vanish),
 }
 
 /// A fault that is going on.
