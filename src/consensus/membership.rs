@@ -11,7 +11,6 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Instant, LogIdOptionExt};
 
-use crate::env::Runtime;
 use crate::types::NodeId;
 
 use super::config::{RaftMembership, RaftRuntime, Timing, Types};
