@@ -409,6 +409,7 @@ fn describe(host: Host, disk: &Disk, addresses: &Addresses, log: PathBuf) -> Nod
         pid: None,
         life: 0,
         state: State::Exited { code: None, signal: None },
+        ready_at: None,
         member: false,
         paused: false,
         told: false,

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -123,6 +123,7 @@ fn note(node: &mut NodeInfo, line: Line) {
     match line {
         Line::Ready { node_id } => {
             (node.id, node.state, node.member) = (node_id, State::Ready, true);
+            node.ready_at = Some(Instant::now());
         }
         Line::Quarantined { reason } => node.state = State::Quarantined(reason),
         Line::Cleared { node_id } => {

@@ -1,6 +1,6 @@
 //! Following a node that gives its damaged data up and comes back as another one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
@@ -19,8 +19,9 @@ impl Bed {
         self.start_over_at(host).await
     }
 
-    /// Waits until what was `node` is a voter under another id; that id.
-    pub async fn rejoined(&mut self, node: u64) -> Result<u64> {
+    /// Waits until what was `node` is a voter under another id; that id, and when it said that it is
+    /// ready, which it does as soon as it votes.
+    pub async fn rejoined(&mut self, node: u64) -> Result<(u64, Instant)> {
         let host = self.roster().heir(node)?.host;
         let settled = |at: &NodeInfo| {
             let another = at.state == State::Ready && at.id != node;
@@ -36,7 +37,7 @@ impl Bed {
             status.nodes.iter().any(|node| votes(node.id.0, node.role.as_str()))
         })
         .await?;
-        Ok(new.id)
+        Ok((new.id, new.ready_at.unwrap_or_else(Instant::now)))
     }
 
     /// Starts what was damaged and has no process, and waits until everything is ready: with

@@ -1,7 +1,7 @@
 //! Which nodes there are, and how they are: shared by whoever acts on them and whoever watches.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tokio::sync::watch;
@@ -70,6 +70,8 @@ pub struct NodeInfo {
     /// How many times it was started.
     pub life: u64,
     pub state: State,
+    /// When it last said that it is ready.
+    pub ready_at: Option<Instant>,
     /// Whether the cluster counts on it: from its first ready line until it has left.
     pub member: bool,
     /// Stopped by SIGSTOP.

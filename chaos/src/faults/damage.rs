@@ -206,8 +206,8 @@ async fn rejoin(node: u64, start: Instant, scene: &mut Scene<'_>) -> Result<Stri
             scene.record(What::Note { key: KILLED_MIDWAY.into(), count: 1, text });
         }
     }
-    let new = scene.bed.rejoined(node).await?;
-    let took = start.elapsed().as_millis() as u64;
+    let (new, ready_at) = scene.bed.rejoined(node).await?;
+    let took = ready_at.saturating_duration_since(start).as_millis() as u64;
     let text = format!("node {node} is node {new}");
     scene.record(What::Note { key: REJOINED.into(), count: took, text });
     Ok(format!("node {node} has rejoined as node {new} after {took} ms"))
