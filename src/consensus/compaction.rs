@@ -7,11 +7,16 @@
 //! So what the older snapshot needs stays until two more are built, and after a large backlog has
 //! been consumed nothing may bring them about. Once it is quiet they are built all the same, if
 //! there is much to be gained; where no entry has come since the last one, it is copied.
+//!
+//! What follows a snapshot that is being sent stays, too, up to a limit: else the follower would
+//! need another snapshot when this one has arrived, and another one after that.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::errors::Fatal as RaftFatal;
+
+use crate::types::limits;
 
 use super::config::{RaftRuntime, Types};
 use super::facts::Facts;
@@ -71,10 +76,10 @@ impl<E: RaftRuntime> Compaction<E> {
     }
 
     async fn purge(&self) -> Result<(), Fatal<E>> {
-        match oldest_retained(&self.facts.payloads.store) {
-            Some(index) => self.raft.trigger().purge_log(index).await,
-            None => Ok(()),
-        }
+        let Some(oldest) = oldest_retained(&self.facts.payloads.store) else { return Ok(()) };
+        let much = self.facts.payloads.log.bytes() > limits::SENDING_LOGS_MAX * self.waste_max;
+        let kept = self.facts.log_kept_after().filter(|_| !much);
+        self.raft.trigger().purge_log(kept.map_or(oldest, |kept| kept.min(oldest))).await
     }
 
     async fn tidy(&self, look: &mut Look) -> Result<(), Fatal<E>> {

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +28,7 @@ use super::appending::{self, Answers};
 use super::config::{RaftRuntime, RaftVote, Types};
 use super::dial::Dialer;
 use super::entry::pack;
+use super::facts::Facts;
 use super::held::Confirmed;
 use super::link::{CallError, Link};
 use super::member::Member;
@@ -53,11 +55,12 @@ pub(super) struct Peers<N, E> {
     env: E,
     links: BTreeMap<(u64, Lane), (Member, Link<E>)>,
     confirmed: Confirmed,
+    facts: Arc<Facts>,
 }
 
 impl<N: Net, E: RaftRuntime> Peers<N, E> {
-    pub fn new(dialer: Dialer<N>, env: E) -> Peers<N, E> {
-        Peers { dialer, env, links: BTreeMap::new(), confirmed: Confirmed::default() }
+    pub fn new(dialer: Dialer<N>, env: E, facts: Arc<Facts>) -> Peers<N, E> {
+        Peers { dialer, env, links: BTreeMap::new(), confirmed: Confirmed::default(), facts }
     }
 
     fn peer(&mut self, target: u64, member: &Member, lane: Lane) -> Peer<E> {
@@ -70,7 +73,7 @@ impl<N: Net, E: RaftRuntime> Peers<N, E> {
             }
         };
         let (env, confirmed) = (self.env.clone(), self.confirmed.clone());
-        Peer { target, link, env, lane, confirmed }
+        Peer { target, link, env, lane, confirmed, facts: self.facts.clone() }
     }
 }
 
@@ -97,6 +100,7 @@ pub(super) struct Peer<E> {
     pub(super) env: E,
     lane: Lane,
     confirmed: Confirmed,
+    facts: Arc<Facts>,
 }
 
 impl<E: RaftRuntime> Peer<E> {
@@ -221,7 +225,8 @@ impl<E: RaftRuntime> RaftNetworkV2<Types<E>> for Peer<E> {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types<E>>, StreamingError<Types<E>>> {
-        let sent = transfer::send(&self.link, &self.env, vote, snapshot, option.hard_ttl());
+        let (link, env, ttl) = (&self.link, &self.env, option.hard_ttl());
+        let sent = transfer::send(&self.facts, link, env, vote, snapshot, ttl);
         let sent = tokio::select! { biased;
             closed = cancel => return Err(closed.into()),
             sent = sent => sent,

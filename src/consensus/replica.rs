@@ -36,6 +36,7 @@ use super::raft::{Raft, RaftWriter};
 use super::repair::Repairer;
 use super::scrub::{Pace, Scrubber};
 use super::state_machine::StateMachine;
+use super::transfer::Inbox;
 
 /// What a replica needs to know.
 #[derive(Debug, Clone)]
@@ -88,6 +89,7 @@ struct Inner<E: RaftRuntime> {
     stopped: Watch<bool>,
     /// Held during a change of the membership.
     changing: Mutex<()>,
+    inbox: Inbox,
     /// Keeps the directory locked until the end.
     storage: std::sync::Mutex<Option<Storage>>,
     env: E,
@@ -125,7 +127,7 @@ pub async fn start<N: Net, E: RaftRuntime>(
     let raft = Raft::new(
         member.id.0,
         config,
-        Peers::new(dialer.clone(), env.clone()),
+        Peers::new(dialer.clone(), env.clone(), facts.clone()),
         RaftLog::new(log, env.clone()),
         StateMachine::new(facts.clone(), clock.clone(), env.clone()),
     );
@@ -148,6 +150,7 @@ pub async fn start<N: Net, E: RaftRuntime>(
         stop,
         stopped,
         changing: Mutex::new(()),
+        inbox: Inbox::default(),
         storage: std::sync::Mutex::new(Some(storage)),
         env: env.clone(),
     }));
@@ -309,6 +312,7 @@ impl<E: RaftRuntime> Replica<E> {
             log_bytes: payloads.log.bytes(),
             store_bytes: payloads.store.bytes(),
             damage: payloads.store.damage().peek(),
+            snapshots: self.0.facts.transfers.counts(),
             scrubbed_bytes: self.0.facts.scrubbed.load(Ordering::Relaxed),
             failure: failure.map(|error| error.to_string()).or(stopped),
         }
@@ -348,6 +352,10 @@ impl<E: RaftRuntime> Replica<E> {
 
     pub(super) fn raft(&self) -> &Raft<E> {
         &self.0.raft
+    }
+
+    pub(super) fn inbox(&self) -> &Inbox {
+        &self.0.inbox
     }
 
     pub(super) fn evidence(&self) -> &Evidence {
