@@ -6,7 +6,9 @@ use crate::consensus;
 use crate::delivery::ProxyStats;
 use crate::machine::{Channel, Machine, Proxy};
 use crate::types::{Outcome, ProxyId};
-use crate::wire::admin::{ChannelEntry, ChannelReport, Member, MemberEntry, ProxyReport, Role, SnapshotReport};
+use crate::wire::admin::{
+    ChannelEntry, ChannelReport, Member, MemberEntry, ProxyReport, Role, SnapshotReport,
+};
 
 /// All channels, by name.
 pub fn channels(machine: &Machine) -> Vec<ChannelReport> {
@@ -75,7 +77,8 @@ pub fn entries(machine: &Machine) -> Vec<ChannelEntry> {
 
 /// Snapshots sent and received by this node.
 pub fn snapshots(counts: consensus::SnapshotCounts) -> SnapshotReport {
-    let consensus::SnapshotCounts { sent, sent_bytes, received, received_bytes, receiving } = counts;
+    let consensus::SnapshotCounts { sent, sent_bytes, received, received_bytes, receiving } =
+        counts;
     SnapshotReport { sent, sent_bytes, received, received_bytes, receiving }
 }
 

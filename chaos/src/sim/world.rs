@@ -58,6 +58,8 @@ struct Host {
     /// The last committed entry that was looked at.
     seen: u64,
     hashed: u64,
+    /// Snapshots received in this life.
+    received: u64,
 }
 
 enum State {
@@ -136,6 +138,7 @@ impl World {
             curable: false,
             seen: 0,
             hashed: 0,
+            received: 0,
         };
         self.hosts().insert(slot, host);
     }
@@ -172,7 +175,7 @@ impl World {
             Started::Up(process) => {
                 let replica = process.replica.clone();
                 self.host(slot, |host| {
-                    host.seen = 0;
+                    (host.seen, host.received) = (0, 0);
                     host.state = State::Up(process);
                 });
                 drop(SimRuntime::spawn(async move {

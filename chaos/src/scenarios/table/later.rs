@@ -21,10 +21,4 @@ pub const ALL: &[Scenario] = &[
         ),
         ..DEFAULT
     },
-    Scenario {
-        name: "streamed-catch-up",
-        guards: "a node far behind catches up by a stream of segments while the leader serves",
-        later: Some("streamed catch-up is not built yet; a snapshot travels as one image"),
-        ..DEFAULT
-    },
 ];
