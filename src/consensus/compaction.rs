@@ -77,8 +77,8 @@ impl<E: RaftRuntime> Compaction<E> {
 
     async fn purge(&self) -> Result<(), Fatal<E>> {
         let Some(oldest) = oldest_retained(&self.facts.payloads.store) else { return Ok(()) };
-        let much = self.facts.payloads.log.bytes() > limits::SENDING_LOGS_MAX * self.waste_max;
-        let kept = self.facts.log_kept_after().filter(|_| !much);
+        let bytes = self.waste_max.saturating_mul(limits::SENDING_LOGS_MAX);
+        let kept = self.facts.log_kept_after(bytes);
         self.raft.trigger().purge_log(kept.map_or(oldest, |kept| kept.min(oldest))).await
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use tokio::sync::Notify;
 
@@ -34,8 +34,8 @@ pub(super) struct Facts {
     /// Bytes read by the scrub.
     pub scrubbed: AtomicU64,
     pub transfers: Transfers,
-    /// Where snapshots end that are being sent, by number.
-    sending: Mutex<BTreeMap<u64, u64>>,
+    /// Where snapshots end that are being sent, and what was applied when that began, by number.
+    sending: Mutex<BTreeMap<u64, (u64, u64)>>,
     /// Enough was applied since the last snapshot.
     pub snapshot_due: Notify,
     /// A snapshot was built or installed.
@@ -160,14 +160,17 @@ impl Facts {
     pub fn keep_log_after(self: &Arc<Self>, index: u64) -> LogKept {
         let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         let number = sending.last_key_value().map_or(0, |(last, _)| last + 1);
-        sending.insert(number, index);
-        LogKept { facts: self.clone(), number }
+        sending.insert(number, (index, self.applied_bytes()));
+        LogKept { facts: Arc::downgrade(self), number }
     }
 
-    /// What follows this entry in the log is needed by a member that is being sent a snapshot.
-    pub fn log_kept_after(&self) -> Option<u64> {
+    /// What follows this entry in the log is needed by a member that is being sent a snapshot, which
+    /// began less than `bytes` of entries ago.
+    pub fn log_kept_after(&self, bytes: u64) -> Option<u64> {
+        let now = self.applied_bytes();
         let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
-        sending.values().min().copied()
+        let counts = sending.values().filter(|(_, began)| now.saturating_sub(*began) < bytes);
+        counts.map(|(index, _)| *index).min()
     }
 
     /// A snapshot is on disk.
@@ -178,13 +181,15 @@ impl Facts {
 
 /// Keeps the log that follows a snapshot.
 pub(super) struct LogKept {
-    facts: Arc<Facts>,
+    /// Does not keep the storage of a node that has stopped.
+    facts: Weak<Facts>,
     number: u64,
 }
 
 impl Drop for LogKept {
     fn drop(&mut self) {
-        let mut sending = self.facts.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(facts) = self.facts.upgrade() else { return };
+        let mut sending = facts.sending.lock().unwrap_or_else(PoisonError::into_inner);
         sending.remove(&self.number);
     }
 }

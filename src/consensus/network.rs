@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,13 +27,12 @@ use super::appending::{self, Answers};
 use super::config::{RaftRuntime, RaftVote, Types};
 use super::dial::Dialer;
 use super::entry::pack;
-use super::facts::Facts;
 use super::held::Confirmed;
 use super::link::{CallError, Link};
 use super::member::Member;
 use super::rpc::{AppendHead, Appended, EntryHead, Request, Response};
 use super::snapshot::{RaftSnapshot, SnapshotData};
-use super::transfer;
+use super::transfer::Sender;
 
 /// Bytes of entry bodies in one append; a single entry may exceed it.
 const APPEND_BYTES_MAX: usize = 4 << 20;
@@ -55,12 +53,12 @@ pub(super) struct Peers<N, E> {
     env: E,
     links: BTreeMap<(u64, Lane), (Member, Link<E>)>,
     confirmed: Confirmed,
-    facts: Arc<Facts>,
+    sender: Sender,
 }
 
 impl<N: Net, E: RaftRuntime> Peers<N, E> {
-    pub fn new(dialer: Dialer<N>, env: E, facts: Arc<Facts>) -> Peers<N, E> {
-        Peers { dialer, env, links: BTreeMap::new(), confirmed: Confirmed::default(), facts }
+    pub fn new(dialer: Dialer<N>, env: E, sender: Sender) -> Peers<N, E> {
+        Peers { dialer, env, links: BTreeMap::new(), confirmed: Confirmed::default(), sender }
     }
 
     fn peer(&mut self, target: u64, member: &Member, lane: Lane) -> Peer<E> {
@@ -73,7 +71,7 @@ impl<N: Net, E: RaftRuntime> Peers<N, E> {
             }
         };
         let (env, confirmed) = (self.env.clone(), self.confirmed.clone());
-        Peer { target, link, env, lane, confirmed, facts: self.facts.clone() }
+        Peer { target, link, env, lane, confirmed, sender: self.sender.clone() }
     }
 }
 
@@ -100,7 +98,7 @@ pub(super) struct Peer<E> {
     pub(super) env: E,
     lane: Lane,
     confirmed: Confirmed,
-    facts: Arc<Facts>,
+    sender: Sender,
 }
 
 impl<E: RaftRuntime> Peer<E> {
@@ -226,7 +224,7 @@ impl<E: RaftRuntime> RaftNetworkV2<Types<E>> for Peer<E> {
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types<E>>, StreamingError<Types<E>>> {
         let (link, env, ttl) = (&self.link, &self.env, option.hard_ttl());
-        let sent = transfer::send(&self.facts, link, env, vote, snapshot, ttl);
+        let sent = self.sender.send(link, env, vote, snapshot, ttl);
         let sent = tokio::select! { biased;
             closed = cancel => return Err(closed.into()),
             sent = sent => sent,

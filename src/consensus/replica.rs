@@ -36,7 +36,7 @@ use super::raft::{Raft, RaftWriter};
 use super::repair::Repairer;
 use super::scrub::{Pace, Scrubber};
 use super::state_machine::StateMachine;
-use super::transfer::Inbox;
+use super::transfer::{Inbox, Sender};
 
 /// What a replica needs to know.
 #[derive(Debug, Clone)]
@@ -52,6 +52,8 @@ pub struct Options {
     pub payload_cache_bytes: usize,
     /// How fast and how often everything on the disk is read again.
     pub scrub: Pace,
+    /// Bytes of a snapshot that are sent in a second, at most.
+    pub snapshot_bytes_per_s: u64,
 }
 
 impl Options {
@@ -67,6 +69,7 @@ impl Options {
                 bytes_per_s: limits::SCRUB_BYTES_PER_S,
                 pause: Duration::from_millis(limits::SCRUB_PAUSE_MS),
             },
+            snapshot_bytes_per_s: limits::SNAPSHOT_BYTES_PER_S,
         }
     }
 }
@@ -116,6 +119,7 @@ pub async fn start<N: Net, E: RaftRuntime>(
     }
     let (log, store) = (storage.log.clone(), storage.events.clone());
     let config = timing.raft_config().map_err(|e| StartError::Config(e.to_string()))?;
+    let bytes_per_s = options.snapshot_bytes_per_s.max(1);
     let cache = Arc::new(PayloadCache::new(options.payload_cache_bytes));
     let payloads = Payloads { cache, log: log.clone(), store };
     let facts = Arc::new(Facts::new(payloads, options.snapshot_log_bytes));
@@ -127,7 +131,11 @@ pub async fn start<N: Net, E: RaftRuntime>(
     let raft = Raft::new(
         member.id.0,
         config,
-        Peers::new(dialer.clone(), env.clone(), facts.clone()),
+        Peers::new(
+            dialer.clone(),
+            env.clone(),
+            Sender { facts: Arc::downgrade(&facts), bytes_per_s },
+        ),
         RaftLog::new(log, env.clone()),
         StateMachine::new(facts.clone(), clock.clone(), env.clone()),
     );

@@ -13,8 +13,8 @@
 //! a time, on a connection of its own, and paced, so that entries and heartbeats are not held up.
 //! To a member that speaks an older protocol whole segment files are sent, which are pieces, too.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,31 +37,45 @@ const EVENTS_SINCE: u16 = 3;
 /// goes on from there, or the next attempt begins.
 const LOG_KEPT_FOR: Duration = Duration::from_secs(10);
 
-/// Sends `snapshot`; the vote in the answer is the receiver's. Each step may take `ttl`.
-pub(super) async fn send<E: RaftRuntime>(
-    facts: &Arc<Facts>,
-    link: &Link<E>,
-    env: &E,
-    vote: RaftVote,
-    snapshot: RaftSnapshot,
-    ttl: Duration,
-) -> Result<RaftVote, String> {
-    let SnapshotData::Held(pinned) = snapshot.snapshot else {
-        return Err("only a snapshot on this disk can be sent".to_string());
-    };
-    let kept = facts.keep_log_after(pinned.snapshot.last.index);
-    let sending = Sending { facts, link, env, pinned: &pinned, ttl };
-    let sent = sending.run(vote, snapshot.meta).await;
-    let ending = env.clone();
-    env.spawn(async move {
-        ending.sleep(LOG_KEPT_FOR).await;
-        drop(kept);
-    });
-    sent
+/// What sends this node's snapshots. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Sender {
+    /// Does not keep the storage of a node that has stopped.
+    pub facts: Weak<Facts>,
+    /// At most.
+    pub bytes_per_s: u64,
+}
+
+impl Sender {
+    /// Sends `snapshot`; the vote in the answer is the receiver's. Each step may take `ttl`.
+    pub async fn send<E: RaftRuntime>(
+        &self,
+        link: &Link<E>,
+        env: &E,
+        vote: RaftVote,
+        snapshot: RaftSnapshot,
+        ttl: Duration,
+    ) -> Result<RaftVote, String> {
+        let SnapshotData::Held(pinned) = snapshot.snapshot else {
+            return Err("only a snapshot on this disk can be sent".to_string());
+        };
+        let facts = self.facts.upgrade().ok_or("the node is stopping")?;
+        let kept = facts.keep_log_after(pinned.snapshot.last.index);
+        let bytes_per_s = self.bytes_per_s;
+        let sending = Sending { facts: &facts, bytes_per_s, link, env, pinned: &pinned, ttl };
+        let sent = sending.run(vote, snapshot.meta).await;
+        let ending = env.clone();
+        env.spawn(async move {
+            ending.sleep(LOG_KEPT_FOR).await;
+            drop(kept);
+        });
+        sent
+    }
 }
 
 struct Sending<'a, E> {
     facts: &'a Facts,
+    bytes_per_s: u64,
     link: &'a Link<E>,
     env: &'a E,
     pinned: &'a Arc<Pinned>,
@@ -158,7 +172,7 @@ impl<E: RaftRuntime> Sending<'_, E> {
 
     async fn was_sent(&self, bytes: u64) {
         self.facts.transfers.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let millis = bytes.saturating_mul(1000) / limits::SNAPSHOT_BYTES_PER_S;
+        let millis = bytes.saturating_mul(1000) / self.bytes_per_s;
         self.env.sleep(Duration::from_millis(millis)).await;
     }
 

@@ -109,8 +109,8 @@ pub const SNAPSHOT_KEYS_MAX: u32 = 4096;
 pub const SNAPSHOT_PIECE_BYTES: usize = 1 << 20;
 /// Bytes of a snapshot sent in a second, at most.
 pub const SNAPSHOT_BYTES_PER_S: u64 = 64 << 20;
-/// What follows a snapshot that is being sent stays in the log until that has so many times the
-/// bytes after which a snapshot is due. Beyond it the follower may need another snapshot, of which it
+/// What follows a snapshot that is being sent stays in the log until so many times the bytes were
+/// applied after which a snapshot is due. Beyond it the follower may need another snapshot, of which it
 /// has all but what is new.
 pub const SENDING_LOGS_MAX: u64 = 16;
 /// A snapshot is received only while the disk has this much room: the log needs some, too. The
