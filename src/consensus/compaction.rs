@@ -30,6 +30,9 @@ type Fatal<E> = RaftFatal<Types<E>>;
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// … so long: what is left may be alive, only scattered.
 const TIDY_EVERY_MAX: Duration = Duration::from_secs(600);
+/// A snapshot that stays due is asked for again after this long: openraft takes no request while it
+/// has not heard that the one before is ready.
+const DUE_EVERY: Duration = Duration::from_millis(100);
 /// It is quiet if no more bytes a second than this were applied since the last look.
 const QUIET_BYTES_PER_S: u64 = 16 << 10;
 
@@ -55,23 +58,19 @@ impl<E: RaftRuntime> Compaction<E> {
         let applied_bytes = self.facts.applied_bytes();
         let mut look = Look { applied_bytes, wasted_bytes: 0, again_in: TIDY_EVERY };
         loop {
+            let due = self.facts.is_due();
+            let wait = if due { DUE_EVERY } else { look.again_in };
             let asked = tokio::select! { biased;
-                () = self.facts.snapshot_done.notified() => self.stored().await,
+                () = self.facts.snapshot_done.notified() => self.purge().await,
                 () = self.facts.snapshot_due.notified() => self.raft.trigger().snapshot().await,
-                () = self.env.sleep(look.again_in) => self.tidy(&mut look).await,
+                () = self.env.sleep(wait) => match due {
+                    true => self.raft.trigger().snapshot().await,
+                    false => self.tidy(&mut look).await,
+                },
             };
             if asked.is_err() {
                 return;
             }
-        }
-    }
-
-    /// A snapshot is on disk. More may have come while it was built than makes the next one due.
-    async fn stored(&self) -> Result<(), Fatal<E>> {
-        self.purge().await?;
-        match self.facts.is_due() {
-            true => self.raft.trigger().snapshot().await,
-            false => Ok(()),
         }
     }
 

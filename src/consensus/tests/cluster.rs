@@ -1,6 +1,6 @@
 //! Clusters in one process, over memory.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::env::disk::{Disk, Keep};
 use crate::machine::Command;
@@ -55,13 +55,30 @@ async fn followers_hear_of_the_last_commit() {
     let leader = rig.leader().await;
     let mut supplier = Supplier::open(&leader).await;
     supplier.send(&leader, 8, 100).await.unwrap();
-    let applied = leader.status().applied;
+    let (applied, acknowledged) = (leader.status().applied, Instant::now());
     for node in rig.nodes.values() {
         until("it applied what was acknowledged", || {
             (node.status().applied >= applied).then_some(())
         })
         .await;
     }
+    // After ten seconds or so anything may bring it.
+    assert!(acknowledged.elapsed() < Duration::from_secs(5));
+    rig.stop().await;
+}
+
+/// Each entry makes a snapshot due, also those that come while one is being built.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_due_is_not_forgotten() {
+    let rig = Rig::new(1, 1).await;
+    let leader = rig.leader().await;
+    let mut supplier = Supplier::open(&leader).await;
+    for _ in 0..200 {
+        supplier.send(&leader, 1, 100).await.unwrap();
+    }
+    let applied = leader.status().applied;
+    until("a snapshot of all of it", || (leader.status().snapshot_index >= applied).then_some(()))
+        .await;
     rig.stop().await;
 }
 
