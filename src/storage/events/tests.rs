@@ -289,7 +289,10 @@ fn a_bad_transfer_changes_nothing() {
     let pinned = from.pin().unwrap();
     let (image, segment) = (&pinned.files()[0], &pinned.files()[1]);
     assert!(to.stage(vec![segment.clone()]).is_err(), "no snapshot in it");
-    assert!(to.stage([pinned.files(), &[image.clone()]].concat()).is_err(), "two of them");
+    assert!(
+        to.stage([pinned.files(), std::slice::from_ref(image)].concat()).is_err(),
+        "two of them"
+    );
     let mut evil = pinned.files().to_vec();
     evil[0].name = "../snap-1".into();
     assert!(matches!(to.stage(evil), Err(StorageError::UnknownFile(_))));
