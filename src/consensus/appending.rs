@@ -36,7 +36,7 @@ where
     E: RaftRuntime,
     S: Stream<Item = AppendEntriesRequest<Types<E>>> + Send + Unpin + 'static,
 {
-    let session = Session { peer, input, option, matched: None, ended: false };
+    let session = Session { peer, input, option, matched: None, drained: false, ended: false };
     stream::unfold(session, async |mut session| Some((session.step().await?, session))).boxed()
 }
 
@@ -46,6 +46,8 @@ struct Session<'s, E, S> {
     option: RPCOption,
     /// How far the peer's log agrees with ours, once it has said so.
     matched: Option<RaftLogId>,
+    /// No more requests come.
+    drained: bool,
     ended: bool,
 }
 
@@ -79,13 +81,20 @@ where
     }
 
     async fn next(&mut self) -> Option<AppendEntriesRequest<Types<E>>> {
+        if self.drained {
+            return None;
+        }
         let request = self.input.next().await?;
         let probes = self.matched.is_none() || request.prev_log_id != self.matched;
         if probes || !request.entries.is_empty() {
             return Some(request);
         }
         tokio::select! { biased;
-            next = self.input.next() => next.or(Some(request)),
+            next = self.input.next() => {
+                // A stream must not be asked again after its end.
+                self.drained = next.is_none();
+                next.or(Some(request))
+            }
             () = self.peer.env.sleep(COMMIT_PAUSE) => Some(request),
         }
     }

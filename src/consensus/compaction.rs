@@ -7,11 +7,16 @@
 //! So what the older snapshot needs stays until two more are built, and after a large backlog has
 //! been consumed nothing may bring them about. Once it is quiet they are built all the same, if
 //! there is much to be gained; where no entry has come since the last one, it is copied.
+//!
+//! What follows a snapshot that is being sent stays, too, up to a limit: else the follower would
+//! need another snapshot when this one has arrived, and another one after that.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::errors::Fatal as RaftFatal;
+
+use crate::types::limits;
 
 use super::config::{RaftRuntime, Types};
 use super::facts::Facts;
@@ -25,6 +30,9 @@ type Fatal<E> = RaftFatal<Types<E>>;
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// … so long: what is left may be alive, only scattered.
 const TIDY_EVERY_MAX: Duration = Duration::from_secs(600);
+/// A snapshot that stays due is asked for again after this long: openraft takes no request while it
+/// has not heard that the one before is ready.
+const DUE_EVERY: Duration = Duration::from_millis(100);
 /// It is quiet if no more bytes a second than this were applied since the last look.
 const QUIET_BYTES_PER_S: u64 = 16 << 10;
 
@@ -50,10 +58,15 @@ impl<E: RaftRuntime> Compaction<E> {
         let applied_bytes = self.facts.applied_bytes();
         let mut look = Look { applied_bytes, wasted_bytes: 0, again_in: TIDY_EVERY };
         loop {
+            let due = self.facts.is_due();
+            let wait = if due { DUE_EVERY } else { look.again_in };
             let asked = tokio::select! { biased;
-                () = self.facts.snapshot_done.notified() => self.stored().await,
+                () = self.facts.snapshot_done.notified() => self.purge().await,
                 () = self.facts.snapshot_due.notified() => self.raft.trigger().snapshot().await,
-                () = self.env.sleep(look.again_in) => self.tidy(&mut look).await,
+                () = self.env.sleep(wait) => match due {
+                    true => self.raft.trigger().snapshot().await,
+                    false => self.tidy(&mut look).await,
+                },
             };
             if asked.is_err() {
                 return;
@@ -61,20 +74,11 @@ impl<E: RaftRuntime> Compaction<E> {
         }
     }
 
-    /// A snapshot is on disk. More may have come while it was built than makes the next one due.
-    async fn stored(&self) -> Result<(), Fatal<E>> {
-        self.purge().await?;
-        match self.facts.is_due() {
-            true => self.raft.trigger().snapshot().await,
-            false => Ok(()),
-        }
-    }
-
     async fn purge(&self) -> Result<(), Fatal<E>> {
-        match oldest_retained(&self.facts.payloads.store) {
-            Some(index) => self.raft.trigger().purge_log(index).await,
-            None => Ok(()),
-        }
+        let Some(oldest) = oldest_retained(&self.facts.payloads.store) else { return Ok(()) };
+        let bytes = self.waste_max.saturating_mul(limits::SENDING_LOGS_MAX);
+        let kept = self.facts.log_kept_after(bytes);
+        self.raft.trigger().purge_log(kept.map_or(oldest, |kept| kept.min(oldest))).await
     }
 
     async fn tidy(&self, look: &mut Look) -> Result<(), Fatal<E>> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use tokio::sync::Notify;
 
@@ -13,6 +13,7 @@ use crate::machine::{Machine, Reply};
 use super::changes::ChangeHub;
 use super::payloads::Payloads;
 use super::snapshot::Image;
+use super::transfer::Transfers;
 
 /// Results of checkpoints that are remembered.
 const AUDITS_MAX: usize = 16;
@@ -32,6 +33,9 @@ pub(super) struct Facts {
     growth_max: u64,
     /// Bytes read by the scrub.
     pub scrubbed: AtomicU64,
+    pub transfers: Transfers,
+    /// Where snapshots end that are being sent, and what was applied when that began, by number.
+    sending: Mutex<BTreeMap<u64, (u64, u64)>>,
     /// Enough was applied since the last snapshot.
     pub snapshot_due: Notify,
     /// A snapshot was built or installed.
@@ -60,6 +64,8 @@ impl Facts {
             covered_bytes: AtomicU64::new(0),
             growth_max,
             scrubbed: AtomicU64::new(0),
+            transfers: Transfers::default(),
+            sending: Mutex::default(),
             snapshot_due: Notify::new(),
             snapshot_done: Notify::new(),
         }
@@ -136,10 +142,11 @@ impl Facts {
     }
 
     /// Bytes in log and event store that snapshots would make free, roughly: the log, and what the
-    /// event store holds beyond twice the retained events.
+    /// event store holds beyond twice the retained events and what arrives of another snapshot.
     pub fn wasted_bytes(&self) -> u64 {
         let needed: u64 = self.read().channels().map(|channel| channel.retained().bytes).sum();
-        let stored = self.payloads.store.bytes();
+        let store = &self.payloads.store;
+        let stored = store.bytes().saturating_sub(store.staged_bytes());
         self.payloads.log.bytes() + stored.saturating_sub(needed.saturating_mul(2))
     }
 
@@ -148,8 +155,41 @@ impl Facts {
         self.covered_bytes.store(self.applied_bytes(), Ordering::Relaxed);
     }
 
+    /// Holds on to the log after `index` while the value returned lives: a snapshot that ends there
+    /// is being sent.
+    pub fn keep_log_after(self: &Arc<Self>, index: u64) -> LogKept {
+        let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = sending.last_key_value().map_or(0, |(last, _)| last + 1);
+        sending.insert(number, (index, self.applied_bytes()));
+        LogKept { facts: Arc::downgrade(self), number }
+    }
+
+    /// What follows this entry in the log is needed by a member that is being sent a snapshot, which
+    /// began less than `bytes` of entries ago.
+    pub fn log_kept_after(&self, bytes: u64) -> Option<u64> {
+        let now = self.applied_bytes();
+        let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = sending.values().filter(|(_, began)| now.saturating_sub(*began) < bytes);
+        counts.map(|(index, _)| *index).min()
+    }
+
     /// A snapshot is on disk.
     pub fn snapshot_stored(&self) {
         self.snapshot_done.notify_one();
+    }
+}
+
+/// Keeps the log that follows a snapshot.
+pub(super) struct LogKept {
+    /// Does not keep the storage of a node that has stopped.
+    facts: Weak<Facts>,
+    number: u64,
+}
+
+impl Drop for LogKept {
+    fn drop(&mut self) {
+        let Some(facts) = self.facts.upgrade() else { return };
+        let mut sending = facts.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        sending.remove(&self.number);
     }
 }

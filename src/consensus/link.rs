@@ -66,6 +66,8 @@ struct Inside {
     waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
     /// When the first request after the last sign of life was made.
     asked_at: Option<Duration>,
+    /// The protocol version of the last connection.
+    version: u16,
 }
 
 impl Shared {
@@ -146,6 +148,11 @@ impl<E: Runtime> Link<E> {
         }
     }
 
+    /// The protocol version that the peer speaks; 0 before anything was answered.
+    pub fn version(&self) -> u16 {
+        self.shared.lock().version
+    }
+
     fn suspect(&self) {
         if self.shared.is_silent(self.env.monotonic()) {
             self.shared.silent.notify_one();
@@ -171,7 +178,10 @@ impl<N: Net, E: Runtime> Task<N, E> {
     async fn run(mut self) {
         while let Some(first) = self.queue.recv().await {
             let end = match self.dialer.dial(&self.target, &self.env, CONNECT_MAX).await {
-                Ok((_, reader, writer)) => self.converse(first, reader, writer).await,
+                Ok((welcome, reader, writer)) => {
+                    self.shared.lock().version = welcome.version;
+                    self.converse(first, reader, writer).await
+                }
                 Err(error) => error.to_string(),
             };
             tracing::debug!(peer = %self.target.id, reason = end, "peer connection ended");

@@ -58,7 +58,9 @@ impl<E: RaftRuntime> Replica<E> {
             let ids = BTreeSet::from([stale.member.id.0]);
             self.change(ChangeMembers::RemoveNodes(ids)).await?;
         }
-        let id = NodeId(self.last_node() + 1);
+        // One that was given out a moment ago may not be applied yet.
+        let given_out = self.membership().nodes().map(|(id, _)| *id).max().unwrap_or(0);
+        let id = NodeId(self.last_node().max(given_out) + 1);
         self.add_nodes(Member { id, ..member }).await?;
         Ok(id)
     }

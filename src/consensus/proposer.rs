@@ -3,7 +3,8 @@
 //! Commands wait in an [`Intake`], fair between sources and bounded in bytes. Whenever fewer than
 //! [`limits::ENTRIES_IN_FLIGHT_MAX`] entries are on their way and something waits, the next entry
 //! is formed: while entries are on the way the next one fills, so batches grow with the load and
-//! no timer is needed.
+//! no timer is needed. Only what nobody waits for, settlements, waits a moment while events are
+//! being published: the next entry of events takes them along.
 //!
 //! Invariants:
 //! - Every command is answered exactly once, and nothing here ever waits for room: a full queue
@@ -40,6 +41,11 @@ pub type Done = Box<dyn FnOnce(Result<Reply, ProposeError>) + Send>;
 const LEASE_PAUSE: Duration = Duration::from_millis(20);
 /// … and this often before the commands are refused.
 const LEASE_TRIES: u32 = 50;
+
+/// So long after an entry that somebody waited for, settlements wait for the next one. At a steady
+/// trickle of events this halves the number of entries; consumers get their next events all the
+/// same, and only hear of the commit a little later.
+const RIDE_PAUSE: Duration = Duration::from_millis(5);
 
 /// What became of an entry.
 #[derive(Debug)]
@@ -78,6 +84,8 @@ struct Shared {
 struct Inside {
     gate: Gate,
     intake: Intake<Asked>,
+    /// How many of those that wait are no settlements.
+    urgent: usize,
 }
 
 #[derive(Clone)]
@@ -104,7 +112,8 @@ impl Proposer {
     /// Starts the proposer, closed, and its task.
     pub fn start<E: Runtime>(writer: impl Writer, clock: SoftClock<E>, env: E) -> Proposer {
         let (events, inbox) = mpsc::unbounded_channel();
-        let inside = Inside { gate: Gate::Closed { leader: None }, intake: Intake::default() };
+        let gate = Gate::Closed { leader: None };
+        let inside = Inside { gate, intake: Intake::default(), urgent: 0 };
         let shared = Arc::new(Shared { inside: Mutex::new(inside), wake: Notify::new() });
         let task = Task {
             shared: shared.clone(),
@@ -113,6 +122,7 @@ impl Proposer {
             clock,
             env: env.clone(),
             next_ticket: 0,
+            rides_until: Duration::ZERO,
             applied: None,
             flights: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -124,10 +134,12 @@ impl Proposer {
     /// Queues a command; `done` is told how it ended, possibly before this returns.
     pub fn submit(&self, source: u64, command: Command, done: Done) {
         let cost = command_bytes(&command);
+        let urgent = !rides(&command);
         let mut inside = self.shared.lock();
         let (error, done) = match &inside.gate {
             Gate::Open(_) => match inside.intake.offer(source, cost, Asked { command, done }) {
                 Ok(()) => {
+                    inside.urgent += usize::from(urgent);
                     drop(inside);
                     return self.shared.wake.notify_one();
                 }
@@ -164,7 +176,7 @@ impl Proposer {
         }
         let was_open = matches!(inside.gate, Gate::Open(_));
         inside.gate = gate;
-        let waiting = inside.intake.take(usize::MAX, usize::MAX);
+        let waiting = inside.take(usize::MAX, usize::MAX);
         drop(inside);
         if was_open || matches!(event, Event::Stopped) {
             let _ = self.events.send(event);
@@ -176,6 +188,14 @@ impl Proposer {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inside {
+    fn take(&mut self, bytes_target: usize, count_max: usize) -> Vec<Asked> {
+        let taken = self.intake.take(bytes_target, count_max);
+        self.urgent -= taken.iter().filter(|asked| !rides(&asked.command)).count();
+        taken
     }
 }
 
@@ -193,6 +213,8 @@ struct Task<E, W> {
     clock: SoftClock<E>,
     env: E,
     next_ticket: u64,
+    /// Until this moment of the monotonic clock settlements wait for something to ride with.
+    rides_until: Duration,
     /// The latest entry formed of those known to be applied.
     applied: Option<u64>,
     flights: BTreeMap<u64, Flight>,
@@ -219,6 +241,7 @@ impl<E: Runtime, W: Writer> Task<E, W> {
                     continue;
                 }
                 () = self.shared.wake.notified() => continue,
+                () = self.ride_over() => continue,
             };
             match event {
                 Some(Event::Answered(ticket, outcome)) => self.answered(ticket, outcome),
@@ -241,14 +264,35 @@ impl<E: Runtime, W: Writer> Task<E, W> {
         }
     }
 
+    /// Completes when settlements that wait alone have waited long enough.
+    fn ride_over(&self) -> impl Future<Output = ()> + use<E, W> {
+        let waits = {
+            let inside = self.shared.lock();
+            inside.urgent == 0 && !inside.intake.is_empty()
+        };
+        let ready = self.held.is_empty() && self.flights.len() < limits::ENTRIES_IN_FLIGHT_MAX;
+        let pause = self.rides_until.saturating_sub(self.env.monotonic());
+        let env = self.env.clone();
+        async move {
+            match waits && ready {
+                true => env.sleep(pause).await,
+                false => std::future::pending().await,
+            }
+        }
+    }
+
     /// Makes an entry of what waits, if this node serves and anything does.
-    fn form(&self) -> Option<Flight> {
+    fn form(&mut self) -> Option<Flight> {
+        let now = self.env.monotonic();
         let mut inside = self.shared.lock();
         let Gate::Open(tenure) = inside.gate else { return None };
-        if inside.intake.is_empty() {
+        if inside.intake.is_empty() || (inside.urgent == 0 && now < self.rides_until) {
             return None;
         }
-        let asked = inside.intake.take(limits::BATCH_BYTES_TARGET, limits::BATCH_COMMANDS_MAX);
+        if inside.urgent > 0 {
+            self.rides_until = now + RIDE_PAUSE;
+        }
+        let asked = inside.take(limits::BATCH_BYTES_TARGET, limits::BATCH_COMMANDS_MAX);
         drop(inside);
         let stamp = self.clock.now();
         let (commands, dones) = asked.into_iter().map(|a| (a.command, a.done)).unzip();
@@ -311,6 +355,11 @@ impl Flight {
     fn fail(self, error: &ProposeError) {
         self.dones.into_iter().for_each(|done| done(Err(error.clone())));
     }
+}
+
+/// Whether nobody waits for this command, so that it can wait for another.
+fn rides(command: &Command) -> bool {
+    matches!(command, Command::Settle(_))
 }
 
 /// What a command counts for in the queue: its bytes in the entry, nearly.

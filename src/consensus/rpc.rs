@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::storage::{Entry, FileInfo};
+use crate::storage::{Entry, FileInfo, Keys};
 use crate::types::{EntryId, GroupId, PayloadKey};
 
 use super::config::{RaftLogId, RaftVote, SnapshotMeta};
@@ -70,6 +70,9 @@ pub(super) enum Request {
     Fetch {
         keys: Vec<PayloadKey>,
     },
+    /// Events of the offered snapshot; the bulk: their records, those of some of the keys that were
+    /// asked for last. Answered by [`Response::Missing`]. Since version 3.
+    Events,
 }
 
 /// The head of an append: everything but the bodies.
@@ -102,7 +105,8 @@ pub(super) enum Response {
     },
     /// The transfer was accepted, or why not.
     Transferred(Result<(), String>),
-    /// Files of the offered snapshot that the peer does not hold yet.
+    /// Files of the offered snapshot that are wanted: its own, and from a sender of version 2 the
+    /// segments that the peer does not hold yet.
     Wanted {
         files: Vec<Wanted>,
     },
@@ -117,6 +121,11 @@ pub(super) enum Response {
     /// The bulk: records of those events that the peer has, in the order of the question, until
     /// they exceed [`crate::types::limits::FETCH_BYTES_MAX`].
     Fetched,
+    /// Events of the offered snapshot that are to be sent next, at most
+    /// [`crate::types::limits::SNAPSHOT_KEYS_MAX`]; none: all have arrived. Since version 3.
+    Missing {
+        keys: Keys,
+    },
 }
 
 /// A file that a peer wants.
@@ -281,6 +290,7 @@ mod tests {
             Request::Install,
             Request::Inquiry { vote, standing: Standing::new(NodeId(2), last) },
             Request::Fetch { keys: vec![PayloadKey { index: 7, position: 1 }] },
+            Request::Events,
         ];
         let wanted = Wanted { name: "seg-1-2".into(), arrived: 5 };
         let responses = [
@@ -296,6 +306,9 @@ mod tests {
             Response::Failed("why".into()),
             Response::Found(Finding::Agrees),
             Response::Fetched,
+            Response::Missing {
+                keys: [PayloadKey { index: 7, position: 1 }].into_iter().collect(),
+            },
         ];
         let requests = requests.iter().map(|request| encode(1, request).unwrap().to_vec());
         let responses = responses.iter().map(|response| encode(1, response).unwrap().to_vec());

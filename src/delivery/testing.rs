@@ -1,16 +1,14 @@
-//! A machine without a cluster around it, and time that moves when told to: what sessions and
-//! delivery are tested against.
+//! A machine without a cluster around it: what sessions and delivery are tested against.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::cluster::{Changes, Cluster, Done};
+use crate::env::testing::TestTime;
 use crate::env::{Publisher, Runtime, Watch, watch};
 use crate::machine::{Batch, Command, Machine, Reply};
 use crate::types::{
@@ -165,7 +163,7 @@ impl Cluster for FakeCluster {
     }
 
     fn now(&self) -> Stamp {
-        self.0.time.now()
+        Stamp(self.0.time.monotonic().as_micros() as u64)
     }
 
     fn tenure(&self) -> Option<Tenure> {
@@ -215,67 +213,6 @@ impl Changes for FakeChanges {
             }
             self.0.0.changed.notified().await;
         }
-    }
-}
-
-/// Time that stands still until it is advanced, for clocks and sleepers alike.
-#[derive(Clone)]
-pub struct TestTime(Arc<(AtomicU64, Notify)>);
-
-impl Default for TestTime {
-    fn default() -> TestTime {
-        TestTime(Arc::new((AtomicU64::new(1_000_000), Notify::new())))
-    }
-}
-
-impl TestTime {
-    pub fn now(&self) -> Stamp {
-        Stamp(self.0.0.load(Ordering::SeqCst))
-    }
-
-    pub fn advance(&self, millis: u64) {
-        self.0.0.fetch_add(millis * 1000, Ordering::SeqCst);
-        self.0.1.notify_waiters();
-    }
-}
-
-impl Runtime for TestTime {
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(task);
-    }
-
-    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + 'static {
-        let time = self.clone();
-        let due = Stamp(time.now().0 + duration.as_micros() as u64);
-        async move {
-            loop {
-                let mut moved = std::pin::pin!(time.0.1.notified());
-                moved.as_mut().enable();
-                if time.now() >= due {
-                    return;
-                }
-                moved.await;
-            }
-        }
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::from_micros(self.now().0)
-    }
-
-    fn wall(&self) -> Duration {
-        self.monotonic()
-    }
-
-    fn random(&self) -> u64 {
-        4
-    }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        Some(work())
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub mod disk;
 mod runtime;
+#[cfg(test)]
+pub mod testing;
 mod watch;
 
 pub use runtime::{Runtime, TokioRuntime};

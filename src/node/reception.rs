@@ -145,9 +145,9 @@ impl<N: Net> Services<N> {
         let _visit = Visit::of(&self.visits.peers);
         let Some(visitor) = self.welcome(visitor).await else { return };
         let Visitor { hello, reader, writer, .. } = visitor;
-        if let Err(error) =
-            serve_peer(self.replica.clone(), hello.incarnation, reader, writer).await
-        {
+        let (incarnation, version) = (hello.incarnation, hello.version());
+        let served = serve_peer(self.replica.clone(), incarnation, version, reader, writer).await;
+        if let Err(error) = served {
             debug!(peer = hello.name, %error, "a peer connection ended badly");
         }
     }

@@ -27,7 +27,7 @@ use crate::env::{Runtime, TokioRuntime, Watch, watch};
 use crate::storage::{self, Identity, Opened, Owner, StorageError};
 use crate::transport::{Listener, TcpNet};
 use crate::types::{Code, NodeId, Rejection, limits};
-use crate::wire::admin::{NodeReport, Role};
+use crate::wire::admin::{NodeReport, Role, SnapshotReport};
 use crate::wire::{Service, newest_version, speak_at_most};
 
 /// Runs a node until SIGTERM or SIGINT, announcing itself on standard output. A second signal ends
@@ -314,6 +314,7 @@ fn closed_desk(reason: &str, identity: Option<Identity>, addr: String) -> Closed
         rss_bytes: super::process::usage().rss_bytes,
         release: env!("CARGO_PKG_VERSION").into(),
         protocol: newest_version(),
+        snapshots: SnapshotReport::default(),
     };
     let reason = Rejection::new(Code::Quarantined, state)
         .hint("use another node; see 'Quarantine' in docs/OPERATING.md");

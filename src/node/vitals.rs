@@ -163,6 +163,7 @@ impl<N: Net> Services<N> {
 
     fn replica_metrics(&self, sample: &mut Sample) {
         let status = self.replica.status();
+        let snapshots = status.snapshots;
         sample.gauge(
             "leader",
             "Whether this node serves as leader.",
@@ -181,6 +182,10 @@ impl<N: Net> Services<N> {
         }
         for (name, help, value) in [
             ("scrubbed_bytes", "Bytes read again to find damage.", status.scrubbed_bytes),
+            ("snapshots_sent", "Snapshots sent to other members.", snapshots.sent),
+            ("snapshot_sent_bytes", "Bytes of snapshots sent.", snapshots.sent_bytes),
+            ("snapshots_received", "Snapshots received and installed.", snapshots.received),
+            ("snapshot_received_bytes", "Bytes of snapshots received.", snapshots.received_bytes),
             ("damage_found", "Damaged events and files found.", status.damage.found),
             ("damage_repaired", "Damaged events and files repaired.", status.damage.repaired),
         ] {
@@ -245,7 +250,7 @@ fn channel_counters(channel: &Channel, sample: &mut Sample) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consensus::Role;
+    use crate::consensus::{Role, SnapshotCounts};
     use crate::storage::Damage;
 
     #[test]
@@ -264,6 +269,7 @@ mod tests {
             store_bytes: 0,
             scrubbed_bytes: 0,
             damage: Damage::default(),
+            snapshots: SnapshotCounts::default(),
             failure: failure.map(str::to_string),
         };
         for (status, leader, wanted) in [

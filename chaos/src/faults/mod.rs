@@ -15,6 +15,7 @@
 //! A fault chooses its targets, has its beginning recorded, and only then acts: what it causes is
 //! never in the history before it. Ending a fault undoes it as far as an operator would.
 
+pub mod absence;
 pub mod anatomy;
 pub mod clock;
 pub mod damage;
@@ -138,6 +139,7 @@ macro_rules! faults {
 }
 
 faults! {
+    Absence(absence),
     Clock(clock),
     DiskFull(disk_full),
     FailingSync(failing_sync),

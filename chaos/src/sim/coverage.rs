@@ -38,6 +38,7 @@ const MUST_HAPPEN: &[&str] = &[
     "mended",
     "transferred",
     "joined",
+    "snapshots_received",
     "removed",
 ];
 

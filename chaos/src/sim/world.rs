@@ -59,6 +59,8 @@ struct Host {
     /// The last committed entry that was looked at.
     seen: u64,
     hashed: u64,
+    /// Snapshots received in this life.
+    received: u64,
 }
 
 enum State {
@@ -138,6 +140,7 @@ impl World {
             wounds: Vec::new(),
             seen: 0,
             hashed: 0,
+            received: 0,
         };
         self.hosts().insert(slot, host);
     }
@@ -174,7 +177,7 @@ impl World {
             Started::Up(process) => {
                 let replica = process.replica.clone();
                 self.host(slot, |host| {
-                    host.seen = 0;
+                    (host.seen, host.received) = (0, 0);
                     host.state = State::Up(process);
                 });
                 drop(SimRuntime::spawn(async move {

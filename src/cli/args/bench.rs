@@ -16,6 +16,12 @@ pub enum Bench {
     Failover(BenchFailover),
     /// A backlog that nobody consumes, then its end: rates, memory, disk, a node's restart
     Backlog(BenchBacklog),
+    /// A node that comes back after the log it needs is gone: a snapshot, under a steady load
+    CatchUp(BenchCatchUp),
+    /// Deliveries per second to many durable consumers of one channel
+    Fanout(BenchFanout),
+    /// Many idle channels: how long their creation takes, and what they cost
+    Channels(BenchChannels),
 }
 
 /// Where a bench runs.
@@ -100,6 +106,48 @@ pub struct BenchBacklog {
     /// Events that pile up.
     #[arg(long, default_value_t = 5_000_000)]
     pub count: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchFanout {
+    #[command(flatten)]
+    pub target: BenchTarget,
+    /// Events to publish; each consumer gets all of them.
+    #[arg(long, default_value_t = 20_000)]
+    pub count: u64,
+    /// Durable consumers.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub consumers: u64,
+    /// Connections that the consumers share.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub connections: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchChannels {
+    #[command(flatten)]
+    pub target: BenchTarget,
+    /// Channels to create.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub count: u64,
+    /// Requests under way at once.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=256))]
+    pub inflight: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchCatchUp {
+    #[command(flatten)]
+    pub target: BenchTarget,
+    /// Events published while the node is away, which nobody consumes.
+    #[arg(long, default_value_t = 2_000_000)]
+    pub pending: u64,
+    /// Events per second published before, during and after.
+    #[arg(long, default_value_t = 1000)]
+    pub rate: u64,
+    /// How long publishing is timed before and after.
+    #[arg(long, default_value_t = 10.0, value_name = "SECS")]
+    pub seconds: f64,
 }
 
 #[derive(Debug, Args)]

@@ -9,7 +9,7 @@ use super::super::exit::Failure;
 use super::figures::Figures;
 use super::publish::open;
 use super::{Bed, event, progress};
-use crate::client::{Client, Settler, SubscribeOptions};
+use crate::client::{Client, Settler, SubscribeOptions, Subscriber};
 use crate::types::{Name, Rejection, Start, limits};
 
 /// A puller that finds nothing for so long has drained its share.
@@ -41,7 +41,7 @@ pub async fn run(common: &Common, flags: &BenchConsume) -> Result<Figures, Failu
         let (mode, batch) = (flags.mode, flags.batch);
         tasks.push(tokio::spawn(async move {
             match mode {
-                BenchMode::Push => push(client, channel, options, bar).await,
+                BenchMode::Push => push(client.subscribe(channel, options).await?, bar).await,
                 BenchMode::Pull => pull(client, channel, options, batch, bar).await,
             }
         }));
@@ -73,7 +73,7 @@ pub async fn fill(client: &Client, target: &BenchTarget, count: u64) -> Result<(
 }
 
 /// Waits until `count` acks are confirmed, or all consumers have ended, or nothing happens.
-async fn until_confirmed<T>(
+pub async fn until_confirmed<T>(
     bar: &ProgressBar,
     count: u64,
     tasks: &[tokio::task::JoinHandle<T>],
@@ -104,13 +104,8 @@ fn count_confirmed(settler: Settler, bar: ProgressBar) {
     });
 }
 
-async fn push(
-    client: Client,
-    channel: Name,
-    options: SubscribeOptions,
-    bar: ProgressBar,
-) -> Result<(), Rejection> {
-    let mut subscriber = client.subscribe(channel, options).await?;
+/// Acks whatever comes; the bar counts what is confirmed.
+pub async fn push(mut subscriber: Subscriber, bar: ProgressBar) -> Result<(), Rejection> {
     count_confirmed(subscriber.settler(), bar);
     loop {
         let batch = subscriber.next_batch().await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Usage {
     pub cpu: Duration,
+    pub rss_bytes: u64,
     pub rss_peak_bytes: u64,
     /// Bytes that the process caused to be written to a disk.
     pub written_bytes: u64,
@@ -16,9 +17,12 @@ impl Usage {
     /// Of this process now. `None` if it is gone or this system has no `/proc`.
     pub fn of(pid: u32) -> Option<Usage> {
         let file = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
-        let rss_peak_bytes = labelled(&file("status")?, "VmHWM:")? * 1024;
+        let status = file("status")?;
+        let rss_bytes = labelled(&status, "VmRSS:")? * 1024;
+        let rss_peak_bytes = labelled(&status, "VmHWM:")? * 1024;
         let written_bytes = file("io").and_then(|io| labelled(&io, "write_bytes:")).unwrap_or(0);
-        Some(Usage { cpu: cpu_time(&file("stat")?)?, rss_peak_bytes, written_bytes })
+        let cpu = cpu_time(&file("stat")?)?;
+        Some(Usage { cpu, rss_bytes, rss_peak_bytes, written_bytes })
     }
 }
 
@@ -46,6 +50,7 @@ pub struct Meter {
 pub struct Used {
     /// CPU of nodes and client together.
     pub cpu: Duration,
+    pub cpu_by_node: BTreeMap<u64, Duration>,
     /// Peak since the start of the process, by node.
     pub rss_peak_bytes: BTreeMap<u64, u64>,
     /// Written per node, on average.
@@ -65,7 +70,9 @@ impl Meter {
         let mut used = Used { cpu: own.cpu.saturating_sub(self.own.cpu), ..Used::default() };
         for (id, (pid, before)) in &self.nodes {
             let Some(now) = Usage::of(*pid) else { continue };
-            used.cpu += now.cpu.saturating_sub(before.cpu);
+            let cpu = now.cpu.saturating_sub(before.cpu);
+            used.cpu += cpu;
+            used.cpu_by_node.insert(*id, cpu);
             used.rss_peak_bytes.insert(*id, now.rss_peak_bytes);
             used.written_bytes += now.written_bytes.saturating_sub(before.written_bytes);
         }

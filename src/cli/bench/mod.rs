@@ -4,8 +4,11 @@
 //! reported too; otherwise the cluster of `--servers` is measured.
 
 mod backlog;
+mod catch_up;
+mod channels;
 mod consume;
 mod failover;
+mod fanout;
 mod figures;
 mod latency;
 mod meter;
@@ -16,7 +19,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::figures::Figures;
-use self::meter::Meter;
+use self::meter::{Meter, Usage};
 use super::args::{Bench, BenchTarget, Common};
 use super::connect;
 use super::exit::{Exit, Failure};
@@ -33,6 +36,9 @@ pub async fn run(common: &Common, command: &Bench) -> Result<Exit, Failure> {
         Bench::Latency(flags) => latency::run(common, flags).await?,
         Bench::Failover(flags) => failover::run(common, flags).await?,
         Bench::Backlog(flags) => backlog::run(common, flags).await?,
+        Bench::CatchUp(flags) => catch_up::run(common, flags).await?,
+        Bench::Fanout(flags) => fanout::run(common, flags).await?,
+        Bench::Channels(flags) => channels::run(common, flags).await?,
     };
     output::result(common.output, &figures, Figures::table);
     Ok(if figures.errors == 0 { Exit::Ok } else { Exit::CheckFailed })
@@ -73,6 +79,12 @@ impl Bed {
     fn meter(&self) -> Option<Meter> {
         let nodes = &self.cluster.as_ref()?.nodes;
         Some(Meter::start(nodes.iter().filter_map(|n| Some((n.ready.node_id, n.pid()?)))))
+    }
+
+    /// Resident memory of each node of our own cluster, in bytes.
+    fn resident(&self) -> Vec<u64> {
+        let nodes = self.cluster.iter().flat_map(|cluster| &cluster.nodes);
+        nodes.filter_map(|n| Usage::of(n.pid()?)).map(|usage| usage.rss_bytes).collect()
     }
 }
 

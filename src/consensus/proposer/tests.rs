@@ -1,7 +1,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::env::TokioRuntime;
-use crate::types::NodeId;
+use crate::env::testing::TestTime;
+use crate::machine::Settle;
+use crate::types::{NodeId, ProxyId};
 
 use super::*;
 
@@ -31,9 +33,12 @@ struct Bench {
 }
 
 fn bench() -> Bench {
+    bench_in(TokioRuntime::new())
+}
+
+fn bench_in(env: impl Runtime) -> Bench {
     let (to_test, written) = mpsc::unbounded_channel();
     let (tell, told) = mpsc::unbounded_channel();
-    let env = TokioRuntime::new();
     let proposer = Proposer::start(Fake(to_test), SoftClock::new(env.clone()), env);
     Bench { proposer, written, tell, told }
 }
@@ -86,6 +91,28 @@ async fn entries_fill_while_others_are_on_the_way() {
     for _ in 0..101 {
         assert_eq!(bench.result().await, Ok(Reply::Done));
     }
+}
+
+#[tokio::test]
+async fn settlements_ride_with_what_somebody_waits_for() {
+    let settle = || Command::Settle(Settle { proxy: ProxyId(1), revision: 0, parts: Vec::new() });
+    let time = TestTime::default();
+    let mut bench = bench_in(time.clone());
+    bench.proposer.open(Tenure(7));
+    bench.submit(settle());
+    assert_eq!(bench.next().await.batch.commands.len(), 1, "nothing else is going on");
+    bench.submit(Command::Checkpoint);
+    bench.next().await;
+    bench.submit(settle());
+    tokio::task::yield_now().await;
+    assert!(bench.written.try_recv().is_err(), "the next may come any moment");
+    bench.submit(Command::Checkpoint);
+    assert_eq!(bench.next().await.batch.commands.len(), 2);
+    bench.submit(settle());
+    tokio::task::yield_now().await;
+    assert!(bench.written.try_recv().is_err());
+    time.advance(RIDE_PAUSE.as_millis() as u64);
+    assert_eq!(bench.next().await.batch.commands.len(), 1, "none came");
 }
 
 #[tokio::test]

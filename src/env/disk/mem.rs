@@ -30,6 +30,8 @@ struct Tree {
     next_file: u64,
     fail_sync: bool,
     full: bool,
+    /// Bytes said to be free.
+    free: Option<u64>,
     syncs: u64,
     /// Changes that will still succeed once a file has been removed.
     changes_after_removal: Option<u64>,
@@ -80,6 +82,11 @@ impl MemDisk {
     /// Makes every write fail for lack of space (or succeed again).
     pub fn fill(&self, full: bool) {
         self.tree().full = full;
+    }
+
+    /// Says that so many bytes are free; whether writes succeed is another matter.
+    pub fn leave_free(&self, bytes: u64) {
+        self.tree().free = Some(bytes);
     }
 
     /// Lets the next `changes` changes and syncs succeed; all after them fail. For crashes in the
@@ -330,7 +337,8 @@ impl Disk for MemDisk {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        Ok(if self.tree().full { 0 } else { 1 << 40 })
+        let tree = self.tree();
+        Ok(if tree.full { 0 } else { tree.free.unwrap_or(1 << 40) })
     }
 }
 

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use tokio::io::{DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
-use crate::delivery::testing::{FakeCluster, TestTime, block};
+use crate::delivery::testing::{FakeCluster, block};
 use crate::delivery::{self, Cluster, Handle};
+use crate::env::testing::TestTime;
 use crate::env::{Publisher, Runtime, Watch, watch};
 use crate::session::{End, Options, serve};
 use crate::transport::{Reader, Writer, split};

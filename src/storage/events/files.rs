@@ -40,6 +40,12 @@ pub fn is_snapshot(name: &str) -> bool {
     name.starts_with("snap-")
 }
 
+/// The file of this name among those of a snapshot.
+pub fn find<'a>(files: &'a [FileInfo], name: &str) -> Result<&'a FileInfo, StorageError> {
+    let found = files.iter().find(|file| file.name == name);
+    found.ok_or_else(|| StorageError::UnknownFile(name.to_owned()))
+}
+
 /// Path of a file.
 pub fn path(name: &str) -> String {
     format!("{DIR}/{name}")
@@ -53,6 +59,16 @@ pub fn write(disk: &dyn Disk, name: String, bytes: &[u8]) -> Result<FileInfo, St
         disk.sync(&path(&name)).map_err(failed())?;
     }
     Ok(FileInfo { len: bytes.len() as u64, crc: crc32fast::hash(bytes), name })
+}
+
+/// Path of a file on its way in.
+pub fn part(name: &str) -> String {
+    format!("{}.part", path(name))
+}
+
+/// Whether the name is that of a file on its way in.
+pub fn is_part(name: &str) -> bool {
+    name.ends_with(".part")
 }
 
 /// Whether reading failed because of what is, or is not, on the disk.

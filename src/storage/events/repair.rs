@@ -130,8 +130,8 @@ impl EventStore {
         let (mut whole, mut lost) = (BTreeMap::new(), Vec::new());
         let mut last: Option<(u64, Bytes)> = None;
         for key in segment.keys.iter().filter(|key| state.needs(*key)) {
-            match self.read_afresh(segment, key, &mut last) {
-                Ok(payload) => drop(whole.insert(key, payload)),
+            match self.record_in(segment, key, &mut last) {
+                Ok((_, payload)) => drop(whole.insert(key, payload)),
                 Err(StorageError::CorruptEvent { .. }) => {
                     lost.push(Lost { key, known: known.get(&key).copied() });
                 }
@@ -139,23 +139,6 @@ impl EventStore {
             }
         }
         Ok(Wounded { segment: segment.clone(), whole, lost })
-    }
-
-    /// Reads past the cache; keys in order read each block once.
-    fn read_afresh(
-        &self,
-        segment: &Segment,
-        key: PayloadKey,
-        last: &mut Option<(u64, Bytes)>,
-    ) -> Result<Payload, StorageError> {
-        let absent = || StorageError::CorruptEvent { key, detail: "it has no block".into() };
-        let block = segment.block_of(key).ok_or_else(absent)?;
-        if let Some((_, bytes)) = last.as_ref().filter(|(offset, _)| *offset == block.offset) {
-            return segment::find(bytes, key);
-        }
-        let bytes = segment::read_block(self.disk(), &segment.info.file, block, key)?;
-        *last = Some((block.offset, bytes.clone()));
-        segment::find(&bytes, key)
     }
 
     /// Writes a segment anew with what was found of the lost events; durable on return. Returns

@@ -61,7 +61,7 @@ impl SnapshotWriter {
         let before = old.current.as_ref().map(|snapshot| &snapshot.held);
         let before = before.filter(|_| !planted(Bug::OlderSnapshotForgotten));
         let needed = Keys::union(before.into_iter().chain([&held]));
-        let segments = compact(&store, all, &needed)?;
+        let segments = compact(&store, all, &needed, last.index)?;
         let name = store.next_snapshot_name();
         let snapshot = Snapshot::write(store.disk(), name, (last, meta, held), &machine)?;
         let info = snapshot.info.clone();
@@ -81,20 +81,27 @@ impl EventStore {
         let machine = snapshot::read_machine(self.disk(), &current.file.name)?;
         let head = (current.info.last, current.info.meta.clone(), current.held.clone());
         let copy = Snapshot::write(self.disk(), self.next_snapshot_name(), head, &machine)?;
-        let segments = compact(self, old.segments.clone(), &current.held)?;
+        let last = current.info.last.index;
+        let segments = compact(self, old.segments.clone(), &current.held, last)?;
         self.commit(State { current: Some(Arc::new(copy)), previous: Some(current), segments })
     }
 }
 
-/// Leaves out dead segments and rewrites those that are less than half alive.
+/// Leaves out dead segments and rewrites those that are less than half alive. What was received of
+/// a snapshot beyond the entry at `last` stays: it is needed when the rest has come.
 fn compact(
     store: &EventStore,
     segments: Vec<Arc<Segment>>,
     needed: &Keys,
+    last: u64,
 ) -> Result<Vec<Arc<Segment>>, StorageError> {
     let mut kept = Vec::new();
     let mut rewriter = SegmentWriter::new(store.clone());
     for segment in segments {
+        if segment.is_beyond(last) {
+            kept.push(segment);
+            continue;
+        }
         let living = segment.keys.both(needed);
         if living.is_empty() {
             continue;
@@ -109,7 +116,7 @@ fn compact(
 }
 
 /// Gathers events and writes them as segments.
-struct SegmentWriter {
+pub(super) struct SegmentWriter {
     store: EventStore,
     events: BTreeMap<PayloadKey, Payload>,
     bytes: usize,
@@ -117,7 +124,7 @@ struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    fn new(store: EventStore) -> SegmentWriter {
+    pub fn new(store: EventStore) -> SegmentWriter {
         SegmentWriter { store, events: BTreeMap::new(), bytes: 0, written: Vec::new() }
     }
 
@@ -126,7 +133,7 @@ impl SegmentWriter {
             || self.written.iter().any(|segment| segment.keys.contains(key))
     }
 
-    fn put(&mut self, key: PayloadKey, payload: Payload) -> Result<(), StorageError> {
+    pub fn put(&mut self, key: PayloadKey, payload: Payload) -> Result<(), StorageError> {
         self.bytes += payload.event.len();
         self.events.insert(key, payload);
         if self.bytes >= SEGMENT_BYTES_TARGET { self.cut() } else { Ok(()) }
@@ -162,8 +169,14 @@ impl SegmentWriter {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Vec<Arc<Segment>>, StorageError> {
+    /// Writes what was gathered, and hands out the segments written since the last time.
+    pub fn finish(&mut self) -> Result<Vec<Arc<Segment>>, StorageError> {
         self.cut()?;
-        Ok(std::mem::take(&mut self.written))
+        Ok(self.written())
+    }
+
+    /// Hands out the segments written since the last time.
+    pub fn written(&mut self) -> Vec<Arc<Segment>> {
+        std::mem::take(&mut self.written)
     }
 }

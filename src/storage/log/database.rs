@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ::sled::{Config, Db, Tree};
+use rustix::fs::FallocateFlags;
 
 use super::record::Record;
 use crate::planted::{Bug, planted};
@@ -56,8 +57,9 @@ pub struct Filling {
     tree: Option<(Tree, usize, usize)>,
 }
 
-/// Creates a database, or opens an empty one; all its files and names are durable on return.
-pub fn create(path: &Path) -> Result<Database, StorageError> {
+/// Creates a database that is to take so many bytes, or opens an empty one; all its files and names
+/// are durable on return.
+pub fn create(path: &Path, bytes: u64) -> Result<Database, StorageError> {
     let failed = || StorageError::io(format!("creating log database {}", path.display()));
     if path.exists() && !is_ready(path) {
         // An earlier creation was interrupted.
@@ -65,9 +67,20 @@ pub fn create(path: &Path) -> Result<Database, StorageError> {
     }
     let database = Database::open(path)?;
     database.protect("flushing", |db| db.flush())?;
+    if let Err(error) = reserve(&path.join("db"), bytes) {
+        // It works without, only slower; whether there is room is judged elsewhere.
+        tracing::debug!(%error, path = %path.display(), "no space was reserved");
+    }
     File::create(path.join(READY)).map_err(failed())?;
     make_durable(path)?;
     Ok(database)
+}
+
+/// Takes the space of whole segments at once: a sync of a file that grows writes its size, too.
+fn reserve(file: &Path, bytes: u64) -> io::Result<()> {
+    let file = File::options().write(true).open(file)?;
+    let bytes = bytes.next_multiple_of(SEGMENT_BYTES as u64);
+    Ok(rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)?)
 }
 
 /// Syncs everything of a database, names included.

@@ -113,15 +113,16 @@ impl SledMedium {
     fn prepare_spare(&mut self) {
         let generation = self.next_generation;
         self.next_generation += 1;
-        let path = self.shelf.path(generation);
-        let work = move || database::create(&path).map(|database| (generation, database));
+        let (path, bytes) = (self.shelf.path(generation), self.options.database_bytes);
+        let work = move || database::create(&path, bytes).map(|database| (generation, database));
         self.spare = std::thread::Builder::new().name("log-spare".into()).spawn(work).ok();
     }
 
     fn create_next(&mut self) -> Result<(u64, Database), StorageError> {
         let generation = self.next_generation;
         self.next_generation += 1;
-        Ok((generation, database::create(&self.shelf.path(generation))?))
+        let path = self.shelf.path(generation);
+        Ok((generation, database::create(&path, self.options.database_bytes)?))
     }
 
     /// Closes the database being filled, off this thread, and goes on in the next.
@@ -243,8 +244,9 @@ impl Medium for SledMedium {
             match opened {
                 Ok((database, contents, more)) => {
                     let database = Some(database).filter(|_| last);
-                    if last {
-                        // A killed process may have written it and not got further.
+                    // A killed process may have written it and not got further; the last one may be
+                    // the next in store.
+                    if place + 2 >= generations.len() {
                         database::make_durable(&path)?;
                     }
                     self.filling = database.clone().map(Filling::new).transpose()?;
@@ -351,17 +353,21 @@ impl Medium for SledMedium {
 
 impl MediumReader for Shelf {
     fn read(&self, from: u64, visit: &mut Visit<'_>) -> Result<(), StorageError> {
-        let volumes = self.volumes().clone();
-        let holding = |volume: &Volume| volume.contents.first().is_some_and(|first| first <= from);
-        let Some(start) = volumes.iter().rposition(holding) else { return Ok(()) };
+        // Without handles: one kept here would lock whoever opens the database once it is rolled
+        // out, this reader included.
+        let known = |volume: &Volume| (volume.generation, volume.contents.clone());
+        let volumes: Vec<_> = self.volumes().iter().map(known).collect();
+        let holding = |contents: &Contents| contents.first().is_some_and(|first| first <= from);
+        let start = volumes.iter().rposition(|(_, contents)| holding(contents));
+        let Some(start) = start else { return Ok(()) };
         let mut first = true;
-        for volume in &volumes[start..] {
-            let trees = &volume.contents.trees;
+        for (generation, contents) in &volumes[start..] {
+            let trees = &contents.trees;
             let skip = trees.partition_point(|(key, _)| *key <= (from, 0)).saturating_sub(1);
             if trees.is_empty() {
                 continue;
             }
-            let Some(database) = self.database(volume.generation)? else { return Ok(()) };
+            let Some(database) = self.database(*generation)? else { return Ok(()) };
             for (_, number) in &trees[if first { skip } else { 0 }..] {
                 let at = if first { database.key_before(*number, (from, 0))? } else { None };
                 first = false;
@@ -376,5 +382,67 @@ impl MediumReader for Shelf {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::log::Entry;
+    use crate::storage::log::record::Packer;
+    use crate::types::{EntryId, NodeId};
+
+    /// Appends one entry of so many bytes; how many databases there are then.
+    fn put(medium: &mut SledMedium, index: u64, len: usize) -> usize {
+        let id = EntryId { term: 1, node: NodeId(1), index };
+        let entry = Entry { id, kind: 0, body: Bytes::from(vec![7; len]) };
+        medium.write(&Packer::default().pack(&[entry])).unwrap();
+        medium.sync().unwrap();
+        medium.shelf.volumes().len()
+    }
+
+    #[test]
+    fn a_reader_goes_on_into_a_database_that_is_rolled_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SledOptions { dir: dir.path().join("log"), database_bytes: 10_000 };
+        let mut medium = SledMedium::open(options).unwrap();
+        let mut end = 1;
+        while put(&mut medium, end, 1000) < 2 {
+            end += 1;
+        }
+        let (reader, mut seen, mut rolled) = (medium.reader(), 0, false);
+        let read = reader.read(1, &mut |_| {
+            // The second one is filled and closed while the first is being read.
+            while !rolled {
+                end += 1;
+                rolled = put(&mut medium, end, 1000) == 3;
+            }
+            seen += 1;
+            ControlFlow::Continue(())
+        });
+        read.unwrap();
+        assert!(seen > 10, "only {seen} records: the second database was not read");
+    }
+
+    #[test]
+    fn a_database_whose_space_was_reserved_is_opened_and_filled_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SledOptions { dir: dir.path().join("log"), database_bytes: 40 << 20 };
+        for life in 0..3 {
+            let mut medium = SledMedium::open(options.clone()).unwrap();
+            let mut seen = 0;
+            let mut count = |_| {
+                seen += 1;
+                ControlFlow::Continue(())
+            };
+            medium.scan(&mut count).unwrap();
+            assert_eq!(seen, life * 100, "in life {life}");
+            // Six megabytes a life: it goes on into the next of sled's segments in each.
+            let mut more = |entry: u64| put(&mut medium, life * 100 + entry, 60_000);
+            (1..=100).for_each(|entry| assert_eq!(more(entry), 1));
+            // Whoever opens it again cuts off what was not used.
+            let db = std::fs::metadata(medium.shelf.path(1).join("db")).unwrap();
+            assert!(life > 0 || db.len() == 40 << 20, "{} bytes", db.len());
+        }
     }
 }

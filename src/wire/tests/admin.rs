@@ -38,6 +38,13 @@ fn node() -> NodeReport {
         rss_bytes: 6,
         release: "0.1.0".into(),
         protocol: 2,
+        snapshots: SnapshotReport {
+            sent: 1,
+            sent_bytes: 2,
+            received: 3,
+            received_bytes: 4,
+            receiving: Some(42),
+        },
     }
 }
 

@@ -12,10 +12,4 @@ pub const ALL: &[Scenario] = &[
         later: Some("recovering from a full disk is not built yet"),
         ..DEFAULT
     },
-    Scenario {
-        name: "streamed-catch-up",
-        guards: "a node far behind catches up by a stream of segments while the leader serves",
-        later: Some("streamed catch-up is not built yet; a snapshot travels as one image"),
-        ..DEFAULT
-    },
 ];
