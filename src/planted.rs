@@ -52,9 +52,11 @@ pub enum Shows {
     Simulation,
     /// Only in real processes on real disks: in this scenario.
     Scenario(&'static str),
+    /// Only in a history too rare to wait for: in this test of the library, which plays it.
+    Test(&'static str),
 }
 
-use Shows::{Scenario, Simulation};
+use Shows::{Scenario, Simulation, Test};
 
 bugs! {
     // Acknowledging and syncing.
@@ -108,6 +110,16 @@ bugs! {
         "A member sends the event next to the one asked for, and what arrives is taken as it comes.",
         "every node stores what was published";
 
+    ScrubSkipsSegments, "scrub-skips-segments", Simulation,
+        "Events are checked when they are read, so a scrub need not look at segments.",
+        "damage is found and repaired although nobody reads";
+    RejoinUnasked, "rejoin-unasked", Scenario("rejoin-after-damage"),
+        "A damaged node is of no use to its cluster: it clears its disk at once, and joins anew.",
+        "no node gives its data up before its removal is committed";
+    RejoinOneLook, "rejoin-one-look", Test("node::rejoin::tests::one_look_is_not_enough"),
+        "A member that does not list the node any more has let it go: one look is enough.",
+        "no node gives its data up before its removal is committed";
+
     // The machine and its snapshots.
     WallClockInApply, "wall-clock-in-apply", Simulation,
         "Apply takes the time from the node's clock instead of from the entry.",
@@ -127,6 +139,9 @@ bugs! {
     InstallKeepsOldFacts, "install-keeps-old-facts", Simulation,
         "A snapshot is installed only into an empty machine.",
         "equal hashes at equal index";
+    InstallForgetsSegment, "install-forgets-segment", Simulation,
+        "Of the segments that an installed snapshot needs the last one is not named in the manifest.",
+        "every node stores what was published, no acknowledged event is lost";
     LaneReopensOneBack, "lane-reopens-one-back", Simulation,
         "A lane taken over again forgets its last event, accepted but perhaps not answered.",
         "a lane publishes once across failover";

@@ -78,6 +78,9 @@ pub struct Verdict {
     /// From a kill of the leader to the next acknowledgement of an event published after it, each
     /// in milliseconds, in the order of the kills.
     pub failover_ms: Vec<u64>,
+    /// From the start of each damaged node until it was a voter again by itself, in milliseconds.
+    #[serde(default)]
+    pub rejoin_ms: Vec<u64>,
     /// What went wrong with the run itself, if anything.
     pub error: Option<String>,
     /// The command that does it again.

@@ -145,7 +145,7 @@ impl<N: Net> Office<N> {
             node_id: self.me(),
             last_index: last.index,
             last_term: last.term,
-            files: pinned.files.iter().map(file).collect(),
+            files: pinned.files().iter().map(file).collect(),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::machine::{Command, Reply};
 use crate::transport::Net;
 use crate::types::{ClusterId, Code, Name, NodeId, Rejection};
 use crate::wire::admin::{
-    AdminServiceClient, Answer, ChannelReport, ClusterStatus, NodeReport, Role,
+    AdminServiceClient, Answer, ChannelReport, ClusterStatus, NodeReport, Role, SnapshotReport,
 };
 use crate::wire::{Hello, Service, newest_version};
 
@@ -246,10 +246,12 @@ impl<N: Net> Office<N> {
     pub fn node_report(&self) -> NodeReport {
         let status = self.replica().status();
         let role = report::role(status.role);
-        let state = match (status.failure, role) {
-            (Some(failure), _) => format!("failed: {failure}"),
-            (None, Role::Learner) => "catching up".to_string(),
-            (None, _) => match (self.0.options.local.state(), status.damage.describe()) {
+        let receiving = status.snapshots.receiving;
+        let state = match (status.failure, receiving, role) {
+            (Some(failure), _, _) => format!("failed: {failure}"),
+            (None, Some(percent), _) => format!("catching up: receiving a snapshot, {percent} %"),
+            (None, None, Role::Learner) => "catching up".to_string(),
+            (None, None, _) => match (self.0.options.local.state(), status.damage.describe()) {
                 (state, Some(damage)) if state == "healthy" => format!("damaged: {damage}"),
                 (state, _) => state,
             },
@@ -271,6 +273,7 @@ impl<N: Net> Office<N> {
             free_bytes: status.room.free,
             release: env!("CARGO_PKG_VERSION").into(),
             protocol: newest_version(),
+            snapshots: report::snapshots(status.snapshots),
         }
     }
 
@@ -359,5 +362,6 @@ fn absent(info: &MemberInfo, rejection: &Rejection) -> NodeReport {
         free_bytes: 0,
         release: String::new(),
         protocol: 0,
+        snapshots: SnapshotReport::default(),
     }
 }

@@ -6,7 +6,9 @@ use crate::consensus;
 use crate::delivery::ProxyStats;
 use crate::machine::{Channel, Machine, Proxy};
 use crate::types::{Outcome, ProxyId};
-use crate::wire::admin::{ChannelEntry, ChannelReport, Member, MemberEntry, ProxyReport, Role};
+use crate::wire::admin::{
+    ChannelEntry, ChannelReport, Member, MemberEntry, ProxyReport, Role, SnapshotReport,
+};
 
 /// All channels, by name.
 pub fn channels(machine: &Machine) -> Vec<ChannelReport> {
@@ -71,6 +73,13 @@ pub fn entries(machine: &Machine) -> Vec<ChannelEntry> {
     let mut entries: Vec<_> = machine.channels().map(entry).collect();
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     entries
+}
+
+/// Snapshots sent and received by this node.
+pub fn snapshots(counts: consensus::SnapshotCounts) -> SnapshotReport {
+    let consensus::SnapshotCounts { sent, sent_bytes, received, received_bytes, receiving } =
+        counts;
+    SnapshotReport { sent, sent_bytes, received, received_bytes, receiving }
 }
 
 /// The role of this node.

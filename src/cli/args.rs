@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::bench::{
-    Bench, BenchBacklog, BenchChannels, BenchConsume, BenchFailover, BenchFanout, BenchLatency,
-    BenchMode, BenchPublish, BenchTarget, LossBy,
+    Bench, BenchBacklog, BenchCatchUp, BenchChannels, BenchConsume, BenchFailover, BenchFanout,
+    BenchLatency, BenchMode, BenchPublish, BenchTarget, LossBy,
 };
 use super::connect::{host_port, start};
 use crate::types::{Name, Start};

@@ -8,11 +8,16 @@
 //! been consumed nothing may bring them about. Once it is quiet they are built all the same, if
 //! there is much to be gained; where no entry has come since the last one, it is copied. On a disk
 //! that is short this is done at once, and for less: an early snapshot is a small one.
+//!
+//! What follows a snapshot that is being sent stays, too, up to a limit: else the follower would
+//! need another snapshot when this one has arrived, and another one after that.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::errors::Fatal as RaftFatal;
+
+use crate::types::limits;
 
 use super::config::{RaftRuntime, Types};
 use super::facts::Facts;
@@ -78,10 +83,10 @@ impl<E: RaftRuntime> Compaction<E> {
     }
 
     async fn purge(&self) -> Result<(), Fatal<E>> {
-        match oldest_retained(&self.facts.payloads.store) {
-            Some(index) => self.raft.trigger().purge_log(index).await,
-            None => Ok(()),
-        }
+        let Some(oldest) = oldest_retained(&self.facts.payloads.store) else { return Ok(()) };
+        let bytes = self.waste_max.saturating_mul(limits::SENDING_LOGS_MAX);
+        let kept = self.facts.log_kept_after(bytes);
+        self.raft.trigger().purge_log(kept.map_or(oldest, |kept| kept.min(oldest))).await
     }
 
     async fn tidy(&self, look: &mut Look) -> Result<(), Fatal<E>> {

@@ -73,6 +73,14 @@ pub enum MembershipError {
     Exists(NodeId),
     #[error("node {0} is the last voter: a cluster needs one")]
     LastVoter(NodeId),
+    #[error(
+        "of the {left} voters that would be left only {answering} answer, which is no majority"
+    )]
+    NoMajority {
+        /// Voters without the one to be removed.
+        left: usize,
+        answering: usize,
+    },
     #[error("another change of the membership is under way")]
     InProgress,
     #[error("node {node} has not caught up within {seconds} s")]
@@ -96,6 +104,10 @@ impl From<MembershipError> for Rejection {
             MembershipError::Behind { .. } => {
                 (Code::MembershipRefused, "it stays a learner; promote it when it has caught up")
             }
+            MembershipError::NoMajority { .. } => (
+                Code::MembershipRefused,
+                "the cluster could not go on: bring back or remove members that do not answer first",
+            ),
             MembershipError::Exists(_) => {
                 (Code::MembershipRefused, "remove it first and join under a new id")
             }

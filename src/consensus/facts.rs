@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use tokio::sync::Notify;
 
@@ -14,6 +14,7 @@ use crate::storage::StorageError;
 use super::changes::ChangeHub;
 use super::payloads::Payloads;
 use super::snapshot::Image;
+use super::transfer::Transfers;
 
 /// Results of checkpoints that are remembered.
 const AUDITS_MAX: usize = 16;
@@ -39,6 +40,9 @@ pub(super) struct Facts {
     failure: Mutex<Option<StorageError>>,
     /// Bytes read by the scrub.
     pub scrubbed: AtomicU64,
+    pub transfers: Transfers,
+    /// Where snapshots end that are being sent, and what was applied when that began, by number.
+    sending: Mutex<BTreeMap<u64, (u64, u64)>>,
     /// Enough was applied since the last snapshot.
     pub snapshot_due: Notify,
     /// A snapshot was built or installed.
@@ -72,6 +76,8 @@ impl Facts {
             pressed: AtomicBool::new(false),
             failure: Mutex::default(),
             scrubbed: AtomicU64::new(0),
+            transfers: Transfers::default(),
+            sending: Mutex::default(),
             snapshot_due: Notify::new(),
             snapshot_done: Notify::new(),
             room_wanted: Notify::new(),
@@ -149,9 +155,10 @@ impl Facts {
     }
 
     /// Bytes in log and event store that snapshots would make free, roughly: the log, and what the
-    /// event store holds beyond twice the retained events.
+    /// event store holds beyond twice the retained events and what arrives of another snapshot.
     pub fn wasted_bytes(&self) -> u64 {
-        let (needed, stored) = (self.needed_bytes(), self.payloads.store.bytes());
+        let (needed, store) = (self.needed_bytes(), &self.payloads.store);
+        let stored = store.bytes().saturating_sub(store.staged_bytes());
         self.payloads.log.bytes() + stored.saturating_sub(needed.saturating_mul(2))
     }
 
@@ -169,6 +176,24 @@ impl Facts {
     /// A snapshot of the machine as it is now is about to be built, or was installed.
     pub fn snapshot_begins(&self) {
         self.covered_bytes.store(self.applied_bytes(), Ordering::Relaxed);
+    }
+
+    /// Holds on to the log after `index` while the value returned lives: a snapshot that ends there
+    /// is being sent.
+    pub fn keep_log_after(self: &Arc<Self>, index: u64) -> LogKept {
+        let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = sending.last_key_value().map_or(0, |(last, _)| last + 1);
+        sending.insert(number, (index, self.applied_bytes()));
+        LogKept { facts: Arc::downgrade(self), number }
+    }
+
+    /// What follows this entry in the log is needed by a member that is being sent a snapshot, which
+    /// began less than `bytes` of entries ago.
+    pub fn log_kept_after(&self, bytes: u64) -> Option<u64> {
+        let now = self.applied_bytes();
+        let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = sending.values().filter(|(_, began)| now.saturating_sub(*began) < bytes);
+        counts.map(|(index, _)| *index).min()
     }
 
     /// A snapshot is on disk: the one begun last.
@@ -206,5 +231,20 @@ impl Facts {
     pub fn failure(&self) -> Option<StorageError> {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         self.payloads.log.failure().or_else(|| failure.clone())
+    }
+}
+
+/// Keeps the log that follows a snapshot.
+pub(super) struct LogKept {
+    /// Does not keep the storage of a node that has stopped.
+    facts: Weak<Facts>,
+    number: u64,
+}
+
+impl Drop for LogKept {
+    fn drop(&mut self) {
+        let Some(facts) = self.facts.upgrade() else { return };
+        let mut sending = facts.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        sending.remove(&self.number);
     }
 }

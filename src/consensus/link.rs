@@ -70,6 +70,8 @@ struct Inside {
     waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
     /// When the first request after the last sign of life was made.
     asked_at: Option<Duration>,
+    /// The protocol version of the last connection.
+    version: u16,
 }
 
 impl Shared {
@@ -150,6 +152,11 @@ impl<E: Runtime> Link<E> {
         }
     }
 
+    /// The protocol version that the peer speaks; 0 before anything was answered.
+    pub fn version(&self) -> u16 {
+        self.shared.lock().version
+    }
+
     fn suspect(&self) {
         if self.shared.is_silent(self.env.monotonic()) {
             self.shared.silent.notify_one();
@@ -176,6 +183,7 @@ impl<N: Net, E: Runtime> Task<N, E> {
         while let Some(first) = self.queue.recv().await {
             let end = match self.dialer.dial(&self.target, &self.env, CONNECT_MAX).await {
                 Ok((welcome, reader, writer)) => {
+                    self.shared.lock().version = welcome.version;
                     self.converse(first, welcome.version, reader, writer).await
                 }
                 Err(error) => error.to_string(),

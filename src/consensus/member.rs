@@ -64,6 +64,18 @@ pub struct Leadership {
     pub removed: bool,
 }
 
+/// Snapshots that a node has sent to others and received, since its process began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SnapshotCounts {
+    pub sent: u64,
+    /// Bytes of pieces that were stored at their receiver, of transfers that ended early, too.
+    pub sent_bytes: u64,
+    pub received: u64,
+    pub received_bytes: u64,
+    /// How much is here of the snapshot that is on its way in, in percent of its events.
+    pub receiving: Option<u8>,
+}
+
 /// What a node knows of its own consensus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplicaStatus {
@@ -91,6 +103,8 @@ pub struct ReplicaStatus {
     pub damage: Damage,
     /// Room on the disk here.
     pub room: Room,
+    /// Snapshots sent and received.
+    pub snapshots: SnapshotCounts,
     /// Why the node stopped taking part, if it did.
     pub failure: Option<String>,
 }

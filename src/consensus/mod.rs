@@ -67,7 +67,7 @@ pub use changes::Changes;
 pub use config::{RaftRuntime, Timing};
 pub use error::{MembershipError, ProposeError, StartError};
 pub use facts::Audit;
-pub use member::{Leadership, Member, MemberInfo, ReplicaStatus, Role};
+pub use member::{Leadership, Member, MemberInfo, ReplicaStatus, Role, SnapshotCounts};
 pub use payloads::PayloadError;
 pub use proposer::Done;
 pub use replica::{Options, Replica, start};

@@ -32,7 +32,7 @@ use super::link::{CallError, Link};
 use super::member::Member;
 use super::rpc::{AppendHead, Appended, EntryHead, Request, Response};
 use super::snapshot::{RaftSnapshot, SnapshotData};
-use super::transfer;
+use super::transfer::Sender;
 
 /// Bytes of entry bodies in one append; a single entry may exceed it.
 const APPEND_BYTES_MAX: usize = 4 << 20;
@@ -53,11 +53,12 @@ pub(super) struct Peers<N, E> {
     env: E,
     links: BTreeMap<(u64, Lane), (Member, Link<E>)>,
     confirmed: Confirmed,
+    sender: Sender,
 }
 
 impl<N: Net, E: RaftRuntime> Peers<N, E> {
-    pub fn new(dialer: Dialer<N>, env: E) -> Peers<N, E> {
-        Peers { dialer, env, links: BTreeMap::new(), confirmed: Confirmed::default() }
+    pub fn new(dialer: Dialer<N>, env: E, sender: Sender) -> Peers<N, E> {
+        Peers { dialer, env, links: BTreeMap::new(), confirmed: Confirmed::default(), sender }
     }
 
     fn peer(&mut self, target: u64, member: &Member, lane: Lane) -> Peer<E> {
@@ -70,7 +71,7 @@ impl<N: Net, E: RaftRuntime> Peers<N, E> {
             }
         };
         let (env, confirmed) = (self.env.clone(), self.confirmed.clone());
-        Peer { target, link, env, lane, confirmed }
+        Peer { target, link, env, lane, confirmed, sender: self.sender.clone() }
     }
 }
 
@@ -97,6 +98,7 @@ pub(super) struct Peer<E> {
     pub(super) env: E,
     lane: Lane,
     confirmed: Confirmed,
+    sender: Sender,
 }
 
 impl<E: RaftRuntime> Peer<E> {
@@ -221,7 +223,8 @@ impl<E: RaftRuntime> RaftNetworkV2<Types<E>> for Peer<E> {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types<E>>, StreamingError<Types<E>>> {
-        let sent = transfer::send(&self.link, &self.env, vote, snapshot, option.hard_ttl());
+        let (link, env, ttl) = (&self.link, &self.env, option.hard_ttl());
+        let sent = self.sender.send(link, env, vote, snapshot, ttl);
         let sent = tokio::select! { biased;
             closed = cancel => return Err(closed.into()),
             sent = sent => sent,

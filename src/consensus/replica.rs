@@ -38,6 +38,7 @@ use super::room::Room;
 use super::scrub::{Pace, Scrubber};
 use super::state_machine::StateMachine;
 use super::steward::{SpaceOptions, Steward};
+use super::transfer::{Inbox, Sender};
 
 /// What a replica needs to know.
 #[derive(Debug, Clone)]
@@ -55,6 +56,8 @@ pub struct Options {
     pub scrub: Pace,
     /// What is to stay free on the disk.
     pub space: SpaceOptions,
+    /// Bytes of a snapshot that are sent in a second, at most.
+    pub snapshot_bytes_per_s: u64,
 }
 
 impl Options {
@@ -71,6 +74,7 @@ impl Options {
                 pause: Duration::from_millis(limits::SCRUB_PAUSE_MS),
             },
             space: SpaceOptions { floor: 0, ballast: 0, reserve: limits::ROOM_TO_OPEN_BYTES },
+            snapshot_bytes_per_s: limits::SNAPSHOT_BYTES_PER_S,
         }
     }
 }
@@ -96,6 +100,7 @@ struct Inner<E: RaftRuntime> {
     stopped: Watch<bool>,
     /// Held during a change of the membership.
     changing: Mutex<()>,
+    inbox: Inbox,
     /// Keeps the directory locked until the end.
     storage: std::sync::Mutex<Option<Storage>>,
     env: E,
@@ -122,6 +127,7 @@ pub async fn start<N: Net, E: RaftRuntime>(
     }
     let (log, store) = (storage.log.clone(), storage.events.clone());
     let config = timing.raft_config().map_err(|e| StartError::Config(e.to_string()))?;
+    let bytes_per_s = options.snapshot_bytes_per_s.max(1);
     let cache = Arc::new(PayloadCache::new(options.payload_cache_bytes));
     let payloads = Payloads { cache, log: log.clone(), store };
     let facts = Arc::new(Facts::new(payloads, options.snapshot_log_bytes));
@@ -133,7 +139,11 @@ pub async fn start<N: Net, E: RaftRuntime>(
     let raft = Raft::new(
         member.id.0,
         config,
-        Peers::new(dialer.clone(), env.clone()),
+        Peers::new(
+            dialer.clone(),
+            env.clone(),
+            Sender { facts: Arc::downgrade(&facts), bytes_per_s },
+        ),
         RaftLog::new(log, env.clone()),
         StateMachine::new(facts.clone(), clock.clone(), env.clone()),
     );
@@ -163,6 +173,7 @@ pub async fn start<N: Net, E: RaftRuntime>(
         stop,
         stopped,
         changing: Mutex::new(()),
+        inbox: Inbox::default(),
         storage: std::sync::Mutex::new(Some(storage)),
         env: env.clone(),
     }));
@@ -348,6 +359,7 @@ impl<E: RaftRuntime> Replica<E> {
             log_bytes: payloads.log.bytes(),
             store_bytes: payloads.store.bytes(),
             damage: payloads.store.damage().peek(),
+            snapshots: self.0.facts.transfers.counts(),
             scrubbed_bytes: self.0.facts.scrubbed.load(Ordering::Relaxed),
             room: self.room(),
             failure: failure.map(|error| error.to_string()).or(stopped),
@@ -403,6 +415,10 @@ impl<E: RaftRuntime> Replica<E> {
 
     pub(super) fn raft(&self) -> &Raft<E> {
         &self.0.raft
+    }
+
+    pub(super) fn inbox(&self) -> &Inbox {
+        &self.0.inbox
     }
 
     pub(super) fn evidence(&self) -> &Evidence {

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::storage::{Entry, FileInfo};
+use crate::storage::{Entry, FileInfo, Keys};
 use crate::types::{EntryId, GroupId, PayloadKey};
 
 use super::config::{RaftLogId, RaftVote, SnapshotMeta};
@@ -71,6 +71,9 @@ pub(super) enum Request {
     Fetch {
         keys: Vec<PayloadKey>,
     },
+    /// Events of the offered snapshot; the bulk: their records, those of some of the keys that were
+    /// asked for last. Answered by [`Response::Missing`]. Since version 3.
+    Events,
     /// Asks how much room the peer has on its disk. Since version 3. Answered by
     /// [`Response::Room`].
     Room,
@@ -80,7 +83,7 @@ impl Request {
     /// The protocol version that brought it.
     pub fn since(&self) -> u16 {
         match self {
-            Request::Room => 3,
+            Request::Events | Request::Room => 3,
             _ => 1,
         }
     }
@@ -116,7 +119,8 @@ pub(super) enum Response {
     },
     /// The transfer was accepted, or why not.
     Transferred(Result<(), String>),
-    /// Files of the offered snapshot that the peer does not hold yet.
+    /// Files of the offered snapshot that are wanted: its own, and from a sender of version 2 the
+    /// segments that the peer does not hold yet.
     Wanted {
         files: Vec<Wanted>,
     },
@@ -131,6 +135,11 @@ pub(super) enum Response {
     /// The bulk: records of those events that the peer has, in the order of the question, until
     /// they exceed [`crate::types::limits::FETCH_BYTES_MAX`].
     Fetched,
+    /// Events of the offered snapshot that are to be sent next, at most
+    /// [`crate::types::limits::SNAPSHOT_KEYS_MAX`]; none: all have arrived. Since version 3.
+    Missing {
+        keys: Keys,
+    },
     Room(Room),
 }
 
@@ -296,6 +305,7 @@ mod tests {
             Request::Install,
             Request::Inquiry { vote, standing: Standing::new(NodeId(2), last) },
             Request::Fetch { keys: vec![PayloadKey { index: 7, position: 1 }] },
+            Request::Events,
             Request::Room,
         ];
         let wanted = Wanted { name: "seg-1-2".into(), arrived: 5 };
@@ -312,6 +322,9 @@ mod tests {
             Response::Failed("why".into()),
             Response::Found(Finding::Agrees),
             Response::Fetched,
+            Response::Missing {
+                keys: [PayloadKey { index: 7, position: 1 }].into_iter().collect(),
+            },
             Response::Room(Room { free: 300, floor: 5, short: true }),
         ];
         let requests = requests.iter().map(|request| encode(1, request).unwrap().to_vec());

@@ -18,7 +18,7 @@ use super::link::{REQUEST, RESPONSE};
 use super::repair;
 use super::replica::Replica;
 use super::rpc::{self, AppendHead, Appended, Request, Response, RpcError};
-use super::transfer::Reception;
+use super::transfer::Receiver;
 
 /// Why a peer's connection was given up.
 #[derive(Debug, Error)]
@@ -38,15 +38,19 @@ impl From<RpcError> for PeerError {
 }
 
 /// Answers a peer until it leaves or the replica stops. The handshake is over: the peer is a
-/// member's node, in this life of its process, that knows the cluster token.
+/// member's node, in this life of its process, that knows the cluster token and speaks this
+/// `version` of the protocol.
 pub async fn serve_peer<E: RaftRuntime, S: ByteStream>(
     replica: Replica<E>,
     incarnation: u64,
+    version: u16,
     mut reader: Reader<S>,
     mut writer: Writer<S>,
 ) -> Result<(), PeerError> {
     let mut led = None;
-    let done = converse(&replica, &mut reader, &mut writer, &mut led).await;
+    let mut receiver = Receiver::new(&replica, version);
+    let done = converse(&replica, &mut reader, &mut writer, (&mut led, &mut receiver)).await;
+    receiver.over().await;
     if let Some(vote) = led {
         replica.evidence().lost(Lost { vote, incarnation });
     }
@@ -57,11 +61,10 @@ async fn converse<E: RaftRuntime, S: ByteStream>(
     replica: &Replica<E>,
     reader: &mut Reader<S>,
     writer: &mut Writer<S>,
-    led: &mut Option<RaftVote>,
+    (led, receiver): (&mut Option<RaftVote>, &mut Receiver<'_, E>),
 ) -> Result<(), PeerError> {
     reader.set_frame_bytes_max(limits::PEER_FRAME_BYTES_MAX);
     writer.set_frame_bytes_max(limits::PEER_FRAME_BYTES_MAX);
-    let mut reception = None;
     loop {
         let frame = tokio::select! { biased;
             () = replica.stopped() => return Ok(()),
@@ -79,7 +82,7 @@ async fn converse<E: RaftRuntime, S: ByteStream>(
         }
         let (response, bulk) = tokio::select! { biased;
             () = replica.stopped() => return Ok(()),
-            response = answer(replica, request, bulk, &mut reception) => response?,
+            response = answer(replica, request, bulk, receiver) => response?,
         };
         let head = rpc::encode(id, &response)?;
         writer.write([FrameOut::new(RESPONSE, vec![head, bulk])]).await?;
@@ -90,7 +93,7 @@ async fn answer<E: RaftRuntime>(
     replica: &Replica<E>,
     request: Request,
     bulk: Bytes,
-    reception: &mut Option<Reception>,
+    receiver: &mut Receiver<'_, E>,
 ) -> Result<(Response, Bytes), PeerError> {
     let raft = replica.raft();
     let failed = |error: String| Response::Failed(error);
@@ -141,28 +144,13 @@ async fn answer<E: RaftRuntime>(
         },
         Request::Room => Response::Room(replica.room()),
         Request::Offer { vote, meta, files } => {
-            match Reception::begin(replica, vote, meta, files).await {
-                Ok((begun, files)) => {
-                    *reception = Some(begun);
-                    Response::Wanted { files }
-                }
-                Err(error) => failed(error),
-            }
+            receiver.offered(vote, meta, files).await.unwrap_or_else(failed)
         }
-        Request::Piece { file, offset, crc } => match reception {
-            Some(reception) => match reception.take(replica, file, offset, crc, bulk).await {
-                Ok(()) => Response::Stored,
-                Err(error) => failed(error),
-            },
-            None => failed("no snapshot was offered on this connection".to_string()),
-        },
-        Request::Install => match reception.take() {
-            Some(reception) => match reception.install(replica).await {
-                Ok(vote) => Response::Installed { vote },
-                Err(error) => failed(error),
-            },
-            None => failed("no snapshot was offered on this connection".to_string()),
-        },
+        Request::Piece { file, offset, crc } => {
+            receiver.piece(file, offset, crc, bulk).await.unwrap_or_else(failed)
+        }
+        Request::Events => receiver.events(bulk).await.unwrap_or_else(failed),
+        Request::Install => receiver.install().await.unwrap_or_else(failed),
     };
     Ok((response, Bytes::new()))
 }

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::machine::Machine;
 use crate::planted::{Bug, planted};
 use crate::storage::{
-    EventStore, Keys, Pinned, SnapshotInfo, SnapshotWriter, Staging, StorageError,
+    EventStore, Keys, Pinned, Received, SnapshotInfo, SnapshotWriter, StorageError,
 };
-use crate::types::PayloadKey;
+use crate::types::{PayloadKey, limits};
 
 use super::config::{
     RaftLeaderId, RaftLogId, RaftMembership, RaftRuntime, SnapshotMeta, StoredMembership, Types,
@@ -30,8 +30,6 @@ use super::payloads::PayloadError;
 const RELOCATE_KEYS: usize = 1024;
 /// A snapshot for which there was no room is tried again after this pause.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
-/// Bytes copied together while adopting a snapshot.
-const ADOPT_BYTES: usize = 1 << 20;
 
 /// A snapshot as openraft passes it around.
 pub(super) type RaftSnapshot = openraft::Snapshot<RaftLeaderId, u64, Member, SnapshotData>;
@@ -41,7 +39,44 @@ pub(super) enum SnapshotData {
     /// That of a machine which has applied nothing.
     Empty,
     Held(Arc<Pinned>),
-    Received(Staging),
+    Received(Box<Arrived>),
+}
+
+/// A snapshot that was received and found sound.
+pub(super) struct Arrived {
+    received: Received,
+    store: EventStore,
+    image: Image,
+    machine: Machine,
+}
+
+impl Arrived {
+    /// Decodes what was received for `store`. Blocks.
+    pub fn decode(received: Received, store: EventStore) -> io::Result<Arrived> {
+        let machine = received.read_machine().map_err(io::Error::other)?;
+        let machine = Machine::decode(&machine).map_err(io::Error::other)?;
+        let image = Image::decode(&received.info().meta)?;
+        Ok(Arrived { received, store, image, machine })
+    }
+
+    /// Whether it ends where it was said to.
+    pub fn check(&self, announced: Option<RaftLogId>) -> io::Result<()> {
+        match self.image.last == announced {
+            true => Ok(()),
+            false => Err(io::Error::other(format!(
+                "it ends with {:?}, not with {announced:?} as announced",
+                self.image.last
+            ))),
+        }
+    }
+
+    /// Makes it current, unless the store has one as new by now: then it is that one. Blocks.
+    fn load(self) -> io::Result<(Image, Machine)> {
+        let Arrived { received, store, image, machine } = self;
+        let name = received.info().name.clone();
+        let info = received.install().map_err(io::Error::other)?;
+        if info.name == name { Ok((image, machine)) } else { read(&info, &store) }
+    }
 }
 
 /// What is written beside the machine's own bytes.
@@ -82,12 +117,17 @@ impl SnapshotData {
         let info = match self {
             SnapshotData::Empty => return Ok((Image::default(), Machine::new())),
             SnapshotData::Held(pinned) => adopt(&pinned, store).map_err(io::Error::other)?,
-            SnapshotData::Received(staging) => staging.install().map_err(io::Error::other)?,
+            SnapshotData::Received(arrived) => return arrived.load(),
         };
-        let machine = store.read_machine(&info).map_err(io::Error::other)?;
-        let machine = Machine::decode(&machine).map_err(io::Error::other)?;
-        Ok((Image::decode(&info.meta)?, machine))
+        read(&info, store)
     }
+}
+
+/// Reads a retained snapshot.
+fn read(info: &SnapshotInfo, store: &EventStore) -> io::Result<(Image, Machine)> {
+    let machine = store.read_machine(info).map_err(io::Error::other)?;
+    let machine = Machine::decode(&machine).map_err(io::Error::other)?;
+    Ok((Image::decode(&info.meta)?, machine))
 }
 
 /// Makes a pinned snapshot current in `store`, copying it if it is held by another one.
@@ -95,16 +135,18 @@ fn adopt(pinned: &Pinned, store: &EventStore) -> Result<SnapshotInfo, StorageErr
     if store.current().is_some_and(|current| current == pinned.snapshot) {
         return Ok(pinned.snapshot.clone());
     }
-    let mut staging = store.stage(pinned.files.clone())?;
-    for file in staging.missing() {
-        let mut offset = 0;
-        while offset < file.len {
-            let piece = pinned.read_chunk(&file.name, offset, ADOPT_BYTES)?;
-            staging.write_chunk(&file.name, offset, &piece)?;
-            offset += piece.len() as u64;
-        }
+    let mut staging = store.stage(pinned.files().to_vec())?;
+    let image = staging.image().clone();
+    let mut offset = staging.arrived(&image.name);
+    while offset < image.len {
+        let piece = pinned.read_chunk(&image.name, offset, limits::SNAPSHOT_PIECE_BYTES)?;
+        staging.write_chunk(&image.name, offset, &piece)?;
+        offset += piece.len() as u64;
     }
-    staging.install()
+    while let Some(keys) = staging.wanted().cloned() {
+        staging.put(pinned.records(&keys, limits::SNAPSHOT_PIECE_BYTES)?.into())?;
+    }
+    staging.complete()?.install()
 }
 
 /// The newest snapshot on this disk, pinned: its files stay while it is sent.

@@ -14,7 +14,7 @@ use crate::session;
 use crate::storage::Identity;
 use crate::transport::{ByteStream, Net, reunite};
 use crate::types::{ClusterId, Code, NodeId, Rejection, limits};
-use crate::wire::admin::{AdminService, NodeReport, Role};
+use crate::wire::admin::{AdminService, NodeReport, Role, SnapshotReport};
 use crate::wire::{Greeting, Hello, Service, Welcome, newest_version};
 
 /// What a node serves its visitors with.
@@ -144,9 +144,9 @@ impl<N: Net> Services<N> {
         let _visit = Visit::of(&self.visits.peers);
         let Some(visitor) = self.welcome(visitor).await else { return };
         let Visitor { hello, reader, writer, .. } = visitor;
-        if let Err(error) =
-            serve_peer(self.replica.clone(), hello.incarnation, reader, writer).await
-        {
+        let (incarnation, version) = (hello.incarnation, hello.version());
+        let served = serve_peer(self.replica.clone(), incarnation, version, reader, writer).await;
+        if let Err(error) = served {
             debug!(peer = hello.name, %error, "a peer connection ended badly");
         }
     }
@@ -233,6 +233,7 @@ pub fn closed_desk(
         free_bytes: 0,
         release: env!("CARGO_PKG_VERSION").into(),
         protocol: newest_version(),
+        snapshots: SnapshotReport::default(),
     };
     ClosedDesk { identity, desk: Closed { report, reason } }
 }

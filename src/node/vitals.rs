@@ -166,6 +166,7 @@ impl<N: Net> Services<N> {
 
     fn replica_metrics(&self, sample: &mut Sample) {
         let status = self.replica.status();
+        let snapshots = status.snapshots;
         sample.gauge(
             "leader",
             "Whether this node serves as leader.",
@@ -189,6 +190,10 @@ impl<N: Net> Services<N> {
         sample.gauge("publishes_refused", help, refused.into());
         for (name, help, value) in [
             ("scrubbed_bytes", "Bytes read again to find damage.", status.scrubbed_bytes),
+            ("snapshots_sent", "Snapshots sent to other members.", snapshots.sent),
+            ("snapshot_sent_bytes", "Bytes of snapshots sent.", snapshots.sent_bytes),
+            ("snapshots_received", "Snapshots received and installed.", snapshots.received),
+            ("snapshot_received_bytes", "Bytes of snapshots received.", snapshots.received_bytes),
             ("damage_found", "Damaged events and files found.", status.damage.found),
             ("damage_repaired", "Damaged events and files repaired.", status.damage.repaired),
         ] {
@@ -253,7 +258,7 @@ fn channel_counters(channel: &Channel, sample: &mut Sample) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consensus::{Role, Room};
+    use crate::consensus::{Role, Room, SnapshotCounts};
     use crate::storage::Damage;
 
     #[test]
@@ -273,6 +278,7 @@ mod tests {
             scrubbed_bytes: 0,
             damage: Damage::default(),
             room: Room::default(),
+            snapshots: SnapshotCounts::default(),
             failure: failure.map(str::to_string),
         };
         for (status, leader, wanted) in [

@@ -45,8 +45,8 @@ pub use ballast::{BALLAST, Ballast};
 pub use clearing::{clear, finish_clearing};
 pub use error::StorageError;
 pub use events::{
-    Damage, EventStore, FileInfo, Keys, Patient, Pinned, Salvaged, SegmentInside, SnapshotInfo,
-    SnapshotWriter, Staging, Wounded,
+    Damage, EventStore, FileInfo, Keys, Patient, Pinned, Received, Salvaged, SegmentInside,
+    SnapshotInfo, SnapshotWriter, Staging, Wounded,
 };
 pub use fresh::Fresh;
 pub use identity::Identity;

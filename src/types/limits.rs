@@ -103,6 +103,19 @@ pub const FETCH_KEYS_MAX: usize = 1024;
 /// Bytes of events after which an answer to such a question ends; it holds one at least. The asker
 /// asks again for the rest.
 pub const FETCH_BYTES_MAX: usize = 4 << 20;
+/// Events of a snapshot that its receiver asks for at once, and …
+pub const SNAPSHOT_KEYS_MAX: u32 = 4096;
+/// … bytes in one piece of it. The next one is asked for when this one is stored.
+pub const SNAPSHOT_PIECE_BYTES: usize = 1 << 20;
+/// Bytes of a snapshot sent in a second, at most.
+pub const SNAPSHOT_BYTES_PER_S: u64 = 64 << 20;
+/// What follows a snapshot that is being sent stays in the log until so many times the bytes were
+/// applied after which a snapshot is due. Beyond it the follower may need another snapshot, of which it
+/// has all but what is new.
+pub const SENDING_LOGS_MAX: u64 = 16;
+/// A snapshot is received only while the disk has this much room: the log needs some, too. The
+/// sender is told, and tries again.
+pub const SNAPSHOT_FREE_BYTES_MIN: u64 = 2 * SEGMENT_BYTES_TARGET as u64;
 /// A damaged file that could not be repaired is tried again after this long, in milliseconds.
 pub const REPAIR_RETRY_MS: u64 = 5_000;
 /// Bytes that the background scrub reads in a second, and …

@@ -150,6 +150,20 @@ impl Bed {
         self.first_word(host).await
     }
 
+    /// Kills whatever runs at a host, and starts it again without waiting. Says no if nothing ran.
+    pub(super) async fn start_over_at(&mut self, host: Host) -> Result<bool> {
+        let process = self.seats.get(&host).and_then(|seat| seat.process.as_ref());
+        let Some(process) = process.filter(|process| !process.has_ended()) else {
+            return Ok(false);
+        };
+        process.signal(Signal::KILL)?;
+        let at = |nodes: &[NodeInfo]| nodes.iter().find(|n| n.host == host).cloned();
+        let ended = |nodes: &[NodeInfo]| at(nodes).is_some_and(|node| !node.state.is_running());
+        self.roster.until("the killed process is gone", KILLED_WITHIN, ended).await?;
+        self.launch_at(host)?;
+        Ok(true)
+    }
+
     /// Starts several stopped nodes at once, and waits for the first word of each.
     pub async fn restart_all(&mut self, ids: &[u64]) -> Result<()> {
         for id in ids {
@@ -260,7 +274,7 @@ impl Bed {
         }
     }
 
-    fn launch_at(&mut self, host: Host) -> Result<()> {
+    pub(super) fn launch_at(&mut self, host: Host) -> Result<()> {
         let config = self.write_config(host)?;
         let seat = self.seats.get_mut(&host).context("a node without a seat")?;
         let nodes = self.roster.nodes();
@@ -300,6 +314,9 @@ impl Bed {
         }
         for (key, addr) in keys.iter().zip(reached).take(3) {
             text += &format!("advertise_{key} = {addr:?}\n");
+        }
+        if self.options.rejoins {
+            text += "rejoin = \"auto\"\n";
         }
         text += &self.options.node_config;
         let path = self.path(host, "toml");
@@ -395,6 +412,7 @@ fn describe(host: Host, disk: &Disk, addresses: &Addresses, log: PathBuf) -> Nod
     NodeInfo {
         host,
         id: 0,
+        cleared: Vec::new(),
         data_dir: disk.data_dir(),
         log,
         client_addr,
@@ -405,6 +423,7 @@ fn describe(host: Host, disk: &Disk, addresses: &Addresses, log: PathBuf) -> Nod
         life: 0,
         waits: 0,
         state: State::Exited { code: None, signal: None },
+        ready_at: None,
         member: false,
         paused: false,
         told: false,

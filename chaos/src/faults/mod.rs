@@ -15,6 +15,7 @@
 //! A fault chooses its targets, has its beginning recorded, and only then acts: what it causes is
 //! never in the history before it. Ending a fault undoes it as far as an operator would.
 
+pub mod absence;
 pub mod anatomy;
 pub mod clock;
 pub mod damage;
@@ -25,6 +26,7 @@ pub mod flood;
 pub mod frames;
 pub mod kill;
 pub mod link;
+pub mod lost_quorum;
 pub mod membership;
 pub mod partition;
 pub mod pause;
@@ -33,6 +35,7 @@ pub mod rollback;
 pub mod rolling_restart;
 pub mod slow_disk;
 pub mod truncate;
+pub mod vanish;
 pub mod whom;
 
 use std::sync::Arc;
@@ -136,6 +139,7 @@ macro_rules! faults {
 }
 
 faults! {
+    Absence(absence),
     Clock(clock),
     DiskFull(disk_full),
     FailingSync(failing_sync),
@@ -144,6 +148,7 @@ faults! {
     Frames(frames),
     Kill(kill),
     Link(link),
+    LostQuorum(lost_quorum),
     Membership(membership),
     Partition(partition),
     Pause(pause),
@@ -152,6 +157,7 @@ faults! {
     RollingRestart(rolling_restart),
     SlowDisk(slow_disk),
     Truncate(truncate),
+    Vanish(vanish),
 }
 
 /// A fault that is going on.

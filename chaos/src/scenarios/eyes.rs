@@ -88,6 +88,8 @@ impl Eyes for RealEyes {
             return Vec::new();
         }
         let mut seen = match asked {
+            // It may have become another node meanwhile.
+            Ok(Ok(report)) if ![0, node].contains(&report.id.0) => return Vec::new(),
             Ok(Ok(report)) => vec![What::Node { node, view: view(&report, before.lives()) }],
             _ => vec![What::NodeDown { node }],
         };

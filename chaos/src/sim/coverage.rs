@@ -40,6 +40,7 @@ const MUST_HAPPEN: &[&str] = &[
     "mended",
     "transferred",
     "joined",
+    "snapshots_received",
     "removed",
 ];
 

@@ -27,9 +27,11 @@ impl World {
             let path = paths.get(choice as usize % paths.len().max(1))?.clone();
             let bits = disk.len(&path).ok()? as usize * 8;
             let bit = (choice >> 16) as usize % bits.max(1);
-            disk.flip_bit(&path, bit).then(|| format!("{path} bit {bit}"))
+            disk.flip_bit(&path, bit).then_some((path, bit))
         });
-        if let Some(Some(where_)) = flipped {
+        if let Some(Some((path, bit))) = flipped {
+            self.wound(slot, &path);
+            let where_ = format!("{path} bit {bit}");
             let (node, how) = (self.id(slot), "a bit flipped".to_string());
             self.note("bits_flipped", &format!("node {node}: {where_}"));
             self.damage_is_curable(slot, first, where_.contains("seg-"));

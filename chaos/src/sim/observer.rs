@@ -34,6 +34,13 @@ impl World {
             snapshot_index: status.snapshot_index,
         };
         self.record(&by, What::Node { node, view });
+        let received = status.snapshots.received;
+        let fresh = received.saturating_sub(self.set_received(slot, received));
+        if fresh > 0 {
+            let text = format!("{} bytes so far", status.snapshots.received_bytes);
+            let key = "snapshots_received".into();
+            self.record(&by, What::Note { key, count: fresh, text });
+        }
         let first = seen.max(status.purged) + 1;
         let (mut last, wanted) = (first - 1, first..status.committed + 1);
         if !wanted.is_empty() {

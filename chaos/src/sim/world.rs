@@ -59,11 +59,14 @@ struct Host {
     failing_sync: u32,
     /// A bit of it flipped, whether that was noticed or not.
     damaged: bool,
-    /// All that was damaged are relocated events, which it gets from others.
+    /// All that was damaged are relocated events, which it gets from others: in these files.
     curable: bool,
+    wounds: Vec<String>,
     /// The last committed entry that was looked at.
     seen: u64,
     hashed: u64,
+    /// Snapshots received in this life.
+    received: u64,
 }
 
 enum State {
@@ -141,8 +144,10 @@ impl World {
             failing_sync: 0,
             damaged: false,
             curable: false,
+            wounds: Vec::new(),
             seen: 0,
             hashed: 0,
+            received: 0,
         };
         self.hosts().insert(slot, host);
     }
@@ -179,7 +184,7 @@ impl World {
             Started::Up(process) => {
                 let replica = process.replica.clone();
                 self.host(slot, |host| {
-                    host.seen = 0;
+                    (host.seen, host.received) = (0, 0);
                     host.state = State::Up(process);
                 });
                 drop(SimRuntime::spawn(async move {
@@ -391,6 +396,18 @@ impl World {
         self.host(slot, |host| host.curable = curable && (first || host.curable));
     }
 
+    /// This file was damaged, and must not stay so.
+    pub fn wound(&self, slot: Slot, file: &str) {
+        self.host(slot, |host| host.wounds.push(file.to_owned()));
+    }
+
+    /// Whether no file that was damaged is there any more: what is repaired is written anew.
+    pub fn is_mended(&self, slot: Slot) -> bool {
+        let is_gone = |disk: &MemDisk, file: &String| !disk.paths().contains(file);
+        self.host(slot, |host| host.wounds.iter().all(|file| is_gone(&host.disk, file)))
+            == Some(true)
+    }
+
     /// Damaged, in a way that it mends itself.
     pub fn is_curable(&self, slot: Slot) -> bool {
         self.is_up(slot) && self.host(slot, |host| host.curable) == Some(true)
@@ -398,7 +415,10 @@ impl World {
 
     /// It counts as sound again.
     pub fn cured(&self, slot: Slot) {
-        self.host(slot, |host| host.damaged = false);
+        self.host(slot, |host| {
+            host.damaged = false;
+            host.wounds.clear();
+        });
     }
 
     pub fn slow_disk(&self, slot: Slot, longest: Duration) {

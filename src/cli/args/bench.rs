@@ -16,6 +16,8 @@ pub enum Bench {
     Failover(BenchFailover),
     /// A backlog that nobody consumes, then its end: rates, memory, disk, a node's restart
     Backlog(BenchBacklog),
+    /// A node that comes back after the log it needs is gone: a snapshot, under a steady load
+    CatchUp(BenchCatchUp),
     /// Deliveries per second to many durable consumers of one channel
     Fanout(BenchFanout),
     /// Many idle channels: how long their creation takes, and what they cost
@@ -131,6 +133,21 @@ pub struct BenchChannels {
     /// Requests under way at once.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=256))]
     pub inflight: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchCatchUp {
+    #[command(flatten)]
+    pub target: BenchTarget,
+    /// Events published while the node is away, which nobody consumes.
+    #[arg(long, default_value_t = 2_000_000)]
+    pub pending: u64,
+    /// Events per second published before, during and after.
+    #[arg(long, default_value_t = 1000)]
+    pub rate: u64,
+    /// How long publishing is timed before and after.
+    #[arg(long, default_value_t = 10.0, value_name = "SECS")]
+    pub seconds: f64,
 }
 
 #[derive(Debug, Args)]

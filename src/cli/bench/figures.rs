@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::super::output;
 use super::backlog::Backlog;
+use super::catch_up::CatchUp;
 use super::channels::Idle;
 use super::meter::Used;
 
@@ -35,6 +36,8 @@ pub struct Figures {
     pub delivery_ms: Vec<u64>,
     #[serde(flatten)]
     pub backlog: Option<Backlog>,
+    #[serde(flatten)]
+    pub catch_up: Option<CatchUp>,
     #[serde(flatten)]
     pub idle: Option<Idle>,
 }
@@ -99,6 +102,7 @@ impl Figures {
             lines.push(format!("delivery  {:?} ms", self.delivery_ms));
         }
         lines.extend(self.backlog.iter().flat_map(Backlog::lines));
+        lines.extend(self.catch_up.iter().flat_map(CatchUp::lines));
         lines.extend(self.idle.iter().flat_map(Idle::lines));
         if let (Some(cpu), Some(disk)) = (self.cpu_s_per_100k, self.disk_bytes_per_event) {
             let rss: Vec<_> = self.rss_peak_bytes.values().map(|b| output::bytes(*b)).collect();

@@ -4,6 +4,7 @@
 //! reported too; otherwise the cluster of `--servers` is measured.
 
 mod backlog;
+mod catch_up;
 mod channels;
 mod consume;
 mod failover;
@@ -35,6 +36,7 @@ pub async fn run(common: &Common, command: &Bench) -> Result<Exit, Failure> {
         Bench::Latency(flags) => latency::run(common, flags).await?,
         Bench::Failover(flags) => failover::run(common, flags).await?,
         Bench::Backlog(flags) => backlog::run(common, flags).await?,
+        Bench::CatchUp(flags) => catch_up::run(common, flags).await?,
         Bench::Fanout(flags) => fanout::run(common, flags).await?,
         Bench::Channels(flags) => channels::run(common, flags).await?,
     };

@@ -58,7 +58,7 @@ pub(super) fn restore_on(
     let fresh = Fresh::begin(disk)?;
     let mut staging = fresh.events.stage(backup.head.files.clone())?;
     backup.read(&mut |file, offset, piece| staging.write_chunk(&file.name, offset, piece))?;
-    let snapshot = staging.install()?;
+    let snapshot = staging.complete()?.install()?;
     let machine = Machine::decode(&fresh.events.read_machine(&snapshot)?).map_err(unsound)?;
     let image = Image::decode(&snapshot.meta)?;
     let founder = Founder::after(&image, 0, cluster, Member::default());

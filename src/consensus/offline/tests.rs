@@ -230,7 +230,7 @@ async fn back_up(node: &Node, path: &std::path::Path) -> BackupHead {
         taken_at: 1,
         last_index: last.index,
         last_term: last.term,
-        files: pinned.files.clone(),
+        files: pinned.files().to_vec(),
     };
     let mut writer = BackupWriter::create(path, &head).unwrap();
     while let Some((file, offset)) = writer.next() {

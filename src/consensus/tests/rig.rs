@@ -106,8 +106,16 @@ impl Rig {
         let payload_cache_bytes = self.payload_cache_bytes;
         let defaults = Options::new(member(id));
         let scrub = Pace { bytes_per_s: 64 << 20, pause: self.scrub_pause };
-        let options =
-            Options { timing, snapshot_log_bytes, payload_cache_bytes, scrub, ..defaults };
+        // Slow enough that a test can do something meanwhile.
+        let snapshot_bytes_per_s = 16 << 20;
+        let options = Options {
+            timing,
+            snapshot_log_bytes,
+            payload_cache_bytes,
+            scrub,
+            snapshot_bytes_per_s,
+            ..defaults
+        };
         let node = launch(options, storage, net).await;
         self.nodes.insert(id, node.clone());
         node
@@ -206,7 +214,7 @@ async fn answer<S: ByteStream>(node: Node, identity: Identity, stream: S) {
         newest: 1,
     });
     if writer.write([welcome.encode().into()]).await.is_ok() {
-        let _ = serve_peer(node, hello.incarnation, reader, writer).await;
+        let _ = serve_peer(node, hello.incarnation, hello.version(), reader, writer).await;
     }
 }
 

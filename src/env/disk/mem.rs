@@ -31,6 +31,8 @@ struct Tree {
     fail_sync: bool,
     /// Bytes that all files together may have, if there is a limit.
     capacity: Option<u64>,
+    /// Bytes said to be free.
+    free: Option<u64>,
     syncs: u64,
     /// Changes that will still succeed once a file has been removed.
     changes_after_removal: Option<u64>,
@@ -87,6 +89,11 @@ impl MemDisk {
     /// Bytes of all files.
     pub fn used_bytes(&self) -> u64 {
         self.tree().used_bytes()
+    }
+
+    /// Says that so many bytes are free; whether writes succeed is another matter.
+    pub fn leave_free(&self, bytes: u64) {
+        self.tree().free = Some(bytes);
     }
 
     /// Lets the next `changes` changes and syncs succeed; all after them fail. For crashes in the
@@ -361,7 +368,8 @@ impl Disk for MemDisk {
 
     fn free_bytes(&self) -> io::Result<u64> {
         let tree = self.tree();
-        Ok(tree.capacity.map_or(1 << 40, |capacity| capacity.saturating_sub(tree.used_bytes())))
+        let told = tree.free.unwrap_or(1 << 40);
+        Ok(tree.capacity.map_or(told, |capacity| capacity.saturating_sub(tree.used_bytes())))
     }
 
     fn allocate(&self, path: &str, len: u64) -> io::Result<()> {

@@ -27,11 +27,6 @@ pub fn number(name: &str) -> Option<u64> {
     name.rsplit_once('-')?.1.parse().ok()
 }
 
-/// Whether this is the name of a file that `node` has written under this number.
-pub fn is_of(node: NodeId, number: u64, name: &str) -> bool {
-    name == segment_name(node, number) || name == snapshot_name(node, number)
-}
-
 /// Whether a name, given by a peer, is one that this module makes.
 pub fn is_name(name: &str) -> bool {
     let rest = name.strip_prefix("seg-").or_else(|| name.strip_prefix("snap-"));
@@ -43,6 +38,12 @@ pub fn is_name(name: &str) -> bool {
 /// Whether the name is that of a snapshot.
 pub fn is_snapshot(name: &str) -> bool {
     name.starts_with("snap-")
+}
+
+/// The file of this name among those of a snapshot.
+pub fn find<'a>(files: &'a [FileInfo], name: &str) -> Result<&'a FileInfo, StorageError> {
+    let found = files.iter().find(|file| file.name == name);
+    found.ok_or_else(|| StorageError::UnknownFile(name.to_owned()))
 }
 
 /// Path of a file.
@@ -58,6 +59,16 @@ pub fn write(disk: &dyn Disk, name: String, bytes: &[u8]) -> Result<FileInfo, St
         disk.sync(&path(&name)).map_err(failed())?;
     }
     Ok(FileInfo { len: bytes.len() as u64, crc: crc32fast::hash(bytes), name })
+}
+
+/// Path of a file on its way in.
+pub fn part(name: &str) -> String {
+    format!("{}.part", path(name))
+}
+
+/// Whether the name is that of a file on its way in.
+pub fn is_part(name: &str) -> bool {
+    name.ends_with(".part")
 }
 
 /// Whether reading failed because of what is, or is not, on the disk.

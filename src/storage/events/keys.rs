@@ -70,6 +70,12 @@ impl Keys {
         self.0.first().map(Run::start)
     }
 
+    /// The greatest key.
+    pub fn last(&self) -> Option<PayloadKey> {
+        let run = self.0.last()?;
+        Some(PayloadKey { index: run.index, position: run.end().checked_sub(1)? })
+    }
+
     /// All keys in order.
     pub fn iter(&self) -> impl Iterator<Item = PayloadKey> + '_ {
         self.0.iter().flat_map(|run| {
@@ -81,6 +87,26 @@ impl Keys {
     /// Number of keys.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|run| u64::from(run.len)).sum()
+    }
+
+    /// The keys in order, in sets of `most`, the last one with what is left.
+    pub fn portions(&self, most: u32) -> Vec<Keys> {
+        let (mut portions, mut portion, mut room) = (Vec::new(), Keys::default(), most);
+        for run in &self.0 {
+            let mut first = run.first;
+            while first < run.end() {
+                let end = run.end().min(first.saturating_add(room.max(1)));
+                portion.push_part(run, first, end);
+                room = room.saturating_sub(end - first);
+                first = end;
+                if room == 0 {
+                    portions.push(std::mem::take(&mut portion));
+                    room = most;
+                }
+            }
+        }
+        portions.extend(Some(portion).filter(|portion| !portion.is_empty()));
+        portions
     }
 
     /// The keys that are in any of the sets.
@@ -192,6 +218,13 @@ mod tests {
             let (mine, theirs) = (keys(&model), keys(&other));
             prop_assert!(mine.iter().eq(model.iter().copied()));
             prop_assert_eq!(mine.count(), model.len() as u64);
+            prop_assert_eq!(mine.last(), model.last().copied());
+            for most in 1..9 {
+                let portions = mine.portions(most);
+                prop_assert!(portions.iter().rev().skip(1).all(|p| p.count() == u64::from(most)));
+                prop_assert!(portions.iter().all(|p| (1..=most.into()).contains(&p.count())));
+                prop_assert!(portions.iter().flat_map(Keys::iter).eq(mine.iter()));
+            }
             for key in (0..7).flat_map(|i| (0..13).map(move |p| key((i, p)))) {
                 prop_assert_eq!(mine.contains(key), model.contains(&key));
             }

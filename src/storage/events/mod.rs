@@ -9,7 +9,8 @@
 //! * Files are written and synced before the manifest names them; what it does not name is
 //!   garbage, swept at open. So snapshot and segment list become current in one step.
 //! * A payload goes only when neither of the two retained snapshots needs it.
-//! * Names are unique in the whole cluster, so a peer that has a file need not get it again.
+//! * Names are unique in the whole cluster, keys of events are the same in all of it: of a snapshot
+//!   only those events travel that the receiver does not have.
 //! * A damaged event is an error of that event; a damaged snapshot falls back to the one before
 //!   while the log still reaches it. Either makes its file a suspect ([`Damage`]) until it is
 //!   written anew ([`EventStore::examine`], [`EventStore::heal`]).
@@ -21,6 +22,7 @@ mod damage;
 mod files;
 mod keys;
 mod manifest;
+mod pinned;
 pub mod record;
 mod repair;
 mod salvage;
@@ -38,11 +40,12 @@ mod writer;
 pub use damage::Damage;
 pub use keys::Keys;
 pub use manifest::FileInfo;
+pub use pinned::Pinned;
 pub use repair::{Lost, Patient, Wounded};
 pub use salvage::{Salvaged, SegmentInside, salvage};
 pub use scrub::FileCheck;
 pub use snapshot::SnapshotInfo;
-pub use staging::{Pinned, Staging};
+pub use staging::{Received, Staging};
 pub use store::EventStore;
 pub use writer::SnapshotWriter;
 

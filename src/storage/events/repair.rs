@@ -131,8 +131,8 @@ impl EventStore {
         let (mut whole, mut lost) = (BTreeMap::new(), Vec::new());
         let mut last: Option<(u64, Bytes)> = None;
         for key in segment.keys.iter().filter(|key| state.needs(*key)) {
-            match self.read_afresh(segment, key, &mut last) {
-                Ok(payload) => drop(whole.insert(key, payload)),
+            match self.record_in(segment, key, &mut last) {
+                Ok((_, payload)) => drop(whole.insert(key, payload)),
                 Err(StorageError::CorruptEvent { .. }) => {
                     lost.push(Lost { key, known: known.get(&key).copied() });
                 }
@@ -140,23 +140,6 @@ impl EventStore {
             }
         }
         Ok(Wounded { segment: segment.clone(), whole, lost })
-    }
-
-    /// Reads past the cache; keys in order read each block once.
-    fn read_afresh(
-        &self,
-        segment: &Segment,
-        key: PayloadKey,
-        last: &mut Option<(u64, Bytes)>,
-    ) -> Result<Payload, StorageError> {
-        let absent = || StorageError::CorruptEvent { key, detail: "it has no block".into() };
-        let block = segment.block_of(key).ok_or_else(absent)?;
-        if let Some((_, bytes)) = last.as_ref().filter(|(offset, _)| *offset == block.offset) {
-            return segment::find(bytes, key);
-        }
-        let bytes = segment::read_block(self.disk(), &segment.info.file, block, key)?;
-        *last = Some((block.offset, bytes.clone()));
-        segment::find(&bytes, key)
     }
 
     /// Writes a segment anew with what was found of the lost events; durable on return. Returns
@@ -169,7 +152,7 @@ impl EventStore {
     ) -> Result<Vec<PayloadKey>, StorageError> {
         let Wounded { segment, whole, lost } = wounded;
         let name = segment.info.file.name.clone();
-        let _scraps = Scraps::of(self);
+        let scraps = Scraps::of(self);
         let _commit = self.lock_commit();
         let state = self.state();
         let Some(at) = state.segments.iter().position(|held| held.id == segment.id) else {
@@ -205,7 +188,7 @@ impl EventStore {
         match events.is_empty() {
             true => drop(next.segments.remove(at)),
             false => {
-                let fresh = Segment::write(self.disk(), self.next_segment_name(), &events)?;
+                let fresh = Segment::write(self.disk(), scraps.segment_name(), &events)?;
                 next.segments[at] = Arc::new(fresh);
             }
         }

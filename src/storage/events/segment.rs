@@ -139,6 +139,11 @@ impl Segment {
         Segment { id, info, keys, blocks }
     }
 
+    /// Whether it holds events of entries after this one.
+    pub fn is_beyond(&self, index: u64) -> bool {
+        self.keys.last().is_some_and(|key| key.index > index)
+    }
+
     /// The block that holds a key, if the segment does.
     pub fn block_of(&self, key: PayloadKey) -> Option<Block> {
         if !self.keys.contains(key) {
@@ -213,11 +218,17 @@ pub fn known(
 
 /// Finds an event in the bytes of its block.
 pub fn find(block: &Bytes, key: PayloadKey) -> Result<Payload, StorageError> {
+    find_record(block, key).map(|(_, payload)| payload)
+}
+
+/// The same, with its record.
+pub fn find_record(block: &Bytes, key: PayloadKey) -> Result<(Bytes, Payload), StorageError> {
     let damaged = |detail: &str| StorageError::CorruptEvent { key, detail: detail.into() };
     let mut rest = block.clone();
     while let Some((found, event)) = record::next(&mut rest) {
         if found == key {
-            return record::decode(event).ok_or_else(|| damaged("wrong checksum"));
+            let payload = record::decode(event.clone()).ok_or_else(|| damaged("wrong checksum"))?;
+            return Ok((event, payload));
         }
     }
     Err(damaged("it is not in its block"))

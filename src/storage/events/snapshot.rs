@@ -72,7 +72,13 @@ impl Snapshot {
     /// Opens a snapshot and verifies all of it; also that it is the one the manifest means: an old
     /// copy, put back under a new name, is whole in itself.
     pub fn open(disk: &dyn Disk, file: FileInfo) -> Result<Snapshot, StorageError> {
-        let bytes = load(disk, &file.name)?;
+        let path = files::path(&file.name);
+        Snapshot::open_at(disk, &path, file)
+    }
+
+    /// The same for one that lies elsewhere.
+    pub fn open_at(disk: &dyn Disk, path: &str, file: FileInfo) -> Result<Snapshot, StorageError> {
+        let bytes = load(disk, path)?;
         let same = bytes.len() as u64 == file.len && crc32fast::hash(&bytes) == file.crc;
         let (head, machine) = understand(&file.name, bytes)?;
         if !same && !planted(Bug::SnapshotCrcIgnored) {
@@ -95,11 +101,16 @@ impl Snapshot {
 
 /// Reads the machine out of a snapshot file, verified.
 pub fn read_machine(disk: &dyn Disk, name: &str) -> Result<Bytes, StorageError> {
-    Ok(understand(name, load(disk, name)?)?.1)
+    read_machine_at(disk, &files::path(name), name)
 }
 
-fn load(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, StorageError> {
-    disk.read_all(&files::path(name)).map_err(StorageError::io(format!("reading snapshot {name}")))
+/// The same for one that lies elsewhere.
+pub fn read_machine_at(disk: &dyn Disk, path: &str, name: &str) -> Result<Bytes, StorageError> {
+    Ok(understand(name, load(disk, path)?)?.1)
+}
+
+fn load(disk: &dyn Disk, path: &str) -> Result<Vec<u8>, StorageError> {
+    disk.read_all(path).map_err(StorageError::io(format!("reading snapshot {path}")))
 }
 
 fn understand(name: &str, bytes: Vec<u8>) -> Result<(Head, Bytes), StorageError> {

@@ -1,56 +1,43 @@
-//! Sending and receiving a snapshot.
+//! Receiving a snapshot.
+//!
+//! ```text
+//! the snapshot's file   ─► a part file, checked when it is whole: now it is known what is needed
+//! events, by their keys ─► segments of this node's own, named by the manifest as they are written
+//! whole segment files   ─► a part file, checked, and named by the manifest, too
+//! ```
+//!
+//! Events are the same wherever they come from, and so what has arrived counts whoever sent it: the
+//! next sender brings what is missing. No snapshot here needs it yet, but it lies beyond all of
+//! them, and what does stays when the others are tidied up. The snapshot itself is another one at
+//! each sender; a part of it serves only who offers the same again.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::keys::Keys;
 use super::manifest::FileInfo;
+use super::scraps::Scraps;
 use super::segment::Segment;
-use super::snapshot::Snapshot;
-use super::store::{EventStore, State};
-use super::{SnapshotInfo, files};
+use super::snapshot::{self, Snapshot};
+use super::store::{EventStore, Hold, State};
+use super::writer::SegmentWriter;
+use super::{DIR, SnapshotInfo, files, record};
+use crate::planted::{Bug, planted};
 use crate::storage::error::StorageError;
+use crate::types::limits;
 
-/// The files of a snapshot, which stay while this lives.
-pub struct Pinned {
-    store: EventStore,
-    /// The snapshot that is pinned.
-    pub snapshot: SnapshotInfo,
-    /// The snapshot file first, then the segments it needs.
-    pub files: Vec<FileInfo>,
-}
-
-impl Pinned {
-    pub(super) fn new(store: EventStore, snapshot: SnapshotInfo, files: Vec<FileInfo>) -> Pinned {
-        Pinned { store, snapshot, files }
-    }
-
-    /// Takes note that a pinned file may be damaged.
-    pub fn suspect(&self, name: &str) {
-        self.store.suspect(name);
-    }
-
-    /// Reads up to `len` bytes of a pinned file at `offset`; fewer at its end, none beyond.
-    pub fn read_chunk(&self, name: &str, offset: u64, len: usize) -> Result<Vec<u8>, StorageError> {
-        let file = find(&self.files, name)?;
-        let len = file.len.saturating_sub(offset).min(len as u64) as usize;
-        let read = self.store.disk().read(&files::path(name), offset, len);
-        if read.as_ref().is_err_and(files::is_damage) {
-            self.suspect(name);
-        }
-        read.map_err(StorageError::io(format!("reading {name}")))
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        self.store.unpin(&self.files);
-    }
-}
-
-/// A snapshot on its way in. What has arrived stays until the node restarts, so another staging
-/// of the same files goes on where one was given up.
+/// A snapshot on its way in.
 pub struct Staging {
     store: EventStore,
     files: Vec<FileInfo>,
+    image: FileInfo,
+    /// Once it is whole.
+    opened: Option<Arc<Snapshot>>,
+    /// What is missing, in the portions in which it is asked for; made when first asked.
+    wanted: Option<VecDeque<Keys>>,
+    writer: SegmentWriter,
 }
 
 impl Staging {
@@ -58,12 +45,41 @@ impl Staging {
         if let Some(file) = files.iter().find(|file| !files::is_name(&file.name)) {
             return Err(StorageError::UnknownFile(file.name.clone()));
         }
-        let snapshots = files.iter().filter(|file| files::is_snapshot(&file.name)).count();
-        if snapshots != 1 {
-            let detail = format!("it has {snapshots} snapshot files instead of one");
+        let mut snapshots = files.iter().filter(|file| files::is_snapshot(&file.name));
+        let (Some(image), None) = (snapshots.next().cloned(), snapshots.next()) else {
+            let detail = "it has not one snapshot file";
             return Err(StorageError::corrupt("the list of files of a snapshot", detail));
+        };
+        let opened = store.state().current.clone().filter(|current| current.file == image);
+        let writer = SegmentWriter::new(Scraps::of(&store));
+        let mut staging = Staging { store, files, image, opened, wanted: None, writer };
+        staging.take_up()?;
+        Ok(staging)
+    }
+
+    /// Goes on with parts that arrived before; others are of no use any more.
+    fn take_up(&mut self) -> Result<(), StorageError> {
+        let disk = self.store.disk();
+        let found = disk.list(DIR).map_err(StorageError::io("listing the event store"))?;
+        for name in found.iter().filter(|name| files::is_part(name)) {
+            let mine = self.files.iter().any(|file| files::part(&file.name) == files::path(name));
+            if !mine {
+                let failed = StorageError::io(format!("removing {name}"));
+                disk.remove(&files::path(name)).map_err(failed)?;
+            }
         }
-        Ok(Staging { store, files })
+        match self.arrived(&self.image.name) == self.image.len {
+            true => self.check_part(&self.image.clone()).or_else(|error| match error {
+                StorageError::Corrupt { .. } => Ok(()),
+                other => Err(other),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// The snapshot's own file.
+    pub fn image(&self) -> &FileInfo {
+        &self.image
     }
 
     /// The files that this node does not have.
@@ -73,106 +89,183 @@ impl Staging {
 
     /// Bytes of a missing file that have arrived.
     pub fn arrived(&self, name: &str) -> u64 {
-        self.store.disk().len(&staged(name)).unwrap_or(0)
+        self.store.disk().len(&files::part(name)).unwrap_or(0)
     }
 
-    /// Stores a piece of a missing file.
+    /// Stores a piece of a missing file. With the last one it is checked: if it is damaged it is
+    /// dropped, so that it is asked for again.
     pub fn write_chunk(
         &mut self,
         name: &str,
         offset: u64,
         bytes: &[u8],
     ) -> Result<(), StorageError> {
-        let file = find(&self.files, name)?;
-        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > file.len) {
+        let file = files::find(&self.files, name)?.clone();
+        let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= file.len);
+        let Some(end) = end else {
             let detail = format!("{} bytes at {offset} reach beyond its end", bytes.len());
             return Err(StorageError::corrupt(format!("file {name} of a snapshot"), detail));
-        }
+        };
+        self.check_room()?;
         let failed = StorageError::io(format!("writing {name}"));
-        self.store.disk().write_at(&staged(name), offset, bytes).map_err(failed)
+        self.store.disk().write_at(&files::part(name), offset, bytes).map_err(failed)?;
+        if end == file.len { self.check_part(&file) } else { Ok(()) }
     }
 
-    /// Verifies what has arrived, and drops what is damaged, so that it is asked for again. What is
-    /// whole here can still be found damaged by [`Staging::install`]; then it is this disk's fault.
-    pub fn check(&self) -> Result<(), StorageError> {
-        let checked: Vec<_> = self.missing().iter().map(|file| self.check_file(file)).collect();
-        checked.into_iter().try_for_each(|checked| checked.map(drop))
+    /// Some of the events that are missing, to be asked for next; `None` if all are here, or if it
+    /// is not known yet which are needed.
+    pub fn wanted(&mut self) -> Option<&Keys> {
+        let opened = self.opened.as_ref()?;
+        let find = || self.store.missing(&opened.held).portions(limits::SNAPSHOT_KEYS_MAX).into();
+        self.wanted.get_or_insert_with(find).front()
     }
 
-    /// Verifies every file and makes the snapshot current in one step; the old ones go. If the
-    /// store has a snapshot as new by now, that one is returned.
-    pub fn install(self) -> Result<SnapshotInfo, StorageError> {
-        let _commit = self.store.lock_commit();
-        // All of them, so that everything bad is asked for again.
-        let verified: Vec<_> = self.missing().iter().map(|file| self.verify(file)).collect();
-        verified.into_iter().collect::<Result<(), StorageError>>()?;
-        let state = self.open()?;
-        let incoming = state.current.as_ref().map(|snapshot| snapshot.info.clone());
-        let incoming = incoming.ok_or_else(|| StorageError::corrupt("a snapshot", "no file"))?;
-        if let Some(current) = self.store.current().filter(|c| c.last.index >= incoming.last.index)
-        {
-            self.store.sweep(|name| self.files.iter().any(|file| file.name == name))?;
-            return Ok(current);
+    /// How many events the snapshot needs, and how many of them are missing; zeros as long as that
+    /// is not known.
+    pub fn events(&self) -> (u64, u64) {
+        let needed = self.opened.as_ref().map_or(0, |opened| opened.held.count());
+        (needed, self.wanted.iter().flatten().map(Keys::count).sum())
+    }
+
+    /// Stores records of events that were asked for; returns how many. What is gathered becomes
+    /// durable in large pieces, or by [`Staging::keep`].
+    pub fn put(&mut self, mut records: Bytes) -> Result<u64, StorageError> {
+        let refused = |detail: String| StorageError::corrupt("a piece of a snapshot", detail);
+        self.check_room()?;
+        let Some(asked) = self.wanted.as_mut().and_then(VecDeque::pop_front) else {
+            return Err(refused("nobody asked for it".into()));
+        };
+        let mut came = Vec::new();
+        while let Some((key, bytes)) = record::next(&mut records) {
+            let Some(payload) = record::decode(bytes).filter(|_| asked.contains(key)) else {
+                return Err(refused(format!("event {key} is damaged, or was not asked for")));
+            };
+            came.push((key, payload));
         }
-        self.store.commit(state)?;
-        Ok(incoming)
+        if came.is_empty() || !records.is_empty() {
+            return Err(refused("it is cut short".into()));
+        }
+        let arrived: Keys = came.iter().map(|(key, _)| *key).collect();
+        let rest = asked.minus(&arrived);
+        if let Some(wanted) = self.wanted.as_mut().filter(|_| !rest.is_empty()) {
+            wanted.push_front(rest);
+        }
+        came.into_iter().try_for_each(|(key, payload)| self.writer.put(key, payload))?;
+        self.store.take_in(self.writer.written())?;
+        Ok(arrived.count())
+    }
+
+    /// Makes durable what was gathered: it stays, whatever becomes of the sender and of this node.
+    pub fn keep(&mut self) -> Result<(), StorageError> {
+        let written = self.writer.finish()?;
+        self.store.take_in(written)
+    }
+
+    /// Ends the receiving, if everything is here. What is needed is held on to from now on, so that
+    /// nothing but the disk can prevent the installation.
+    pub fn complete(mut self) -> Result<Received, StorageError> {
+        self.keep()?;
+        let what = || format!("snapshot {}", self.image.name);
+        let absent = || StorageError::corrupt(what(), "its file has not arrived");
+        let snapshot = self.opened.clone().ok_or_else(absent)?;
+        let _commit = self.store.lock_commit();
+        let needed = |segment: &Arc<Segment>| !segment.keys.both(&snapshot.held).is_empty();
+        let mut segments = self.store.state().segments.clone();
+        segments.retain(needed);
+        if planted(Bug::InstallForgetsSegment) {
+            segments.pop();
+        } else {
+            let held = Keys::union(segments.iter().map(|segment| &segment.keys));
+            let missing = snapshot.held.minus(&held);
+            if let Some(first) = missing.first() {
+                let detail =
+                    format!("{} events are missing, {first} is the first", missing.count());
+                return Err(StorageError::corrupt(what(), detail));
+            }
+        }
+        let hold = self.store.hold(segments.iter().map(|s| s.info.file.clone()).collect());
+        Ok(Received { store: self.store.clone(), snapshot, segments, _hold: hold })
     }
 
     /// Whether a file of this content counts here.
     fn has(&self, file: &FileInfo) -> bool {
+        if *file == self.image {
+            return self.opened.is_some();
+        }
         let state = self.store.state();
         let mut segments = state.segments.iter().map(|segment| &segment.info.file);
         segments.any(|held| held == file)
     }
 
-    /// Checks a file that has arrived, makes it durable and gives it its name.
-    fn verify(&self, file: &FileInfo) -> Result<(), StorageError> {
-        let checked = self.check_file(file)?;
-        let path = files::path(&file.name);
-        if checked == path {
-            return Ok(());
-        }
-        let (disk, failed) = (self.store.disk(), || StorageError::io(format!("receiving {path}")));
-        disk.sync(&checked).map_err(failed())?;
-        disk.rename(&checked, &path).map_err(failed())
-    }
-
-    /// Checks a file that has arrived, and says where it is: an earlier attempt may have given it
-    /// its name. What is damaged on its way in is dropped.
-    fn check_file(&self, file: &FileInfo) -> Result<String, StorageError> {
-        let disk = self.store.disk();
-        let (part, path) = (staged(&file.name), files::path(&file.name));
+    /// Checks a file that has arrived and makes it durable; drops it if it is damaged.
+    fn check_part(&mut self, file: &FileInfo) -> Result<(), StorageError> {
+        let (disk, part) = (self.store.disk(), files::part(&file.name));
         let failed = || StorageError::io(format!("receiving {}", file.name));
-        if !disk.exists(&part).map_err(failed())? && disk.exists(&path).map_err(failed())? {
-            return files::verify(disk, &path, file).map(|()| path);
-        }
         let checked = files::verify(disk, &part, file);
         if checked.as_ref().is_err_and(StorageError::is_corruption) {
             disk.remove(&part).map_err(failed())?;
         }
-        checked.map(|()| part)
-    }
-
-    fn open(&self) -> Result<State, StorageError> {
-        let mut state = State::default();
-        for file in &self.files {
-            if files::is_snapshot(&file.name) {
-                let snapshot = Snapshot::open(self.store.disk(), file.clone())?;
-                state.current = Some(Arc::new(snapshot));
-            } else {
-                let segment = Segment::adopt(self.store.disk(), file.clone())?;
-                state.segments.push(Arc::new(segment));
-            }
+        checked?;
+        disk.sync(&part).map_err(failed())?;
+        if *file == self.image {
+            self.opened = Some(Arc::new(Snapshot::open_at(disk, &part, file.clone())?));
+            return Ok(());
         }
-        Ok(state)
+        disk.rename(&part, &files::path(&file.name)).map_err(failed())?;
+        let segment = Segment::adopt(disk, file.clone())?;
+        self.store.take_in(vec![Arc::new(segment)])
+    }
+
+    /// The log needs room, too.
+    fn check_room(&self) -> Result<(), StorageError> {
+        let looking = StorageError::io("looking for free space");
+        let free = self.store.disk().free_bytes().map_err(looking)?;
+        match free < limits::SNAPSHOT_FREE_BYTES_MIN {
+            true => Err(StorageError::Full { what: "receiving a snapshot".into() }),
+            false => Ok(()),
+        }
     }
 }
 
-fn staged(name: &str) -> String {
-    format!("{}.part", files::path(name))
+/// A snapshot that is here, whole, and does not count yet.
+pub struct Received {
+    store: EventStore,
+    snapshot: Arc<Snapshot>,
+    segments: Vec<Arc<Segment>>,
+    _hold: Hold,
 }
 
-fn find<'a>(files: &'a [FileInfo], name: &str) -> Result<&'a FileInfo, StorageError> {
-    let found = files.iter().find(|file| file.name == name);
-    found.ok_or_else(|| StorageError::UnknownFile(name.to_owned()))
+impl Received {
+    /// What it is.
+    pub fn info(&self) -> &SnapshotInfo {
+        &self.snapshot.info
+    }
+
+    /// Reads its machine, verified.
+    pub fn read_machine(&self) -> Result<Bytes, StorageError> {
+        let name = &self.snapshot.info.name;
+        let (path, part) = (files::path(name), files::part(name));
+        let looking = StorageError::io(format!("looking for {name}"));
+        let arrived = self.store.disk().exists(&part).map_err(looking)?;
+        snapshot::read_machine_at(self.store.disk(), if arrived { &part } else { &path }, name)
+    }
+
+    /// Makes the snapshot current in one step; the old ones go. If the store has a snapshot as new
+    /// by now, that one is returned.
+    pub fn install(self) -> Result<SnapshotInfo, StorageError> {
+        let _commit = self.store.lock_commit();
+        let (disk, name) = (self.store.disk(), &self.snapshot.info.name);
+        let (path, part) = (files::path(name), files::part(name));
+        let failed = || StorageError::io(format!("installing {name}"));
+        let incoming = self.snapshot.info.last.index;
+        if let Some(current) = self.store.current().filter(|c| c.last.index >= incoming) {
+            disk.remove(&part).map_err(failed())?;
+            return Ok(current);
+        }
+        disk.rename(&part, &path).map_err(failed())?;
+        let Received { snapshot, segments, .. } = &self;
+        let (current, segments) = (Some(snapshot.clone()), segments.clone());
+        self.store.commit(State { current, previous: None, segments })?;
+        Ok(snapshot.info.clone())
+    }
 }

@@ -10,9 +10,10 @@ use super::cache::BlockCache;
 use super::damage::Damage;
 use super::keys::Keys;
 use super::manifest::{self, FileInfo, Manifest};
+use super::pinned::Pinned;
 use super::segment::{self, Segment};
 use super::snapshot::{self, Snapshot};
-use super::staging::{Pinned, Staging};
+use super::staging::Staging;
 use super::writer::SnapshotWriter;
 use super::{DIR, SnapshotInfo, files};
 use crate::env::disk::Disk;
@@ -162,17 +163,49 @@ impl EventStore {
 
     /// Holds on to the files of the current snapshot; `None` if there is no snapshot.
     pub fn pin(&self) -> Option<Pinned> {
+        // Before anybody sweeps what another snapshot has made superfluous.
         let mut pins = lock(&self.0.pins);
         let state = self.state();
         let snapshot = state.current.as_ref()?;
         let needed = |segment: &&Arc<Segment>| !segment.keys.both(&snapshot.held).is_empty();
-        let segments = state.segments.iter().filter(needed).map(|s| s.info.file.clone());
-        let pinned: Vec<FileInfo> =
-            std::iter::once(snapshot.file.clone()).chain(segments).collect();
-        for file in &pinned {
+        let segments: Vec<_> = state.segments.iter().filter(needed).cloned().collect();
+        let names = segments.iter().map(|segment| segment.info.file.clone());
+        let files = std::iter::once(snapshot.file.clone()).chain(names).collect();
+        let hold = self.hold_with(&mut pins, files);
+        Some(Pinned::new(snapshot.info.clone(), segments, hold))
+    }
+
+    /// Holds on to files that count. The caller holds the commit lock.
+    pub(super) fn hold(&self, files: Vec<FileInfo>) -> Hold {
+        self.hold_with(&mut lock(&self.0.pins), files)
+    }
+
+    fn hold_with(&self, pins: &mut BTreeMap<String, usize>, files: Vec<FileInfo>) -> Hold {
+        for file in &files {
             *pins.entry(file.name.clone()).or_default() += 1;
         }
-        Some(Pinned::new(self.clone(), snapshot.info.clone(), pinned))
+        Hold { store: self.clone(), files }
+    }
+
+    /// Names more segments in the manifest: events of a snapshot on its way in.
+    pub(super) fn take_in(&self, fresh: Vec<Arc<Segment>>) -> Result<(), StorageError> {
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let _commit = self.lock_commit();
+        let old = self.state();
+        let (current, previous) = (old.current.clone(), old.previous.clone());
+        let segments = old.segments.iter().cloned().chain(fresh).collect();
+        self.commit(State { current, previous, segments })
+    }
+
+    /// Bytes of segments with events that no snapshot here covers yet: what has arrived of one that
+    /// is on its way in.
+    pub fn staged_bytes(&self) -> u64 {
+        let state = self.state();
+        let last = state.current.as_ref().map_or(0, |current| current.info.last.index);
+        let staged = state.segments.iter().filter(|segment| segment.is_beyond(last));
+        staged.map(|segment| segment.info.file.len).sum()
     }
 
     /// Prepares to receive a snapshot consisting of `files` (one snapshot, its segments).
@@ -257,19 +290,6 @@ impl EventStore {
         files::snapshot_name(self.0.node, self.0.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The number of the next file.
-    pub(super) fn next_number(&self) -> u64 {
-        self.0.next.load(Ordering::Relaxed)
-    }
-
-    /// Removes the files that this node has written from a number on, and that do not count. The
-    /// caller holds the commit lock.
-    pub(super) fn discard(&self, first: u64) -> Result<(), StorageError> {
-        let written =
-            |name: &str, number| number >= first && files::is_of(self.0.node, number, name);
-        self.sweep(|name| files::number(name).is_some_and(|number| written(name, number)))
-    }
-
     /// Keeps others from changing the manifest.
     pub(super) fn lock_commit(&self) -> MutexGuard<'_, ()> {
         lock(&self.0.commit)
@@ -288,8 +308,8 @@ impl EventStore {
         self.sweep(|name| old.names(name))
     }
 
-    /// Lets go of pinned files.
-    pub(super) fn unpin(&self, pinned: &[FileInfo]) {
+    /// Lets go of files held.
+    fn unpin(&self, pinned: &[FileInfo]) {
         let mut pins = lock(&self.0.pins);
         for file in pinned {
             if let Some(count) = pins.get_mut(&file.name) {
@@ -316,6 +336,18 @@ impl EventStore {
             self.disk().remove(&files::path(name)).map_err(failed)?;
         }
         Ok(())
+    }
+}
+
+/// Files that stay while this lives.
+pub(super) struct Hold {
+    pub store: EventStore,
+    pub files: Vec<FileInfo>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.store.unpin(&self.files);
     }
 }
 

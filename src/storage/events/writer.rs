@@ -20,13 +20,13 @@ use crate::types::{EntryId, Payload, PayloadKey};
 pub struct SnapshotWriter {
     store: EventStore,
     segments: SegmentWriter,
-    _scraps: Scraps,
+    scraps: Arc<Scraps>,
 }
 
 impl SnapshotWriter {
     pub(super) fn new(store: EventStore) -> SnapshotWriter {
-        let (segments, scraps) = (SegmentWriter::new(store.clone()), Scraps::of(&store));
-        SnapshotWriter { store, segments, _scraps: scraps }
+        let scraps = Scraps::of(&store);
+        SnapshotWriter { store, segments: SegmentWriter::new(scraps.clone()), scraps }
     }
 
     /// Copies a payload into the store. It should not be there yet: see [`EventStore::missing`].
@@ -61,8 +61,8 @@ impl SnapshotWriter {
         let before = old.current.as_ref().map(|snapshot| &snapshot.held);
         let before = before.filter(|_| !planted(Bug::OlderSnapshotForgotten));
         let needed = Keys::union(before.into_iter().chain([&held]));
-        let segments = compact_if_possible(&store, all, &needed)?;
-        let name = store.next_snapshot_name();
+        let segments = compact_if_possible(&self.scraps, all, &needed, last.index)?;
+        let name = self.scraps.snapshot_name();
         let snapshot = Snapshot::write(store.disk(), name, (last, meta, held), &machine)?;
         let info = snapshot.info.clone();
         let (current, previous) = (Some(Arc::new(snapshot)), old.current.clone());
@@ -75,51 +75,60 @@ impl EventStore {
     /// Puts a second copy of the current snapshot in the place of the older one, so that what only
     /// that one needs may go. Everything is synced on return.
     pub fn double(&self) -> Result<(), StorageError> {
-        let _scraps = Scraps::of(self);
+        let scraps = Scraps::of(self);
         let _commit = self.lock_commit();
         let old = self.state();
         let Some(current) = old.current.clone() else { return Ok(()) };
         let machine = snapshot::read_machine(self.disk(), &current.file.name)?;
         let head = (current.info.last, current.info.meta.clone(), current.held.clone());
-        let copy = Snapshot::write(self.disk(), self.next_snapshot_name(), head, &machine)?;
-        let segments = compact_if_possible(self, old.segments.clone(), &current.held)?;
+        let copy = Snapshot::write(self.disk(), scraps.snapshot_name(), head, &machine)?;
+        let last = current.info.last.index;
+        let segments = compact_if_possible(&scraps, old.segments.clone(), &current.held, last)?;
         self.commit(State { current: Some(Arc::new(copy)), previous: Some(current), segments })
     }
 }
 
-/// Leaves out dead segments, and rewrites those that are less than half alive if there is room.
+/// Leaves out dead segments, and rewrites those that are less than half alive if there is room. What
+/// was received of a snapshot beyond the entry at `last` stays: it is needed when the rest has come.
 fn compact_if_possible(
-    store: &EventStore,
+    scraps: &Arc<Scraps>,
     segments: Vec<Arc<Segment>>,
     needed: &Keys,
+    last: u64,
 ) -> Result<Vec<Arc<Segment>>, StorageError> {
-    let first = store.next_number();
-    match compact(store, segments.clone(), needed) {
+    let kept = scraps.count();
+    match compact(scraps.clone(), segments.clone(), needed, last) {
         Err(error) if error.is_full() => {
             tracing::info!(%error, "segments are left as they are");
-            store.discard(first)?;
-            let alive = |segment: &Arc<Segment>| !segment.keys.both(needed).is_empty();
-            Ok(segments.into_iter().filter(alive).collect())
+            scraps.discard_after(kept)?;
+            let stays = |segment: &Arc<Segment>| {
+                segment.is_beyond(last) || !segment.keys.both(needed).is_empty()
+            };
+            Ok(segments.into_iter().filter(stays).collect())
         }
         other => other,
     }
 }
 
-/// Leaves out dead segments and rewrites those that are less than half alive.
 fn compact(
-    store: &EventStore,
+    scraps: Arc<Scraps>,
     segments: Vec<Arc<Segment>>,
     needed: &Keys,
+    last: u64,
 ) -> Result<Vec<Arc<Segment>>, StorageError> {
     let mut kept = Vec::new();
-    let mut rewriter = SegmentWriter::new(store.clone());
+    let mut rewriter = SegmentWriter::new(scraps);
     for segment in segments {
+        if segment.is_beyond(last) {
+            kept.push(segment);
+            continue;
+        }
         let living = segment.keys.both(needed);
         if living.is_empty() {
             continue;
         }
         let much = living.count() * 2 >= segment.info.events;
-        if much || !rewriter.copy(store, &segment, &living)? {
+        if much || !rewriter.copy(&segment, &living)? {
             kept.push(segment);
         }
     }
@@ -128,16 +137,16 @@ fn compact(
 }
 
 /// Gathers events and writes them as segments.
-struct SegmentWriter {
-    store: EventStore,
+pub(super) struct SegmentWriter {
+    scraps: Arc<Scraps>,
     events: BTreeMap<PayloadKey, Payload>,
     bytes: usize,
     written: Vec<Arc<Segment>>,
 }
 
 impl SegmentWriter {
-    fn new(store: EventStore) -> SegmentWriter {
-        SegmentWriter { store, events: BTreeMap::new(), bytes: 0, written: Vec::new() }
+    pub fn new(scraps: Arc<Scraps>) -> SegmentWriter {
+        SegmentWriter { scraps, events: BTreeMap::new(), bytes: 0, written: Vec::new() }
     }
 
     fn holds(&self, key: PayloadKey) -> bool {
@@ -145,7 +154,7 @@ impl SegmentWriter {
             || self.written.iter().any(|segment| segment.keys.contains(key))
     }
 
-    fn put(&mut self, key: PayloadKey, payload: Payload) -> Result<(), StorageError> {
+    pub fn put(&mut self, key: PayloadKey, payload: Payload) -> Result<(), StorageError> {
         self.bytes += payload.event.len();
         self.events.insert(key, payload);
         if self.bytes >= SEGMENT_BYTES_TARGET { self.cut() } else { Ok(()) }
@@ -153,15 +162,10 @@ impl SegmentWriter {
 
     /// Copies what lives of a segment; returns false if some of it is damaged, in which case the
     /// segment must stay as it is.
-    fn copy(
-        &mut self,
-        store: &EventStore,
-        segment: &Segment,
-        living: &Keys,
-    ) -> Result<bool, StorageError> {
+    fn copy(&mut self, segment: &Segment, living: &Keys) -> Result<bool, StorageError> {
         let mut copies = Vec::new();
         for key in living.iter() {
-            match store.read_segment(segment, key) {
+            match self.scraps.store().read_segment(segment, key) {
                 Ok(payload) => copies.push((key, payload)),
                 Err(StorageError::CorruptEvent { .. }) => return Ok(false),
                 Err(error) => return Err(error),
@@ -175,14 +179,21 @@ impl SegmentWriter {
         let events = std::mem::take(&mut self.events);
         self.bytes = 0;
         if !events.is_empty() {
-            let name = self.store.next_segment_name();
-            self.written.push(Arc::new(Segment::write(self.store.disk(), name, &events)?));
+            let name = self.scraps.segment_name();
+            let disk = self.scraps.store().disk();
+            self.written.push(Arc::new(Segment::write(disk, name, &events)?));
         }
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Vec<Arc<Segment>>, StorageError> {
+    /// Writes what was gathered, and hands out the segments written since the last time.
+    pub fn finish(&mut self) -> Result<Vec<Arc<Segment>>, StorageError> {
         self.cut()?;
-        Ok(std::mem::take(&mut self.written))
+        Ok(self.written())
+    }
+
+    /// Hands out the segments written since the last time.
+    pub fn written(&mut self) -> Vec<Arc<Segment>> {
+        std::mem::take(&mut self.written)
     }
 }

@@ -194,7 +194,7 @@ fn finish(log: &LogStore, submit: impl FnOnce(&LogStore, Done)) -> Result<(), St
 }
 
 fn check_pinned(pinned: Option<&Pinned>) {
-    for file in pinned.iter().flat_map(|pinned| &pinned.files) {
+    for file in pinned.iter().flat_map(|pinned| pinned.files()) {
         let bytes = pinned.unwrap().read_chunk(&file.name, 0, usize::MAX).unwrap();
         assert_eq!(crc32fast::hash(&bytes), file.crc, "a pinned file stays");
     }
@@ -244,16 +244,19 @@ fn install(events: &EventStore, last: EntryId) -> Result<(), StorageError> {
     let peer = opened.healthy().unwrap().events;
     build(&peer, last, last.index - 3).unwrap();
     let pinned = peer.pin().unwrap();
-    let mut staging = events.stage(pinned.files.clone())?;
-    for file in staging.missing() {
-        let mut offset = staging.arrived(&file.name);
-        while offset < file.len {
-            let piece = pinned.read_chunk(&file.name, offset, 300).unwrap();
-            staging.write_chunk(&file.name, offset, &piece)?;
-            offset += piece.len() as u64;
-        }
+    let mut staging = events.stage(pinned.files().to_vec())?;
+    let image = staging.image().clone();
+    let mut offset = staging.arrived(&image.name);
+    while offset < image.len {
+        let piece = pinned.read_chunk(&image.name, offset, 300).unwrap();
+        staging.write_chunk(&image.name, offset, &piece)?;
+        offset += piece.len() as u64;
     }
-    staging.install().map(drop)
+    while let Some(keys) = staging.wanted().cloned() {
+        staging.put(pinned.records(&keys, 300).unwrap().into())?;
+        staging.keep()?;
+    }
+    staging.complete()?.install().map(drop)
 }
 
 /// Every event that a retained snapshot needs can be read, and is what was written.

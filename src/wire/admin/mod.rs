@@ -19,5 +19,5 @@ pub use service::{
 pub use values::{
     Answer, Audit, BackupBegun, BackupFile, BackupPiece, BackupPlan, ChannelEntry, ChannelList,
     ChannelReport, ClusterInfo, ClusterStatus, Joined, Member, MemberEntry, Members, NodeAudit,
-    NodeReport, ProxyReport, Role, Transferred,
+    NodeReport, ProxyReport, Role, SnapshotReport, Transferred,
 };

@@ -114,8 +114,9 @@ pub struct NodeReport {
     /// Its client address.
     pub addr: String,
     pub role: Role,
-    /// `healthy`, `unreachable`, `catching up`, `quarantined: why`, `stopping`, `disk full` (it takes
-    /// part, and has too little room), `disk full: why` (it takes no part until there is some).
+    /// `healthy`, `unreachable`, `catching up`, `catching up: why`, `quarantined: why`, `stopping`,
+    /// `disk full` (it takes part, and has too little room), `disk full: why` (it takes no part until
+    /// there is some).
     pub state: String,
     /// Raft term; 0 if it takes no part.
     #[serde(default)]
@@ -142,6 +143,22 @@ pub struct NodeReport {
     /// The newest protocol version that it speaks; 0 if it does not say.
     #[serde(default)]
     pub protocol: u16,
+    /// Snapshots sent and received.
+    #[serde(default)]
+    pub snapshots: SnapshotReport,
+}
+
+/// Snapshots that a node has sent to others and received, since its process began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnapshotReport {
+    pub sent: u64,
+    /// Of transfers that ended early, too.
+    pub sent_bytes: u64,
+    pub received: u64,
+    pub received_bytes: u64,
+    /// How much is here of a snapshot that is on its way in, in percent of its events.
+    pub receiving: Option<u8>,
 }
 
 /// A channel with its ledger.

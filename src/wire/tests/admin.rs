@@ -39,6 +39,13 @@ fn node() -> NodeReport {
         free_bytes: 7,
         release: "0.1.0".into(),
         protocol: 2,
+        snapshots: SnapshotReport {
+            sent: 1,
+            sent_bytes: 2,
+            received: 3,
+            received_bytes: 4,
+            receiving: Some(42),
+        },
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::{BUSY_SNAPSHOTS, DEFAULT, PLAIN};
 use crate::faults::Fault;
+use crate::faults::absence::Absence;
 use crate::faults::kill::Kill;
 use crate::faults::pause::Pause;
 use crate::faults::whom::Whom;
 use crate::scenarios::{BedNeeds, Plan, Round, Scenario};
-use crate::workloads::Span;
+use crate::workloads::{Load, Span, SupplierSpec};
 
 pub const ALL: &[Scenario] = &[
     Scenario {
@@ -42,6 +43,19 @@ pub const ALL: &[Scenario] = &[
         ..DEFAULT
     },
     Scenario {
+        name: "streamed-catch-up",
+        guards: "a node that was away longer than the log reaches gets a snapshot with its events \
+                 while the leader serves; the leader dies on the way, and the next one goes on",
+        bed: BUSY_SNAPSHOTS,
+        load: bulky,
+        plan: |_| {
+            let absence = Fault::Absence(Absence { sender_dies_at: 90 });
+            Plan::of(Span::ms(1_000, 2_000), [(absence, Span::ms(8_000, 12_000))])
+        },
+        required: &[("fault:absence", 1), ("snapshots_received", 1), ("senders_died", 1)],
+        ..DEFAULT
+    },
+    Scenario {
         name: "pauses-and-kills",
         guards: "the choreography that lost events elsewhere: a paused leader wakes up and goes \
                  on as if nothing had been, while others were killed meanwhile \
@@ -61,6 +75,19 @@ pub fn kill(whom: Whom) -> Fault {
 
 pub fn pause(whom: Whom) -> Fault {
     Fault::Pause(Pause { whom })
+}
+
+/// The usual, and one whose events fill the channel's history.
+fn bulky(_: &mut fastrand::Rng) -> Load {
+    let bulk = SupplierSpec {
+        rate: 60,
+        in_flight: 16,
+        bytes: Span::bytes(30_000, 60_000),
+        ..SupplierSpec::default()
+    };
+    let mut load = Load::default();
+    load.suppliers.push(bulk);
+    load
 }
 
 fn choreography() -> Plan {

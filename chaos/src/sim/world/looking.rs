@@ -159,6 +159,12 @@ impl World {
         self.host(slot, of).flatten()
     }
 
+    /// Remembers how many snapshots the node of this life has received; returns what it was before.
+    pub(in crate::sim) fn set_received(&self, slot: Slot, received: u64) -> u64 {
+        let set = |host: &mut Host| std::mem::replace(&mut host.received, received);
+        self.host(slot, set).unwrap_or_default()
+    }
+
     /// Remembers where a look ended; returns the index whose state was hashed last.
     pub(in crate::sim) fn set_seen(&self, slot: Slot, seen: u64, hashed: u64) -> Option<u64> {
         self.host(slot, |host| {
