@@ -289,7 +289,7 @@ fn a_full_disk_ends_the_log_and_what_was_acknowledged_is_there_when_it_is_opened
     assert!(append(&log, 4).unwrap_err().is_full());
     assert!(log.failure().unwrap().is_full());
     disk.fill(None);
-    assert!(append(&log, 4).unwrap_err().is_full(), "there is no going on");
+    assert!(append(&log, 5).unwrap_err().is_full(), "there is no going on");
     log.close();
     let again = open(&disk, Drive::Inline).log;
     assert_eq!(again.state().last.unwrap().index, 3);
