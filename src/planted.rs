@@ -130,7 +130,8 @@ bugs! {
     RelocationSkipsOne, "relocation-skips-one", Simulation,
         "An off-by-one leaves the first event in the log, which is purged then.",
         "no acknowledged event is lost, no consumer is stuck";
-    OlderSnapshotForgotten, "older-snapshot-forgotten", Simulation,
+    OlderSnapshotForgotten, "older-snapshot-forgotten",
+        Test("storage::events::tests::a_payload_goes_only_when_neither_snapshot_needs_it"),
         "Segments are kept for the current snapshot only: nobody reads the one before it.",
         "every node stores what was published";
     PayloadDeletedByApply, "payload-deleted-by-apply", Simulation,

@@ -17,8 +17,6 @@ use std::time::Duration;
 
 use openraft::errors::Fatal as RaftFatal;
 
-use crate::types::limits;
-
 use super::config::{RaftRuntime, Types};
 use super::facts::Facts;
 use super::raft::Raft;
@@ -84,8 +82,7 @@ impl<E: RaftRuntime> Compaction<E> {
 
     async fn purge(&self) -> Result<(), Fatal<E>> {
         let Some(oldest) = oldest_retained(&self.facts.payloads.store) else { return Ok(()) };
-        let bytes = self.waste_max.saturating_mul(limits::SENDING_LOGS_MAX);
-        let kept = self.facts.log_kept_after(bytes);
+        let kept = self.facts.log_kept_after();
         self.raft.trigger().purge_log(kept.map_or(oldest, |kept| kept.min(oldest))).await
     }
 

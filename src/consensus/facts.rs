@@ -10,10 +10,12 @@ use tokio::sync::Notify;
 use crate::env::Runtime;
 use crate::machine::{Machine, Reply};
 use crate::storage::StorageError;
+use crate::types::limits;
 
 use super::changes::ChangeHub;
+use super::marks::Marks;
 use super::payloads::Payloads;
-use super::snapshot::Image;
+use super::snapshot::{Image, oldest_retained};
 use super::transfer::Transfers;
 
 /// Results of checkpoints that are remembered.
@@ -38,6 +40,10 @@ pub(super) struct Facts {
     pressed: AtomicBool,
     /// Why storage failed under the state machine.
     failure: Mutex<Option<StorageError>>,
+    /// How far it was when snapshots were begun.
+    marks: Mutex<Marks>,
+    /// Bytes of entries that the log keeps for a member that is behind.
+    log_kept_max: u64,
     /// Bytes read by the scrub.
     pub scrubbed: AtomicU64,
     pub transfers: Transfers,
@@ -63,6 +69,7 @@ pub struct Audit {
 impl Facts {
     /// A fresh machine. `growth_max`: bytes of entries after which a snapshot is due.
     pub fn new(payloads: Payloads, growth_max: u64) -> Facts {
+        let log_kept_max = growth_max.saturating_mul(limits::SENDING_LOGS_MAX);
         Facts {
             machine: RwLock::new(Machine::new()),
             payloads,
@@ -75,6 +82,8 @@ impl Facts {
             growth_max,
             pressed: AtomicBool::new(false),
             failure: Mutex::default(),
+            marks: Mutex::new(Marks::new(growth_max / 2, log_kept_max)),
+            log_kept_max,
             scrubbed: AtomicU64::new(0),
             transfers: Transfers::default(),
             sending: Mutex::default(),
@@ -175,7 +184,9 @@ impl Facts {
 
     /// A snapshot of the machine as it is now is about to be built, or was installed.
     pub fn snapshot_begins(&self) {
-        self.covered_bytes.store(self.applied_bytes(), Ordering::Relaxed);
+        let (index, bytes) = (self.read().applied(), self.applied_bytes());
+        self.covered_bytes.store(bytes, Ordering::Relaxed);
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner).note(index, bytes);
     }
 
     /// Holds on to the log after `index` while the value returned lives: a snapshot that ends there
@@ -188,12 +199,23 @@ impl Facts {
     }
 
     /// What follows this entry in the log is needed by a member that is being sent a snapshot, which
-    /// began less than `bytes` of entries ago.
-    pub fn log_kept_after(&self, bytes: u64) -> Option<u64> {
+    /// began less than [`limits::SENDING_LOGS_MAX`] allows ago.
+    pub fn log_kept_after(&self) -> Option<u64> {
         let now = self.applied_bytes();
         let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = sending.values().filter(|(_, began)| now.saturating_sub(*began) < bytes);
+        let counts =
+            sending.values().filter(|(_, began)| now.saturating_sub(*began) < self.log_kept_max);
         counts.map(|(index, _)| *index).min()
+    }
+
+    /// Whether a follower that has confirmed everything up to `last` is better served by a snapshot:
+    /// what it lacks is kept for it alone, and there is much of it by now. openraft purges nothing
+    /// that it is sending, and a follower that is slow but answers would never let it stop.
+    pub fn is_left_behind(&self, last: u64) -> bool {
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = marks.long_ago(self.applied_bytes());
+        mark.is_some_and(|mark| last < mark)
+            && oldest_retained(&self.payloads.store).is_some_and(|oldest| last < oldest)
     }
 
     /// A snapshot is on disk: the one begun last.

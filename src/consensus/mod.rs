@@ -41,6 +41,7 @@ mod held;
 mod leadership;
 mod link;
 mod log_store;
+mod marks;
 mod member;
 mod membership;
 mod network;

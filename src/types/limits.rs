@@ -111,7 +111,8 @@ pub const SNAPSHOT_PIECE_BYTES: usize = 1 << 20;
 pub const SNAPSHOT_BYTES_PER_S: u64 = 64 << 20;
 /// What follows a snapshot that is being sent stays in the log until so many times the bytes were
 /// applied after which a snapshot is due. Beyond it the follower may need another snapshot, of which it
-/// has all but what is new.
+/// has all but what is new. A follower that lacks more than this is not sent entries any more, but a
+/// snapshot: else one that is slow would fill the leader's disk.
 pub const SENDING_LOGS_MAX: u64 = 16;
 /// A snapshot is received only while the disk has this much room: the log needs some, too. The
 /// sender is told, and tries again.

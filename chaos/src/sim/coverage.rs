@@ -38,6 +38,7 @@ const MUST_HAPPEN: &[&str] = &[
     "quarantined",
     "replaced",
     "mended",
+    "rotted",
     "transferred",
     "joined",
     "snapshots_received",

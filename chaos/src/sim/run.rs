@@ -181,6 +181,8 @@ async fn heal(world: &World, reads_damage: bool) -> Result<(), String> {
     // Reading finds damage, and hides that a scrub would not have: half of the runs do without.
     if reads_damage {
         world.audit_damaged().await;
+    } else {
+        world.rot();
     }
     if !world.mend_damaged(CONVERGE_MAX).await {
         return Err(format!("a damaged node does not mend itself: {}", world.describe()));
