@@ -188,7 +188,7 @@ impl Disk for RealDisk {
 /// Takes `len` bytes of disk for an empty file. The last of them is written, too: a promise of the
 /// file system is not enough.
 fn take(file: &File, len: u64) -> io::Result<()> {
-    const PIECE: [u8; 64 << 10] = [0; 64 << 10];
+    static PIECE: [u8; 64 << 10] = [0; 64 << 10];
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
         Ok(()) if len > 0 => file.write_all_at(&[0], len - 1),
         Err(rustix::io::Errno::OPNOTSUPP) => {

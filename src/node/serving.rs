@@ -99,11 +99,13 @@ impl Serving {
         };
         let replica = consensus::start(options, storage, NET, env.clone()).await?;
         let fresh = !replica.is_initialized().await;
-        if fresh && config.bootstrap && identity.node == FOUNDER {
-            if let Err(error) = replica.bootstrap().await {
-                replica.shutdown().await;
-                return Err(error.into());
-            }
+        if fresh
+            && config.bootstrap
+            && identity.node == FOUNDER
+            && let Err(error) = replica.bootstrap().await
+        {
+            replica.shutdown().await;
+            return Err(error.into());
         }
         let delivery = delivery::start(replica.clone(), env.clone());
         let (goodbye, leaving) = watch(false);
