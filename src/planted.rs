@@ -52,9 +52,11 @@ pub enum Shows {
     Simulation,
     /// Only in real processes on real disks: in this scenario.
     Scenario(&'static str),
+    /// Only in a history too rare to wait for: in this test of the library, which plays it.
+    Test(&'static str),
 }
 
-use Shows::{Scenario, Simulation};
+use Shows::{Scenario, Simulation, Test};
 
 bugs! {
     // Acknowledging and syncing.
@@ -83,6 +85,14 @@ bugs! {
         "Segments and snapshots are not synced before the manifest names them.",
         "an undamaged node serves, no acknowledged event is lost";
 
+    // Full disks.
+    FloorIgnored, "floor-ignored", Scenario("full-disks"),
+        "The disk is looked at, and never found short: there is always some room left.",
+        "publishes are refused before a disk is full";
+    FullIsWritten, "full-is-written", Simulation,
+        "The log writer takes an append for written for which there was no space: it will be, when there is.",
+        "no acknowledged event is lost, an undamaged node serves";
+
     // Damage.
     MarkIgnored, "mark-ignored", Simulation,
         "A log that ends before its high-water mark is taken for a torn one.",
@@ -100,6 +110,16 @@ bugs! {
         "A member sends the event next to the one asked for, and what arrives is taken as it comes.",
         "every node stores what was published";
 
+    ScrubSkipsSegments, "scrub-skips-segments", Simulation,
+        "Events are checked when they are read, so a scrub need not look at segments.",
+        "damage is found and repaired although nobody reads";
+    RejoinUnasked, "rejoin-unasked", Scenario("rejoin-after-damage"),
+        "A damaged node is of no use to its cluster: it clears its disk at once, and joins anew.",
+        "no node gives its data up before its removal is committed";
+    RejoinOneLook, "rejoin-one-look", Test("node::rejoin::tests::one_look_is_not_enough"),
+        "A member that does not list the node any more has let it go: one look is enough.",
+        "no node gives its data up before its removal is committed";
+
     // The machine and its snapshots.
     WallClockInApply, "wall-clock-in-apply", Simulation,
         "Apply takes the time from the node's clock instead of from the entry.",
@@ -110,7 +130,8 @@ bugs! {
     RelocationSkipsOne, "relocation-skips-one", Simulation,
         "An off-by-one leaves the first event in the log, which is purged then.",
         "no acknowledged event is lost, no consumer is stuck";
-    OlderSnapshotForgotten, "older-snapshot-forgotten", Simulation,
+    OlderSnapshotForgotten, "older-snapshot-forgotten",
+        Test("storage::events::tests::a_payload_goes_only_when_neither_snapshot_needs_it"),
         "Segments are kept for the current snapshot only: nobody reads the one before it.",
         "every node stores what was published";
     PayloadDeletedByApply, "payload-deleted-by-apply", Simulation,

@@ -78,6 +78,9 @@ pub struct Verdict {
     /// From a kill of the leader to the next acknowledgement of an event published after it, each
     /// in milliseconds, in the order of the kills.
     pub failover_ms: Vec<u64>,
+    /// From the start of each damaged node until it was a voter again by itself, in milliseconds.
+    #[serde(default)]
+    pub rejoin_ms: Vec<u64>,
     /// What went wrong with the run itself, if anything.
     pub error: Option<String>,
     /// The command that does it again.
@@ -132,7 +135,12 @@ pub fn cover(coverage: &mut Coverage, record: &Record) {
             "duplicate_answers"
         }
         What::Published { outcome: Outcome::Ok(_), .. } => "accepted_answers",
-        What::Published { outcome: Outcome::Fail(_), .. } => "refused_answers",
+        What::Published { outcome: Outcome::Fail(code), .. } => {
+            if code == "storage_failed" {
+                *coverage.entry("refused_for_room".into()).or_default() += 1;
+            }
+            "refused_answers"
+        }
         What::Published { outcome: Outcome::Unknown(_), .. } => "unknown_answers",
         What::Delivered { marked, .. } => {
             if *marked {

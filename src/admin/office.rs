@@ -270,6 +270,7 @@ impl<N: Net> Office<N> {
             log_bytes: status.log_bytes,
             store_bytes: status.store_bytes,
             rss_bytes: self.0.options.local.rss_bytes(),
+            free_bytes: status.room.free,
             release: env!("CARGO_PKG_VERSION").into(),
             protocol: newest_version(),
             snapshots: report::snapshots(status.snapshots),
@@ -339,7 +340,7 @@ fn unreachable_member(why: String) -> Rejection {
 /// A member that did not describe itself.
 fn absent(info: &MemberInfo, rejection: &Rejection) -> NodeReport {
     let state = match rejection.code {
-        Code::Quarantined => rejection.message.clone(),
+        Code::Quarantined | Code::StorageFailed => rejection.message.clone(),
         Code::ShuttingDown => "stopping".to_string(),
         _ => "unreachable".to_string(),
     };
@@ -358,6 +359,7 @@ fn absent(info: &MemberInfo, rejection: &Rejection) -> NodeReport {
         log_bytes: 0,
         store_bytes: 0,
         rss_bytes: 0,
+        free_bytes: 0,
         release: String::new(),
         protocol: 0,
         snapshots: SnapshotReport::default(),

@@ -196,6 +196,12 @@ impl LocalNode {
     }
 }
 
+/// Whether a node says with this line that its disk is full, and will say more.
+fn waits_for_room(line: &str) -> bool {
+    let said: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+    said["event"] == "disk_full"
+}
+
 /// Starts a node process and waits for its ready line. Its log goes to `node.log` beside its data.
 async fn launch(
     binary: &Path,
@@ -225,8 +231,15 @@ async fn launch(
     let mut child = command.spawn().with_context(|| format!("start {}", binary.display()))?;
     let stdout = child.stdout.take().context("the node's stdout is not piped")?;
     let mut lines = BufReader::new(stdout).lines();
-    let line = tokio::time::timeout(READY_WITHIN, lines.next_line()).await;
-    match line {
+    let spoken = async {
+        loop {
+            match lines.next_line().await {
+                Ok(Some(line)) if waits_for_room(&line) => {}
+                other => return other,
+            }
+        }
+    };
+    match tokio::time::timeout(READY_WITHIN, spoken).await {
         Ok(Ok(Some(line))) => {
             let ready = serde_json::from_str(&line)
                 .with_context(|| format!("understand the node's ready line {line:?}"))?;

@@ -6,7 +6,8 @@
 //!
 //! So what the older snapshot needs stays until two more are built, and after a large backlog has
 //! been consumed nothing may bring them about. Once it is quiet they are built all the same, if
-//! there is much to be gained; where no entry has come since the last one, it is copied.
+//! there is much to be gained; where no entry has come since the last one, it is copied. On a disk
+//! that is short this is done at once, and for less: an early snapshot is a small one.
 //!
 //! What follows a snapshot that is being sent stays, too, up to a limit: else the follower would
 //! need another snapshot when this one has arrived, and another one after that.
@@ -15,8 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::errors::Fatal as RaftFatal;
-
-use crate::types::limits;
 
 use super::config::{RaftRuntime, Types};
 use super::facts::Facts;
@@ -30,6 +29,12 @@ type Fatal<E> = RaftFatal<Types<E>>;
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// … so long: what is left may be alive, only scattered.
 const TIDY_EVERY_MAX: Duration = Duration::from_secs(600);
+/// The same on a disk that is short, …
+const PRESSED_EVERY: Duration = Duration::from_secs(1);
+/// … up to …
+const PRESSED_EVERY_MAX: Duration = Duration::from_secs(5);
+/// … where a smaller part of what is otherwise worth a snapshot is.
+const PRESSED_PART: u64 = 8;
 /// A snapshot that stays due is asked for again after this long: openraft takes no request while it
 /// has not heard that the one before is ready.
 const DUE_EVERY: Duration = Duration::from_millis(100);
@@ -63,6 +68,7 @@ impl<E: RaftRuntime> Compaction<E> {
             let asked = tokio::select! { biased;
                 () = self.facts.snapshot_done.notified() => self.purge().await,
                 () = self.facts.snapshot_due.notified() => self.raft.trigger().snapshot().await,
+                () = self.facts.room_wanted.notified() => self.tidy(&mut look).await,
                 () = self.env.sleep(wait) => match due {
                     true => self.raft.trigger().snapshot().await,
                     false => self.tidy(&mut look).await,
@@ -76,8 +82,7 @@ impl<E: RaftRuntime> Compaction<E> {
 
     async fn purge(&self) -> Result<(), Fatal<E>> {
         let Some(oldest) = oldest_retained(&self.facts.payloads.store) else { return Ok(()) };
-        let bytes = self.waste_max.saturating_mul(limits::SENDING_LOGS_MAX);
-        let kept = self.facts.log_kept_after(bytes);
+        let kept = self.facts.log_kept_after();
         self.raft.trigger().purge_log(kept.map_or(oldest, |kept| kept.min(oldest))).await
     }
 
@@ -86,11 +91,15 @@ impl<E: RaftRuntime> Compaction<E> {
         let fresh = bytes - std::mem::replace(&mut look.applied_bytes, bytes);
         let quiet = fresh <= QUIET_BYTES_PER_S * look.again_in.as_secs();
         let gained = wasted < std::mem::replace(&mut look.wasted_bytes, wasted);
-        if !quiet || wasted <= self.waste_max {
-            look.again_in = TIDY_EVERY;
+        let (every, every_max, worth) = match self.facts.is_pressed() {
+            true => (PRESSED_EVERY, PRESSED_EVERY_MAX, self.waste_max / PRESSED_PART),
+            false => (TIDY_EVERY, TIDY_EVERY_MAX, self.waste_max),
+        };
+        if !(quiet || self.facts.is_pressed()) || wasted <= worth {
+            look.again_in = every;
             return Ok(());
         }
-        look.again_in = if gained { TIDY_EVERY } else { TIDY_EVERY_MAX.min(look.again_in * 2) };
+        look.again_in = if gained { every } else { every_max.min(look.again_in * 2) };
         let (store, applied) = (self.facts.payloads.store.clone(), self.facts.read().applied());
         if store.current().is_none_or(|current| current.last.index < applied) {
             return self.raft.trigger().snapshot().await;

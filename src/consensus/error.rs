@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::storage::StorageError;
 use crate::types::{Code, NodeId, Rejection};
 
 use super::member::Member;
@@ -24,6 +25,9 @@ pub enum ProposeError {
     /// It never entered the log: the node is stopping.
     #[error("the node is stopping")]
     ShuttingDown,
+    /// It never entered the log: an acknowledgement would take disks that have no room.
+    #[error("there is not enough room on the disks: {0}")]
+    NoRoom(String),
     /// The node's storage failed, and its consensus has ended.
     #[error("storage failed: {0}")]
     Storage(String),
@@ -36,7 +40,7 @@ impl From<ProposeError> for Rejection {
             ProposeError::TenureLost => Code::TenureLost,
             ProposeError::Overloaded(_) => Code::Overloaded,
             ProposeError::ShuttingDown => Code::ShuttingDown,
-            ProposeError::Storage(_) => Code::StorageFailed,
+            ProposeError::NoRoom(_) | ProposeError::Storage(_) => Code::StorageFailed,
         };
         let hint = match &error {
             ProposeError::NotLeader { leader: Some(leader) } => {
@@ -46,6 +50,9 @@ impl From<ProposeError> for Rejection {
             ProposeError::TenureLost => "resume through the new leader".to_string(),
             ProposeError::Overloaded(_) => "wait for answers, then send again".to_string(),
             ProposeError::ShuttingDown => "use another node".to_string(),
+            ProposeError::NoRoom(_) => "let consumers settle what is pending, or free space on \
+                the disks of these nodes; then publishes are accepted again"
+                .to_string(),
             ProposeError::Storage(_) => "check the disk of the node".to_string(),
         };
         Rejection::new(code, error.to_string()).hint(hint)
@@ -66,6 +73,14 @@ pub enum MembershipError {
     Exists(NodeId),
     #[error("node {0} is the last voter: a cluster needs one")]
     LastVoter(NodeId),
+    #[error(
+        "of the {left} voters that would be left only {answering} answer, which is no majority"
+    )]
+    NoMajority {
+        /// Voters without the one to be removed.
+        left: usize,
+        answering: usize,
+    },
     #[error("another change of the membership is under way")]
     InProgress,
     #[error("node {node} has not caught up within {seconds} s")]
@@ -89,6 +104,10 @@ impl From<MembershipError> for Rejection {
             MembershipError::Behind { .. } => {
                 (Code::MembershipRefused, "it stays a learner; promote it when it has caught up")
             }
+            MembershipError::NoMajority { .. } => (
+                Code::MembershipRefused,
+                "the cluster could not go on: bring back or remove members that do not answer first",
+            ),
             MembershipError::Exists(_) => {
                 (Code::MembershipRefused, "remove it first and join under a new id")
             }
@@ -99,12 +118,15 @@ impl From<MembershipError> for Rejection {
 }
 
 /// Why a node could not start its consensus.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum StartError {
     #[error("the consensus configuration is invalid: {0}")]
     Config(String),
     #[error("the consensus could not start from what is on disk: {0}")]
     Storage(String),
+    /// There will be another life when there is room.
+    #[error("{0}")]
+    Full(StorageError),
     #[error("the cluster could not be bootstrapped: {0}")]
     Bootstrap(String),
 }

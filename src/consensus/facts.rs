@@ -2,17 +2,20 @@
 //! and the results of checkpoints.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use tokio::sync::Notify;
 
 use crate::env::Runtime;
 use crate::machine::{Machine, Reply};
+use crate::storage::StorageError;
+use crate::types::limits;
 
 use super::changes::ChangeHub;
+use super::marks::Marks;
 use super::payloads::Payloads;
-use super::snapshot::Image;
+use super::snapshot::{Image, oldest_retained};
 use super::transfer::Transfers;
 
 /// Results of checkpoints that are remembered.
@@ -30,7 +33,17 @@ pub(super) struct Facts {
     /// snapshot was begun.
     applied_bytes: AtomicU64,
     covered_bytes: AtomicU64,
+    /// The same for the last snapshot that was finished.
+    stored_bytes: AtomicU64,
     growth_max: u64,
+    /// The disk is short: snapshots are to make room.
+    pressed: AtomicBool,
+    /// Why storage failed under the state machine.
+    failure: Mutex<Option<StorageError>>,
+    /// How far it was when snapshots were begun.
+    marks: Mutex<Marks>,
+    /// Bytes of entries that the log keeps for a member that is behind.
+    log_kept_max: u64,
     /// Bytes read by the scrub.
     pub scrubbed: AtomicU64,
     pub transfers: Transfers,
@@ -40,6 +53,8 @@ pub(super) struct Facts {
     pub snapshot_due: Notify,
     /// A snapshot was built or installed.
     pub snapshot_done: Notify,
+    /// The disk has become short.
+    pub room_wanted: Notify,
 }
 
 /// What this node found at a checkpoint.
@@ -54,6 +69,7 @@ pub struct Audit {
 impl Facts {
     /// A fresh machine. `growth_max`: bytes of entries after which a snapshot is due.
     pub fn new(payloads: Payloads, growth_max: u64) -> Facts {
+        let log_kept_max = growth_max.saturating_mul(limits::SENDING_LOGS_MAX);
         Facts {
             machine: RwLock::new(Machine::new()),
             payloads,
@@ -62,12 +78,18 @@ impl Facts {
             last_node: AtomicU64::new(0),
             applied_bytes: AtomicU64::new(0),
             covered_bytes: AtomicU64::new(0),
+            stored_bytes: AtomicU64::new(0),
             growth_max,
+            pressed: AtomicBool::new(false),
+            failure: Mutex::default(),
+            marks: Mutex::new(Marks::new(growth_max / 2, log_kept_max)),
+            log_kept_max,
             scrubbed: AtomicU64::new(0),
             transfers: Transfers::default(),
             sending: Mutex::default(),
             snapshot_due: Notify::new(),
             snapshot_done: Notify::new(),
+            room_wanted: Notify::new(),
         }
     }
 
@@ -144,15 +166,27 @@ impl Facts {
     /// Bytes in log and event store that snapshots would make free, roughly: the log, and what the
     /// event store holds beyond twice the retained events and what arrives of another snapshot.
     pub fn wasted_bytes(&self) -> u64 {
-        let needed: u64 = self.read().channels().map(|channel| channel.retained().bytes).sum();
-        let store = &self.payloads.store;
+        let (needed, store) = (self.needed_bytes(), &self.payloads.store);
         let stored = store.bytes().saturating_sub(store.staged_bytes());
         self.payloads.log.bytes() + stored.saturating_sub(needed.saturating_mul(2))
     }
 
+    /// Bytes of the events that the machine needs.
+    fn needed_bytes(&self) -> u64 {
+        self.read().channels().map(|channel| channel.retained().bytes).sum()
+    }
+
+    /// At most so many bytes of events are in the log only, and needed.
+    pub fn unrelocated_bytes(&self) -> u64 {
+        let fresh = self.applied_bytes() - self.stored_bytes.load(Ordering::Relaxed);
+        fresh.min(self.needed_bytes())
+    }
+
     /// A snapshot of the machine as it is now is about to be built, or was installed.
     pub fn snapshot_begins(&self) {
-        self.covered_bytes.store(self.applied_bytes(), Ordering::Relaxed);
+        let (index, bytes) = (self.read().applied(), self.applied_bytes());
+        self.covered_bytes.store(bytes, Ordering::Relaxed);
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner).note(index, bytes);
     }
 
     /// Holds on to the log after `index` while the value returned lives: a snapshot that ends there
@@ -165,17 +199,60 @@ impl Facts {
     }
 
     /// What follows this entry in the log is needed by a member that is being sent a snapshot, which
-    /// began less than `bytes` of entries ago.
-    pub fn log_kept_after(&self, bytes: u64) -> Option<u64> {
+    /// began less than [`limits::SENDING_LOGS_MAX`] allows ago.
+    pub fn log_kept_after(&self) -> Option<u64> {
         let now = self.applied_bytes();
         let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = sending.values().filter(|(_, began)| now.saturating_sub(*began) < bytes);
+        let counts =
+            sending.values().filter(|(_, began)| now.saturating_sub(*began) < self.log_kept_max);
         counts.map(|(index, _)| *index).min()
     }
 
-    /// A snapshot is on disk.
+    /// Whether a follower that has confirmed everything up to `last` is better served by a snapshot:
+    /// what it lacks is kept for it alone, and there is much of it by now. openraft purges nothing
+    /// that it is sending, and a follower that is slow but answers would never let it stop.
+    pub fn is_left_behind(&self, last: u64) -> bool {
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = marks.long_ago(self.applied_bytes());
+        mark.is_some_and(|mark| last < mark)
+            && oldest_retained(&self.payloads.store).is_some_and(|oldest| last < oldest)
+    }
+
+    /// A snapshot is on disk: the one begun last.
     pub fn snapshot_stored(&self) {
+        self.stored_bytes.store(self.covered_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         self.snapshot_done.notify_one();
+    }
+
+    /// The snapshot begun last was given up a while ago: one is as due as before.
+    pub fn snapshot_missing(&self) {
+        self.covered_bytes.store(self.stored_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.snapshot_due.notify_one();
+    }
+
+    /// Whether the disk is short.
+    pub fn is_pressed(&self) -> bool {
+        self.pressed.load(Ordering::Relaxed)
+    }
+
+    /// The disk is short, or no longer.
+    pub fn set_pressed(&self, pressed: bool) {
+        self.pressed.store(pressed, Ordering::Relaxed);
+        if pressed {
+            self.room_wanted.notify_one();
+        }
+    }
+
+    /// Storage failed under the state machine, which ends consensus.
+    pub fn failed(&self, error: &StorageError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert_with(|| error.clone());
+    }
+
+    /// Why storage failed, if it has.
+    pub fn failure(&self) -> Option<StorageError> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        self.payloads.log.failure().or_else(|| failure.clone())
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) enum CallError {
     Timeout(Duration),
     #[error("{0}")]
     Unreachable(String),
+    #[error("the peer speaks an older version, in which it cannot be asked that")]
+    Unspoken,
 }
 
 /// The handle: cheap to clone; the connection closes with the last one.
@@ -48,6 +50,8 @@ pub(super) struct Link<E> {
 
 struct Call {
     id: u64,
+    /// The protocol version that it takes.
+    since: u16,
     frame: FrameOut,
 }
 
@@ -134,7 +138,7 @@ impl<E: Runtime> Link<E> {
         let head = rpc::encode(id, request).map_err(|e| CallError::Unreachable(e.to_string()))?;
         let parts = std::iter::once(head).chain(bulk).collect();
         let asked = async {
-            let call = Call { id, frame: FrameOut::new(REQUEST, parts) };
+            let call = Call { id, since: request.since(), frame: FrameOut::new(REQUEST, parts) };
             let gone = || CallError::Unreachable("the link is closed".into());
             self.calls.send(call).await.map_err(|_| gone())?;
             told.await.unwrap_or_else(|_| Err(gone()))
@@ -180,7 +184,7 @@ impl<N: Net, E: Runtime> Task<N, E> {
             let end = match self.dialer.dial(&self.target, &self.env, CONNECT_MAX).await {
                 Ok((welcome, reader, writer)) => {
                     self.shared.lock().version = welcome.version;
-                    self.converse(first, reader, writer).await
+                    self.converse(first, welcome.version, reader, writer).await
                 }
                 Err(error) => error.to_string(),
             };
@@ -194,13 +198,15 @@ impl<N: Net, E: Runtime> Task<N, E> {
     async fn converse(
         &mut self,
         first: Call,
+        version: u16,
         mut reader: Reader<N::Stream>,
         mut writer: Writer<N::Stream>,
     ) -> String {
         let shared = &self.shared;
         // The time it took to connect does not count.
         shared.lock().asked_at = Some(self.env.monotonic());
-        let writing = write_calls(first, &mut self.queue, shared, &mut writer);
+        let calls = (first, &mut self.queue);
+        let writing = write_calls(calls, version, shared, &mut writer);
         tokio::select! { biased;
             end = read_answers(shared, &self.env, &mut reader) => end,
             end = writing => end,
@@ -220,13 +226,18 @@ async fn silence(shared: &Shared, env: &impl Runtime) {
 }
 
 async fn write_calls<S: crate::transport::ByteStream>(
-    first: Call,
-    queue: &mut mpsc::Receiver<Call>,
+    (first, queue): (Call, &mut mpsc::Receiver<Call>),
+    version: u16,
     shared: &Shared,
     writer: &mut Writer<S>,
 ) -> String {
     let mut next = Some(first);
-    while let Some(Call { id, frame }) = next {
+    while let Some(Call { id, since, frame }) = next {
+        if since > version {
+            shared.answer(id, Err(CallError::Unspoken));
+            next = queue.recv().await;
+            continue;
+        }
         match writer.write([frame]).await {
             Ok(()) => {}
             // The caller's fault, not the connection's.

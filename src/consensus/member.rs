@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::storage::Damage;
 use crate::types::{NodeId, Tenure};
 
+use super::room::Room;
+
 /// A node of the cluster: who it is, and where it is found. An id is never used again for
 /// another disk; addresses may be moved by removing the node and adding it under a new id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +101,8 @@ pub struct ReplicaStatus {
     pub scrubbed_bytes: u64,
     /// Damage found in the event store here.
     pub damage: Damage,
+    /// Room on the disk here.
+    pub room: Room,
     /// Snapshots sent and received.
     pub snapshots: SnapshotCounts,
     /// Why the node stopped taking part, if it did.

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
-use openraft::{ChangeMembers, LogIdOptionExt};
+use openraft::{ChangeMembers, Instant, LogIdOptionExt};
 
 use crate::types::NodeId;
 
-use super::config::{RaftMembership, RaftRuntime, Types};
+use super::config::{RaftMembership, RaftRuntime, Timing, Types};
 use super::error::MembershipError;
 use super::member::{Member, MemberInfo};
 use super::replica::Replica;
@@ -132,6 +132,7 @@ impl<E: RaftRuntime> Replica<E> {
         if voters.len() == 1 {
             return Err(MembershipError::LastVoter(node));
         }
+        self.wait_majority(voters.iter().copied().filter(|id| *id != node.0).collect()).await?;
         self.change(ChangeMembers::RemoveVoters(BTreeSet::from([node.0]))).await
     }
 
@@ -194,6 +195,43 @@ impl<E: RaftRuntime> Replica<E> {
                 Err(MembershipError::Behind { node, seconds: CATCH_UP_MAX.as_secs() })
             }
         }
+    }
+
+    /// Waits until a majority of these voters has answered to this leader from now on. A configuration without one would never be
+    /// committed, and would keep everything after it from being: it counts from when it is proposed.
+    async fn wait_majority(&self, voters: BTreeSet<u64>) -> Result<(), MembershipError> {
+        let mut metrics = self.raft().metrics();
+        let patience = Timing::default().patience();
+        let began = self.env().monotonic();
+        let mut answering = 0;
+        let majority = async {
+            loop {
+                {
+                    let now = metrics.borrow_and_update();
+                    let Some(heard) = &now.heartbeat else {
+                        return Err(MembershipError::TenureLost);
+                    };
+                    let since = self.env().monotonic().saturating_sub(began);
+                    let lately = |id: &u64| {
+                        heard.get(id).is_some_and(|at| at.is_some_and(|at| at.elapsed() < since))
+                    };
+                    let answers = |id: &&u64| **id == self.me().0 || lately(id);
+                    answering = voters.iter().filter(answers).count();
+                    if answering > voters.len() / 2 {
+                        return Ok(());
+                    }
+                }
+                if metrics.changed().await.is_err() {
+                    return Err(MembershipError::TenureLost);
+                }
+            }
+        };
+        let in_time = tokio::select! { biased;
+            done = majority => Some(done),
+            () = self.env().sleep(patience) => None,
+        };
+        let left = voters.len();
+        in_time.unwrap_or(Err(MembershipError::NoMajority { left, answering }))
     }
 
     fn membership(&self) -> RaftMembership {

@@ -115,6 +115,19 @@ impl<E: RaftRuntime> Peer<E> {
         }
     }
 
+    /// Refuses to send entries to a follower that is to get a snapshot. What counts is what it has
+    /// confirmed: a leader that does not know yet how far the logs agree asks further back.
+    fn check_reach(&self, vote: &RaftVote) -> Result<(), RPCError<Types<E>>> {
+        match self.confirmed.by(self.target, vote) {
+            Some(last) if self.sender.has_left_behind(last.index) => {
+                let reason =
+                    format!("node {} lacks all after {last}: it gets a snapshot", self.target);
+                Err(unreachable_peer(reason).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn append_ttl(&self, option: &RPCOption) -> Duration {
         match self.lane {
             Lane::Heartbeat => option.soft_ttl(),
@@ -139,6 +152,9 @@ impl<E: RaftRuntime> RaftNetworkV2<Types<E>> for Peer<E> {
         rpc: AppendEntriesRequest<Types<E>>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types<E>>, RPCError<Types<E>>> {
+        if !rpc.entries.is_empty() {
+            self.check_reach(&rpc.vote)?;
+        }
         let total = rpc.entries.len();
         let (mut heads, mut bulk, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut last = None;

@@ -17,6 +17,9 @@ pub enum PayloadError {
     Missing(PayloadKey),
     #[error("the event under {key} cannot be read: {reason}")]
     Unreadable { key: PayloadKey, reason: String },
+    /// The database that holds it cannot be opened.
+    #[error("the event under {0} cannot be read: the disk is full")]
+    NoRoom(PayloadKey),
 }
 
 /// The newest applied entries with events, up to a number of bytes.
@@ -137,8 +140,15 @@ impl Payloads {
     /// Reads payloads wherever they are; blocks on the disk. Keys in ascending order read each
     /// entry once.
     pub fn read(&self, keys: &[PayloadKey]) -> Vec<Result<Payload, PayloadError>> {
-        let mut last = None;
-        keys.iter().map(|key| self.read_one(*key, &mut last)).collect()
+        let (mut last, mut full) = (None, false);
+        let one = |key: &PayloadKey| match full {
+            // Opening a database in vain takes a while: once is enough.
+            true => Err(PayloadError::NoRoom(*key)),
+            false => self.read_one(*key, &mut last).inspect_err(|error| {
+                full = matches!(error, PayloadError::NoRoom(_));
+            }),
+        };
+        keys.iter().map(one).collect()
     }
 
     /// The same, but not from the event store: for what is damaged there.
@@ -202,6 +212,7 @@ impl Payloads {
             Ok(found) => found,
             // Purged just now: then it is in the event store.
             Err(crate::storage::StorageError::Absent { .. }) => Vec::new(),
+            Err(error) if error.is_full() => return Err(PayloadError::NoRoom(key)),
             Err(error) => return Err(unreadable(error.to_string())),
         };
         let Some(entry) = found.pop() else { return Ok(None) };

@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, MutexGuard, oneshot};
 use crate::env::{Publisher, Watch, watch};
 use crate::machine::{Command, Machine, Reply};
 use crate::planted::{Bug, planted};
-use crate::storage::{Identity, LogStore, Storage};
+use crate::storage::{Identity, LogStore, Storage, StorageError};
 use crate::transport::Net;
 use crate::types::{NodeId, Payload, PayloadKey, Stamp, limits};
 
@@ -34,8 +34,10 @@ use super::payloads::{PayloadCache, PayloadError, Payloads};
 use super::proposer::{Done, Proposer};
 use super::raft::{Raft, RaftWriter};
 use super::repair::Repairer;
+use super::room::Room;
 use super::scrub::{Pace, Scrubber};
 use super::state_machine::StateMachine;
+use super::steward::{SpaceOptions, Steward};
 use super::transfer::{Inbox, Sender};
 
 /// What a replica needs to know.
@@ -52,6 +54,8 @@ pub struct Options {
     pub payload_cache_bytes: usize,
     /// How fast and how often everything on the disk is read again.
     pub scrub: Pace,
+    /// What is to stay free on the disk.
+    pub space: SpaceOptions,
     /// Bytes of a snapshot that are sent in a second, at most.
     pub snapshot_bytes_per_s: u64,
 }
@@ -69,6 +73,7 @@ impl Options {
                 bytes_per_s: limits::SCRUB_BYTES_PER_S,
                 pause: Duration::from_millis(limits::SCRUB_PAUSE_MS),
             },
+            space: SpaceOptions { floor: 0, ballast: 0, reserve: limits::ROOM_TO_OPEN_BYTES },
             snapshot_bytes_per_s: limits::SNAPSHOT_BYTES_PER_S,
         }
     }
@@ -88,6 +93,9 @@ struct Inner<E: RaftRuntime> {
     proposer: Proposer,
     clock: SoftClock<E>,
     leadership: Watch<Leadership>,
+    room: Watch<Room>,
+    /// Why publishes are refused here for want of room, if they are.
+    gate: Watch<Option<String>>,
     stop: Publisher<bool>,
     stopped: Watch<bool>,
     /// Held during a change of the membership.
@@ -141,11 +149,16 @@ pub async fn start<N: Net, E: RaftRuntime>(
     );
     let (registers, pace) = (storage.registers(), options.scrub);
     let scrubber = Scrubber { facts: facts.clone(), registers, pace, env: env.clone() };
-    let raft = raft.await.map_err(|e| StartError::Storage(e.to_string()))?;
+    let raft = raft.await.map_err(|e| match facts.failure().filter(StorageError::is_full) {
+        Some(full) => StartError::Full(full),
+        None => StartError::Storage(e.to_string()),
+    })?;
     let proposer = Proposer::start(RaftWriter(raft.clone()), clock.clone(), env.clone());
     let (publisher, leadership) =
         watch(Leadership { me: member.id, leader: None, term: 0, tenure: None, removed: false });
     let (stop, stopped) = watch(false);
+    let ((room, room_seen), (gate, gate_seen)) = (watch(Room::default()), watch(None));
+    let disk = storage.disk.clone();
     let replica = Replica(Arc::new(Inner {
         member,
         raft: raft.clone(),
@@ -155,6 +168,8 @@ pub async fn start<N: Net, E: RaftRuntime>(
         proposer: proposer.clone(),
         clock: clock.clone(),
         leadership,
+        room: room_seen,
+        gate: gate_seen,
         stop,
         stopped,
         changing: Mutex::new(()),
@@ -164,7 +179,22 @@ pub async fn start<N: Net, E: RaftRuntime>(
     }));
     let me = replica.me();
     let inquest = Inquest::new(raft.clone(), evidence.clone(), dialer.clone(), env.clone());
-    let repairer = Repairer { raft: raft.clone(), facts: facts.clone(), dialer, env: env.clone() };
+    let repairer = Repairer {
+        raft: raft.clone(),
+        facts: facts.clone(),
+        dialer: dialer.clone(),
+        env: env.clone(),
+    };
+    let steward = Steward {
+        raft: raft.clone(),
+        facts: facts.clone(),
+        dialer,
+        disk,
+        options: options.space,
+        room,
+        gate,
+        env: env.clone(),
+    };
     let compaction = Compaction {
         raft: raft.clone(),
         facts,
@@ -175,6 +205,7 @@ pub async fn start<N: Net, E: RaftRuntime>(
     replica.run_until_stopped(inquest.run(alarms));
     replica.run_until_stopped(compaction.run());
     replica.run_until_stopped(repairer.run());
+    replica.run_until_stopped(steward.run());
     replica.run_until_stopped(scrubber.run());
     let (ending, mut failed) = (replica.clone(), replica.log().has_failed());
     replica.run_until_stopped(async move {
@@ -194,7 +225,10 @@ impl<E: RaftRuntime> Replica<E> {
     pub async fn bootstrap(&self) -> Result<(), StartError> {
         let members = BTreeMap::from([(self.me().0, self.0.member.clone())]);
         let done = self.0.raft.initialize(members).await;
-        done.map_err(|e| StartError::Bootstrap(e.to_string()))
+        done.map_err(|e| match self.failure().filter(StorageError::is_full) {
+            Some(full) => StartError::Full(full),
+            None => StartError::Bootstrap(e.to_string()),
+        })
     }
 
     /// Whether the disk knows a configuration: bootstrapped, or joined.
@@ -225,6 +259,11 @@ impl<E: RaftRuntime> Replica<E> {
 
     /// The same with a callback, which must be quick and may be called before this returns.
     pub fn submit(&self, source: u64, command: Command, done: Done) {
+        if matches!(command, Command::Publish(_))
+            && let Some(lack) = self.0.gate.peek()
+        {
+            return done(Err(ProposeError::NoRoom(lack)));
+        }
         self.0.proposer.submit(source, command, done);
     }
 
@@ -305,7 +344,7 @@ impl<E: RaftRuntime> Replica<E> {
             ServerState::Shutdown => Role::Stopped,
         };
         let payloads = &self.0.facts.payloads;
-        let failure = payloads.log.failure();
+        let failure = self.0.facts.failure();
         let stopped = metrics.running_state.as_ref().err().map(|error| error.to_string());
         ReplicaStatus {
             role,
@@ -322,8 +361,24 @@ impl<E: RaftRuntime> Replica<E> {
             damage: payloads.store.damage().peek(),
             snapshots: self.0.facts.transfers.counts(),
             scrubbed_bytes: self.0.facts.scrubbed.load(Ordering::Relaxed),
+            room: self.room(),
             failure: failure.map(|error| error.to_string()).or(stopped),
         }
+    }
+
+    /// Room on this node's disk, as it was seen last.
+    pub fn room(&self) -> Room {
+        self.0.room.peek()
+    }
+
+    /// Why publishes are refused here for want of room, if they are.
+    pub fn lacks_room(&self) -> Option<String> {
+        self.0.gate.peek()
+    }
+
+    /// Why storage failed under this replica, if it did.
+    pub fn failure(&self) -> Option<StorageError> {
+        self.0.facts.failure()
     }
 
     /// Completes when this replica has stopped: shut down, or its storage failed.

@@ -23,6 +23,7 @@ use crate::types::{EntryId, GroupId, PayloadKey};
 
 use super::config::{RaftLogId, RaftVote, SnapshotMeta};
 use super::evidence::{Finding, Standing};
+use super::room::Room;
 
 const FIXED_BYTES: usize = 16;
 /// The only group of a cluster.
@@ -73,6 +74,19 @@ pub(super) enum Request {
     /// Events of the offered snapshot; the bulk: their records, those of some of the keys that were
     /// asked for last. Answered by [`Response::Missing`]. Since version 3.
     Events,
+    /// Asks how much room the peer has on its disk. Since version 3. Answered by
+    /// [`Response::Room`].
+    Room,
+}
+
+impl Request {
+    /// The protocol version that brought it.
+    pub fn since(&self) -> u16 {
+        match self {
+            Request::Events | Request::Room => 3,
+            _ => 1,
+        }
+    }
 }
 
 /// The head of an append: everything but the bodies.
@@ -126,6 +140,7 @@ pub(super) enum Response {
     Missing {
         keys: Keys,
     },
+    Room(Room),
 }
 
 /// A file that a peer wants.
@@ -291,6 +306,7 @@ mod tests {
             Request::Inquiry { vote, standing: Standing::new(NodeId(2), last) },
             Request::Fetch { keys: vec![PayloadKey { index: 7, position: 1 }] },
             Request::Events,
+            Request::Room,
         ];
         let wanted = Wanted { name: "seg-1-2".into(), arrived: 5 };
         let responses = [
@@ -309,6 +325,7 @@ mod tests {
             Response::Missing {
                 keys: [PayloadKey { index: 7, position: 1 }].into_iter().collect(),
             },
+            Response::Room(Room { free: 300, floor: 5, short: true }),
         ];
         let requests = requests.iter().map(|request| encode(1, request).unwrap().to_vec());
         let responses = responses.iter().map(|response| encode(1, response).unwrap().to_vec());

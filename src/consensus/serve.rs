@@ -142,6 +142,7 @@ async fn answer<E: RaftRuntime>(
             }
             None => failed("consensus has stopped".to_string()),
         },
+        Request::Room => Response::Room(replica.room()),
         Request::Offer { vote, meta, files } => {
             receiver.offered(vote, meta, files).await.unwrap_or_else(failed)
         }

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::storage::RaftSnapshotBuilder;
 use serde::{Deserialize, Serialize};
@@ -23,9 +24,12 @@ use super::config::{
 use super::entry::entry_id;
 use super::facts::Facts;
 use super::member::Member;
+use super::payloads::PayloadError;
 
 /// Keys whose payloads are read together while relocating.
 const RELOCATE_KEYS: usize = 1024;
+/// A snapshot for which there was no room is tried again after this pause.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// A snapshot as openraft passes it around.
 pub(super) type RaftSnapshot = openraft::Snapshot<RaftLeaderId, u64, Member, SnapshotData>;
@@ -181,19 +185,51 @@ impl<E: RaftRuntime> RaftSnapshotBuilder<Types<E>> for Builder<E> {
         let machine = machine.ok_or_else(|| io::Error::other("a builder builds once"))?;
         let (image, facts) = (self.image.clone(), self.facts.clone());
         let built = self.env.blocking(move || build(&machine, &image, &facts)).await;
-        let snapshot = built.ok_or_else(|| io::Error::other("the build was aborted"))??;
-        self.facts.snapshot_stored();
-        Ok(snapshot)
+        match built.ok_or_else(|| io::Error::other("the build was aborted"))? {
+            Ok(snapshot) => {
+                self.facts.snapshot_stored();
+                Ok(snapshot)
+            }
+            Err(error) if is_full(&error) => {
+                tracing::warn!(%error, "there is no room for a snapshot; trying again in a while");
+                self.try_again();
+                // openraft takes any error for its end; what it has already changes nothing.
+                Ok(held_snapshot(&self.facts.payloads.store)?.unwrap_or_else(nothing))
+            }
+            Err(error) => Err(error),
+        }
     }
+}
+
+impl<E: RaftRuntime> Builder<E> {
+    fn try_again(&self) {
+        let (facts, pause) = (Arc::downgrade(&self.facts), self.env.sleep(RETRY_PAUSE));
+        self.env.spawn(async move {
+            pause.await;
+            if let Some(facts) = facts.upgrade() {
+                facts.snapshot_missing();
+            }
+        });
+    }
+}
+
+/// The snapshot of a machine that has applied nothing.
+fn nothing() -> RaftSnapshot {
+    RaftSnapshot { meta: SnapshotMeta::default(), snapshot: SnapshotData::Empty }
+}
+
+/// Whether all that was wrong is that there was no room.
+fn is_full(error: &io::Error) -> bool {
+    let of_reading = || error.get_ref().and_then(|inner| inner.downcast_ref::<PayloadError>());
+    StorageError::within(error).is_some_and(StorageError::is_full)
+        || matches!(of_reading(), Some(PayloadError::NoRoom(_)))
 }
 
 /// Relocates what is needed, writes the snapshot, and hands it back pinned. If a newer one was
 /// installed meanwhile, that one.
 fn build(machine: &Machine, image: &Image, facts: &Facts) -> io::Result<RaftSnapshot> {
     let store = &facts.payloads.store;
-    let Some(last) = image.last else {
-        return Ok(RaftSnapshot { meta: image.meta(), snapshot: SnapshotData::Empty });
-    };
+    let Some(last) = image.last else { return Ok(nothing()) };
     let mut writer = store.writer();
     let live = live_keys(machine);
     let homeless = store.missing(&live);

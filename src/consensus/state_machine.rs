@@ -15,6 +15,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 
 use crate::machine::{Batch, Machine, Reply};
 use crate::planted::{Bug, planted};
+use crate::storage::StorageError;
 use crate::types::Stamp;
 
 use super::clock::SoftClock;
@@ -131,7 +132,10 @@ impl<E: RaftRuntime> RaftStateMachine<Types<E>> for StateMachine<E> {
     ) -> io::Result<()> {
         let facts = self.facts.clone();
         let loaded = self.env.blocking(move || snapshot.load(&facts.payloads.store)).await;
-        let (state, machine) = loaded.ok_or_else(|| io::Error::other("the load was aborted"))??;
+        let loaded = loaded.ok_or_else(|| io::Error::other("the load was aborted"))?;
+        let (state, machine) = loaded.inspect_err(|error| {
+            StorageError::within(error).into_iter().for_each(|error| self.facts.failed(error));
+        })?;
         if state.last < meta.last_log_id {
             return Err(io::Error::other(format!(
                 "the snapshot ends with {:?}, not with {:?} as announced",

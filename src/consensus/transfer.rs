@@ -47,6 +47,11 @@ pub(super) struct Sender {
 }
 
 impl Sender {
+    /// Whether a follower that has confirmed `last` is to be sent a snapshot and no entries.
+    pub fn has_left_behind(&self, last: u64) -> bool {
+        self.facts.upgrade().is_some_and(|facts| facts.is_left_behind(last))
+    }
+
     /// Sends `snapshot`; the vote in the answer is the receiver's. Each step may take `ttl`.
     pub async fn send<E: RaftRuntime>(
         &self,

@@ -10,6 +10,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FallocateFlags;
+
 mod mem;
 
 pub use mem::{Keep, MemDisk};
@@ -38,6 +40,9 @@ pub trait Disk: Send + Sync + 'static {
     fn make_dir(&self, dir: &str) -> io::Result<()>;
     /// Bytes that may still be written.
     fn free_bytes(&self) -> io::Result<u64>;
+    /// Makes a file of `len` zeros whose space is really taken, durable but for its name. What a
+    /// failure leaves of it is removed.
+    fn allocate(&self, path: &str, len: u64) -> io::Result<()>;
 
     /// The whole content of a file.
     fn read_all(&self, path: &str) -> io::Result<Vec<u8>> {
@@ -171,5 +176,30 @@ impl Disk for RealDisk {
     fn free_bytes(&self) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(&self.root)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn allocate(&self, path: &str, len: u64) -> io::Result<()> {
+        let file = File::create(self.at(path))?;
+        let taken = take(&file, len).and_then(|()| file.sync_all());
+        taken.inspect_err(|_| drop(self.remove(path)))
+    }
+}
+
+/// Takes `len` bytes of disk for an empty file. The last of them is written, too: a promise of the
+/// file system is not enough.
+fn take(file: &File, len: u64) -> io::Result<()> {
+    static PIECE: [u8; 64 << 10] = [0; 64 << 10];
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
+        Ok(()) if len > 0 => file.write_all_at(&[0], len - 1),
+        Err(rustix::io::Errno::OPNOTSUPP) => {
+            let mut at = 0;
+            while at < len {
+                let piece = (len - at).min(PIECE.len() as u64);
+                file.write_all_at(&PIECE[..piece as usize], at)?;
+                at += piece;
+            }
+            Ok(())
+        }
+        other => Ok(other?),
     }
 }

@@ -43,8 +43,23 @@ pub enum NodeError {
          data directory away and join under a new id"
     )]
     Removed(NodeId),
+    /// It goes on when there is room.
+    #[error("{0}")]
+    Full(StorageError),
     #[error("the node cannot go on: {0}")]
     Failed(String),
+}
+
+impl NodeError {
+    /// The want of room that it is, if that is all that is wrong.
+    pub fn full(&self) -> Option<&StorageError> {
+        match self {
+            NodeError::Full(error)
+            | NodeError::Storage(error)
+            | NodeError::Start(StartError::Full(error)) => Some(error).filter(|e| e.is_full()),
+            _ => None,
+        }
+    }
 }
 
 fn lines(findings: &[Finding]) -> String {

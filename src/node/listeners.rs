@@ -27,6 +27,20 @@ impl Listeners {
         })
     }
 
+    /// Has later lives of this process listen where this one does.
+    pub fn pin(&self, config: &mut Config) {
+        for (addr, listener) in [
+            (&mut config.listen, &self.client),
+            (&mut config.peer, &self.peer),
+            (&mut config.admin, &self.admin),
+            (&mut config.http, &self.http),
+        ] {
+            if addr.ends_with(":0") {
+                *addr = Listener::local_addr(listener);
+            }
+        }
+    }
+
     /// This node as others reach it: by what it advertises, else by what it is bound to.
     pub fn member(&self, config: &Config, id: NodeId) -> Member {
         Member {
@@ -61,7 +75,7 @@ mod tests {
 
     #[tokio::test]
     async fn actual_ports_are_advertised() {
-        let config = Config {
+        let mut config = Config {
             listen: "127.0.0.1:0".into(),
             peer: "127.0.0.1:0".into(),
             admin: "127.0.0.1:0".into(),
@@ -76,6 +90,9 @@ mod tests {
         assert_eq!(member.client_addr, "events.example:443");
         assert_eq!(member.peer_addr, format!("127.0.0.1:{}", port(&listeners.peer)));
         assert_eq!(member.admin_addr, format!("admin.example:{}", port(&listeners.admin)));
+
+        listeners.pin(&mut config);
+        assert_eq!((&config.peer, config.listen.ends_with(":0")), (&member.peer_addr, false));
 
         let taken = Config { listen: member.peer_addr, ..config };
         let error = Listeners::bind(&taken).await.err().unwrap().to_string();

@@ -18,6 +18,9 @@ pub enum Announcement {
         http_addr: String,
         pid: u32,
     },
+    /// Its disk is full: it answers questions about itself until there is room, and is ready again
+    /// then.
+    DiskFull { reason: String, admin_addr: String, http_addr: String, pid: u32 },
     /// Its data is damaged: it answers questions about itself, and nothing else.
     Quarantined { reason: String, admin_addr: String, http_addr: String, pid: u32 },
     /// The cluster has let the damaged node go, and its data was moved to `kept`: what follows is

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::{debug, warn};
 
 use super::door::{Reception, Visitor};
-use super::space::Spacious;
 use crate::admin::{self, Caller, Closed, Desk, Office};
 use crate::consensus::{LEADER_WAIT, Replica, Route, route, serve_peer};
 use crate::env::TokioRuntime;
@@ -14,15 +13,15 @@ use crate::relay::{RELAYED_WAIT, Relay};
 use crate::session;
 use crate::storage::Identity;
 use crate::transport::{ByteStream, Net, reunite};
-use crate::types::{ClusterId, Code, Rejection, limits};
-use crate::wire::admin::AdminService;
+use crate::types::{ClusterId, Code, NodeId, Rejection, limits};
+use crate::wire::admin::{AdminService, NodeReport, Role, SnapshotReport};
 use crate::wire::{Greeting, Hello, Service, Welcome, newest_version};
 
 /// What a node serves its visitors with.
 pub struct Services<N> {
     pub identity: Identity,
     pub replica: Replica<TokioRuntime>,
-    pub sessions: session::Options<Spacious<Replica<TokioRuntime>>, TokioRuntime>,
+    pub sessions: session::Options<Replica<TokioRuntime>, TokioRuntime>,
     pub relay: Relay<N>,
     pub office: Office<N>,
     pub env: TokioRuntime,
@@ -208,4 +207,33 @@ impl<S: ByteStream> Reception<S> for ClosedDesk {
             administrate(visitor, self.desk.clone()).await;
         }
     }
+}
+
+/// The desk of a node that takes no part: its state, and what it answers to whatever else is asked.
+pub fn closed_desk(
+    state: String,
+    reason: Rejection,
+    identity: Option<Identity>,
+    addr: String,
+) -> ClosedDesk {
+    let report = NodeReport {
+        id: identity.map_or(NodeId(0), |identity| identity.node),
+        addr,
+        role: Role::Down,
+        state,
+        term: 0,
+        leader: None,
+        tenure: None,
+        applied: 0,
+        committed: 0,
+        snapshot_index: 0,
+        log_bytes: 0,
+        store_bytes: 0,
+        rss_bytes: super::process::usage().rss_bytes,
+        free_bytes: 0,
+        release: env!("CARGO_PKG_VERSION").into(),
+        protocol: newest_version(),
+        snapshots: SnapshotReport::default(),
+    };
+    ClosedDesk { identity, desk: Closed { report, reason } }
 }

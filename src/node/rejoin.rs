@@ -19,6 +19,7 @@ use super::entry::asker;
 use super::token::Token;
 use crate::client::{AdminClient, AdminError};
 use crate::env::{Runtime, TokioRuntime};
+use crate::planted::{Bug, planted};
 use crate::storage::Identity;
 use crate::types::NodeId;
 use crate::wire::admin::{Answer, ClusterInfo, Members};
@@ -52,29 +53,60 @@ pub async fn depart(
     }
 }
 
+/// What is asked of a cluster through one of its members.
+trait Asks {
+    async fn info(&self) -> Result<ClusterInfo, AdminError>;
+    async fn look(&self) -> Result<Answer<Members>, AdminError>;
+    async fn remove(&self, node: NodeId) -> Result<(), AdminError>;
+    /// Has an entry committed.
+    async fn commit(&self) -> Result<(), AdminError>;
+}
+
+impl Asks for AdminClient {
+    async fn info(&self) -> Result<ClusterInfo, AdminError> {
+        self.cluster_info().await
+    }
+
+    async fn look(&self) -> Result<Answer<Members>, AdminError> {
+        self.cluster().await
+    }
+
+    async fn remove(&self, node: NodeId) -> Result<(), AdminError> {
+        AdminClient::remove(self, node).await.map(drop)
+    }
+
+    async fn commit(&self) -> Result<(), AdminError> {
+        self.checkpoint().await.map(drop)
+    }
+}
+
 async fn attempt(
-    asker: &AdminClient,
+    cluster: &impl Asks,
     identity: Identity,
 ) -> Result<Option<Vec<String>>, AdminError> {
     // Somebody else's cluster would gladly say that it does not know this node.
-    let ClusterInfo { cluster_id, members, .. } = asker.cluster_info().await?;
+    let ClusterInfo { cluster_id, members, .. } = cluster.info().await?;
+    let left = members.into_iter().filter(|member| member.id != identity.node);
+    let left = left.map(|member| member.peer_addr).collect();
     if cluster_id != identity.cluster {
         warn!(found = %cluster_id, mine = %identity.cluster, "another cluster answers");
         return Ok(None);
     }
-    let before = asker.cluster().await?;
+    if planted(Bug::RejoinUnasked) {
+        return Ok(Some(left));
+    }
+    let before = cluster.look().await?;
     if has(&before, identity.node) {
-        asker.remove(identity.node).await?;
+        cluster.remove(identity.node).await?;
     }
-    let before = asker.cluster().await?;
+    let before = cluster.look().await?;
+    if planted(Bug::RejoinOneLook) && !has(&before, identity.node) {
+        return Ok(Some(left));
+    }
     // What the leader had in its log before this is committed with it.
-    asker.checkpoint().await?;
-    let after = asker.cluster().await?;
-    if !is_committed(&before, &after, identity.node) {
-        return Ok(None);
-    }
-    let left = members.into_iter().filter(|member| member.id != identity.node);
-    Ok(Some(left.map(|member| member.peer_addr).collect()))
+    cluster.commit().await?;
+    let after = cluster.look().await?;
+    Ok(is_committed(&before, &after, identity.node).then_some(left))
 }
 
 fn has(members: &Answer<Members>, node: NodeId) -> bool {
@@ -94,9 +126,75 @@ fn is_committed(before: &Answer<Members>, after: &Answer<Members>, node: NodeId)
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
     use super::*;
-    use crate::types::Tenure;
-    use crate::wire::admin::{MemberEntry, Role};
+    use crate::types::{ClusterId, Tenure};
+    use crate::wire::admin::{Member, MemberEntry, Role};
+
+    /// A cluster of nodes 1 to 3 that answers what it is told to.
+    struct Scripted {
+        looks: Mutex<VecDeque<Answer<Members>>>,
+        commits: bool,
+    }
+
+    impl Scripted {
+        fn new(commits: bool, looks: &[Answer<Members>]) -> Scripted {
+            Scripted { looks: Mutex::new(looks.iter().cloned().collect()), commits }
+        }
+    }
+
+    impl Asks for Scripted {
+        async fn info(&self) -> Result<ClusterInfo, AdminError> {
+            let member = |id: u64| Member {
+                id: NodeId(id),
+                peer_addr: format!("p:{id}"),
+                client_addr: String::new(),
+                admin_addr: String::new(),
+            };
+            let members = (1..=3).map(member).collect();
+            Ok(ClusterInfo { cluster_id: ClusterId(7), leader: None, members })
+        }
+
+        async fn look(&self) -> Result<Answer<Members>, AdminError> {
+            Ok(self.looks.lock().unwrap().pop_front().expect("so many looks"))
+        }
+
+        async fn remove(&self, _: NodeId) -> Result<(), AdminError> {
+            Err(AdminError::Unknown { reason: "the answer got lost".into() })
+        }
+
+        async fn commit(&self) -> Result<(), AdminError> {
+            let reason = || "the leader was deposed".into();
+            self.commits.then_some(()).ok_or_else(|| AdminError::Unknown { reason: reason() })
+        }
+    }
+
+    /// A leader has a removal in its log and shows it. It is deposed before anybody else has it, and
+    /// the next one counts on the node.
+    #[tokio::test]
+    async fn one_look_is_not_enough() {
+        let mine = Identity { cluster: ClusterId(7), node: NodeId(3), incarnation: 1 };
+        let (with, without) = (|tenure| look(tenure, &[1, 2, 3]), |tenure| look(tenure, &[1, 2]));
+        let asked = Scripted::new(false, &[with(5)]);
+        assert!(attempt(&asked, mine).await.is_err(), "the removal may or may not come to be");
+        let deposed = Scripted::new(false, &[without(5), without(5)]);
+        assert!(attempt(&deposed, mine).await.is_err());
+        let back = Scripted::new(true, &[without(5), without(5), with(6)]);
+        assert_eq!(attempt(&back, mine).await.unwrap(), None);
+        let another = Scripted::new(true, &[without(5), without(5), without(6)]);
+        assert_eq!(attempt(&another, mine).await.unwrap(), None, "whose log was it that grew?");
+        let gone = Scripted::new(true, &[without(6), without(6), without(6)]);
+        assert_eq!(attempt(&gone, mine).await.unwrap(), Some(vec!["p:1".into(), "p:2".into()]));
+    }
+
+    #[tokio::test]
+    async fn a_strangers_word_counts_for_nothing() {
+        let mine = Identity { cluster: ClusterId(8), node: NodeId(3), incarnation: 1 };
+        let other = Scripted::new(true, &[]);
+        assert_eq!(attempt(&other, mine).await.unwrap(), None);
+    }
 
     fn look(tenure: u64, ids: &[u64]) -> Answer<Members> {
         let member = |id: &u64| MemberEntry {

@@ -4,6 +4,8 @@
 //! check settings ─► lock and open the directory ─► bind ─► found or join ─► serve ─► stop
 //! ```
 
+use std::time::Duration;
+
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
@@ -14,21 +16,23 @@ use super::error::NodeError;
 use super::http;
 use super::listeners::Listeners;
 use super::ready::Announcement;
-use super::reception::ClosedDesk;
+use super::reception::closed_desk;
 use super::rejoin::depart;
 use super::roster;
 use super::serving::Serving;
-use super::space::Space;
 use super::token::Token;
 use super::vitals::Health;
-use crate::admin::Closed;
 use crate::consensus::Member;
 use crate::env::{Runtime, TokioRuntime, Watch, watch};
 use crate::storage::{self, Identity, Opened, Owner, StorageError};
 use crate::transport::{Listener, TcpNet};
 use crate::types::{Code, NodeId, Rejection, limits};
-use crate::wire::admin::{NodeReport, Role, SnapshotReport};
-use crate::wire::{Service, newest_version, speak_at_most};
+use crate::wire::{Service, speak_at_most};
+
+/// How long a life may wait for what is left of the one before in this process …
+const REBORN_MAX: Duration = Duration::from_secs(20);
+/// … and how often it looks.
+const REBORN_PAUSE: Duration = Duration::from_millis(20);
 
 /// Runs a node until SIGTERM or SIGINT, announcing itself on standard output. A second signal ends
 /// the process at once.
@@ -51,19 +55,19 @@ pub async fn run_until(
     let frame = Frame {
         cluster_token: Token::of(config.cluster_token_file.as_deref())?,
         client_token: Token::of(config.client_token_file.as_deref())?,
-        space: Space::default(),
         env: TokioRuntime::new(),
         config,
         stopping,
+        reborn: false,
     };
     frame.run(announce).await
 }
 
 /// How a node's life ended.
-enum Ended {
+pub enum Ended {
     Stopped,
-    /// It was damaged, and the directory is free for another node.
-    Cleared,
+    /// Another one begins: of another node if this one was damaged and its directory was cleared.
+    Again,
 }
 
 /// Refuses settings that cannot work.
@@ -81,9 +85,10 @@ pub struct Frame {
     pub config: Config,
     pub cluster_token: Token,
     pub client_token: Token,
-    pub space: Space,
     pub env: TokioRuntime,
     pub stopping: Watch<bool>,
+    /// This is not the first life in this process.
+    pub reborn: bool,
 }
 
 /// The bound listeners of the framed protocol.
@@ -96,20 +101,29 @@ pub struct Entrances {
 impl Frame {
     async fn run(mut self, announce: impl Fn(Announcement)) -> Result<(), NodeError> {
         loop {
-            if let Ended::Stopped = self.live(&announce).await? {
-                return Ok(());
+            let ended = match self.live(&announce).await {
+                Err(error) => {
+                    let Some(full) = error.full() else { return Err(error) };
+                    self.reborn = true;
+                    self.wait_for_room(full, &announce).await?
+                }
+                Ok(ended) => ended,
+            };
+            match ended {
+                Ended::Stopped => return Ok(()),
+                Ended::Again => self.reborn = true,
             }
         }
     }
 
     async fn live(&mut self, announce: &impl Fn(Announcement)) -> Result<Ended, NodeError> {
         let found = self.reopen().await?;
-        let listeners = Listeners::bind(&self.config).await?;
+        let listeners = self.bind().await?;
         let nobody = listeners.member(&self.config, NodeId(0));
         let http_addr = Listener::local_addr(&listeners.http);
         let Listeners { client, peer, admin, http } = listeners;
         let entrances = Entrances { client, peer, admin };
-        let health = Health::starting(self.space.clone());
+        let health = Health::starting();
         // Ends with this call, whichever way.
         let mut background = JoinSet::new();
         background.spawn(http::serve(http, std::sync::Arc::new(health.clone())));
@@ -133,7 +147,7 @@ impl Frame {
                 let ended = match (let_go, identity) {
                     (Some(members), Some(identity)) => {
                         self.clear(identity.node, members, announce).await?;
-                        Ended::Cleared
+                        Ended::Again
                     }
                     _ => Ended::Stopped,
                 };
@@ -142,14 +156,32 @@ impl Frame {
                 return Ok(ended);
             }
         };
-        let floor = self.config.free_space_floor.0;
-        let looking = self.space.clone().watch(storage.disk.clone(), floor, self.env.clone());
-        background.spawn(looking);
         let member = Member { id: storage.identity.node, ..nobody };
         let disk = storage.disk.clone();
         let serving = Serving::start(self, storage, member, helpers, health).await?;
         background.spawn(roster::keep(serving.replica(), disk, self.env.clone()));
         serving.run(self, entrances, http_addr, announce).await.map(|()| Ended::Stopped)
+    }
+
+    /// Binds the listeners; in later lives where they were before.
+    pub async fn bind(&mut self) -> Result<Listeners, NodeError> {
+        let until = self.env.monotonic() + REBORN_MAX;
+        loop {
+            match Listeners::bind(&self.config).await {
+                Err(NodeError::Listen(error, _))
+                    if self.reborn
+                        && error.kind() == std::io::ErrorKind::AddrInUse
+                        && self.env.monotonic() < until =>
+                {
+                    self.env.sleep(REBORN_PAUSE).await;
+                }
+                bound => {
+                    let bound = bound?;
+                    bound.pin(&mut self.config);
+                    return Ok(bound);
+                }
+            }
+        }
     }
 
     /// Opens a directory that belongs to a node already.
@@ -195,13 +227,22 @@ impl Frame {
     }
 
     async fn open(&self, owner: Option<Owner>) -> Result<Opened, NodeError> {
-        let dir = self.config.data_dir.clone();
         let options = storage::Options {
             tail_bytes: self.config.log_tail_bytes.0 as usize,
             ..storage::Options::default()
         };
-        let opened = self.env.blocking(move || storage::open(&dir, owner, options)).await;
-        Ok(opened.unwrap_or(Err(StorageError::Closed))?)
+        let until = self.env.monotonic() + REBORN_MAX;
+        loop {
+            let dir = self.config.data_dir.clone();
+            let opened = self.env.blocking(move || storage::open(&dir, owner, options)).await;
+            match opened.unwrap_or(Err(StorageError::Closed)) {
+                // What is left of the life before holds it until it has ended.
+                Err(StorageError::Locked { .. }) if self.reborn && self.env.monotonic() < until => {
+                    self.env.sleep(REBORN_PAUSE).await;
+                }
+                opened => return Ok(opened?),
+            }
+        }
     }
 
     /// What the client and admin ports ask for.
@@ -279,7 +320,11 @@ impl Frame {
             http_addr: http_addr.to_string(),
             pid: std::process::id(),
         });
-        let reception = closed_desk(reason, identity, Listener::local_addr(&entrances.client));
+        let state = format!("quarantined: {reason}");
+        let refusal = Rejection::new(Code::Quarantined, &state)
+            .hint("use another node; see 'Quarantine' in docs/OPERATING.md");
+        let addr = Listener::local_addr(&entrances.client);
+        let reception = closed_desk(state, refusal, identity, addr);
         let admin = door::open(
             entrances.admin,
             self.public(door::ADMIN),
@@ -294,31 +339,6 @@ impl Frame {
             _ = async { tokio::join!(admin, peer) } => Ok(None),
         }
     }
-}
-
-fn closed_desk(reason: &str, identity: Option<Identity>, addr: String) -> ClosedDesk {
-    let state = format!("quarantined: {reason}");
-    let report = NodeReport {
-        id: identity.map_or(NodeId(0), |identity| identity.node),
-        addr,
-        role: Role::Down,
-        state: state.clone(),
-        term: 0,
-        leader: None,
-        tenure: None,
-        applied: 0,
-        committed: 0,
-        snapshot_index: 0,
-        log_bytes: 0,
-        store_bytes: 0,
-        rss_bytes: super::process::usage().rss_bytes,
-        release: env!("CARGO_PKG_VERSION").into(),
-        protocol: newest_version(),
-        snapshots: SnapshotReport::default(),
-    };
-    let reason = Rejection::new(Code::Quarantined, state)
-        .hint("use another node; see 'Quarantine' in docs/OPERATING.md");
-    ClosedDesk { identity, desk: Closed { report, reason } }
 }
 
 /// The network of the product.

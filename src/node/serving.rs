@@ -17,16 +17,16 @@ use super::error::NodeError;
 use super::ready::Announcement;
 use super::reception::{FrontDesk, Services, Visits};
 use super::run::{Entrances, Frame, NET};
-use super::space::Spacious;
 use super::vitals::Health;
 use crate::admin::{self, Office};
-use crate::consensus::{self, Member, Replica};
+use crate::consensus::{self, Member, Replica, SpaceOptions};
 use crate::delivery;
 use crate::env::{Publisher, Runtime, TokioRuntime, watch};
 use crate::relay::Relay;
 use crate::session;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageError};
 use crate::transport::TcpNet;
+use crate::types::limits;
 
 /// Handing leadership over takes milliseconds; a cluster in trouble is not waited for longer.
 const TRANSFER_MAX: Duration = Duration::from_secs(2);
@@ -90,12 +90,22 @@ impl Serving {
             token: token.clone(),
             snapshot_log_bytes: config.snapshot_log_bytes.0,
             payload_cache_bytes: config.log_tail_bytes.0 as usize,
+            space: SpaceOptions {
+                floor: config.free_space_floor.0,
+                ballast: config.ballast.0,
+                reserve: limits::ROOM_TO_OPEN_BYTES,
+            },
             ..consensus::Options::new(member.clone())
         };
         let replica = consensus::start(options, storage, NET, env.clone()).await?;
         let fresh = !replica.is_initialized().await;
-        if fresh && config.bootstrap && identity.node == FOUNDER {
-            replica.bootstrap().await?;
+        if fresh
+            && config.bootstrap
+            && identity.node == FOUNDER
+            && let Err(error) = replica.bootstrap().await
+        {
+            replica.shutdown().await;
+            return Err(error.into());
         }
         let delivery = delivery::start(replica.clone(), env.clone());
         let (goodbye, leaving) = watch(false);
@@ -117,7 +127,7 @@ impl Serving {
             local: Arc::new(health.clone()),
         });
         let sessions = session::Options {
-            cluster: Spacious { cluster: replica.clone(), space: frame.space.clone() },
+            cluster: replica.clone(),
             delivery,
             env: env.clone(),
             event_bytes_max: config.event_bytes_max.0 as usize,
@@ -152,7 +162,7 @@ impl Serving {
         let doors = self.open_doors(frame, entrances);
         self.health.serving(self.services.clone());
         let reason = self.live(frame, http_addr, &announce).await;
-        let failure = self.replica.status().failure;
+        let (failure, full) = (self.replica.status().failure, self.replica.failure());
         self.stop(frame, doors).await;
         match reason {
             Reason::Told => Ok(()),
@@ -166,6 +176,9 @@ impl Serving {
                 Err(NodeError::Removed(self.member.id))
             }
             Reason::Failed => {
+                if let Some(full) = full.filter(StorageError::is_full) {
+                    return Err(NodeError::Full(full));
+                }
                 let why = failure.unwrap_or_else(|| "its consensus has stopped".into());
                 Err(NodeError::Failed(why))
             }

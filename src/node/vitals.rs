@@ -9,7 +9,6 @@ use super::http::Vitals;
 use super::metrics::Sample;
 use super::process;
 use super::reception::Services;
-use super::space::Space;
 use crate::admin::Local;
 use crate::consensus::ReplicaStatus;
 use crate::env::{Publisher, Watch, watch};
@@ -20,13 +19,15 @@ use crate::types::Outcome;
 /// A node this many log entries behind is no good front door.
 const BEHIND_MAX: u64 = 10_000;
 
+/// How the state of a node begins whose disk has too little room.
+pub const DISK_FULL: &str = "disk full";
+
 /// What the node process knows of itself, in whichever phase of life. Cheap to clone.
 pub struct Health<N>(Arc<Inner<N>>);
 
 struct Inner<N> {
     phase: Mutex<Phase<N>>,
     stopping: AtomicBool,
-    space: Space,
     left: Publisher<bool>,
     left_seen: Watch<bool>,
 }
@@ -45,10 +46,10 @@ impl<N> Clone for Health<N> {
 
 impl<N> Health<N> {
     /// A node that has just begun.
-    pub fn starting(space: Space) -> Health<N> {
+    pub fn starting() -> Health<N> {
         let phase = Mutex::new(Phase::Closed("starting".into()));
         let (left, left_seen) = watch(false);
-        Health(Arc::new(Inner { phase, stopping: AtomicBool::new(false), space, left, left_seen }))
+        Health(Arc::new(Inner { phase, stopping: AtomicBool::new(false), left, left_seen }))
     }
 
     /// Turns true when the node has left its cluster at its own request.
@@ -85,10 +86,12 @@ impl<N> Health<N> {
 
 impl<N: Net> Local for Health<N> {
     fn state(&self) -> String {
-        match () {
-            () if self.0.stopping.load(Ordering::Relaxed) => "stopping".into(),
-            () if self.0.space.is_short() => "disk full".into(),
-            () => "healthy".into(),
+        if self.0.stopping.load(Ordering::Relaxed) {
+            return "stopping".into();
+        }
+        match self.services() {
+            Ok(services) if services.replica.room().short => DISK_FULL.into(),
+            _ => "healthy".into(),
         }
     }
 
@@ -116,11 +119,11 @@ impl<N: Net> Vitals for Health<N> {
             let mut sample = Sample::default();
             process_metrics(&mut sample);
             sample.gauge("up", "Whether the node takes part.", self.services().is_ok().into());
-            sample.gauge(
-                "disk_short",
-                "Whether publishes are refused for want of disk space.",
-                self.0.space.is_short().into(),
-            );
+            let short = match self.services() {
+                Ok(services) => services.replica.room().short,
+                Err(why) => why.starts_with(DISK_FULL),
+            };
+            sample.gauge("disk_short", "Whether the disk has too little room.", short.into());
             if let Ok(services) = self.services() {
                 services.gather(&mut sample).await;
             }
@@ -177,9 +180,14 @@ impl<N: Net> Services<N> {
             ("log_bytes", "Bytes of log on disk.", status.log_bytes),
             ("store_bytes", "Bytes of snapshots and segments on disk.", status.store_bytes),
             ("damaged_events", "Damaged events not repaired yet.", status.damage.lost()),
+            ("disk_free_bytes", "Bytes free on the disk.", status.room.free),
+            ("disk_floor_bytes", "Bytes that are to be free for publishes.", status.room.floor),
         ] {
             sample.gauge(name, help, value as f64);
         }
+        let refused = self.replica.lacks_room().is_some();
+        let help = "Whether this leader refuses publishes for want of disk space.";
+        sample.gauge("publishes_refused", help, refused.into());
         for (name, help, value) in [
             ("scrubbed_bytes", "Bytes read again to find damage.", status.scrubbed_bytes),
             ("snapshots_sent", "Snapshots sent to other members.", snapshots.sent),
@@ -250,7 +258,7 @@ fn channel_counters(channel: &Channel, sample: &mut Sample) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consensus::{Role, SnapshotCounts};
+    use crate::consensus::{Role, Room, SnapshotCounts};
     use crate::storage::Damage;
 
     #[test]
@@ -269,6 +277,7 @@ mod tests {
             store_bytes: 0,
             scrubbed_bytes: 0,
             damage: Damage::default(),
+            room: Room::default(),
             snapshots: SnapshotCounts::default(),
             failure: failure.map(str::to_string),
         };

@@ -188,16 +188,9 @@ pub(super) fn goodbye(reason: Rejection) -> ServerMessage {
 }
 
 /// Refusals after which the client must resume elsewhere: it cannot know what took effect, or
-/// nothing more can.
+/// nothing more can. Want of disk space is none: consumers on the same connection go on.
 fn ends_session(code: Code) -> bool {
-    matches!(
-        code,
-        Code::NoLeader
-            | Code::TenureLost
-            | Code::ShuttingDown
-            | Code::Quarantined
-            | Code::StorageFailed
-    )
+    matches!(code, Code::NoLeader | Code::TenureLost | Code::ShuttingDown | Code::Quarantined)
 }
 
 /// A reply of another kind than the command's: a fault of ours, answered rather than hidden.

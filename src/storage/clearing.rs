@@ -13,12 +13,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::ballast::BALLAST;
 use super::error::StorageError;
 
 const MARKER: &str = "CLEARING";
 const KEPT: &str = "damaged";
 /// What stays in its place: also where the members are, so that whoever comes next joins them.
-const STAYS: [&str; 4] = [MARKER, KEPT, "LOCK", "members"];
+const STAYS: [&str; 5] = [MARKER, KEPT, "LOCK", "members", BALLAST];
 
 /// Moves everything into `damaged` beside it, where it takes the place of what was kept before.
 /// The caller holds the lock of the directory. Returns where it is now.

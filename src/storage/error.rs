@@ -17,8 +17,9 @@ pub enum StorageError {
         #[source]
         error: Arc<io::Error>,
     },
-    /// The disk has no room. Sticky like every failure of the log; restart when there is space.
-    #[error("{what} failed: the disk is full; free some space, then restart the node")]
+    /// The disk has no room. Sticky like every failure of the log: the node's life ends, and another
+    /// one begins when there is.
+    #[error("{what} failed: the disk is full; free some space")]
     Full { what: String },
     /// Bytes on disk are not what was written.
     #[error("{what} is damaged: {detail}")]
@@ -81,9 +82,18 @@ impl StorageError {
     pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> StorageError {
         let what = what.into();
         move |error| match error.kind() {
-            io::ErrorKind::StorageFull => StorageError::Full { what },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                StorageError::Full { what }
+            }
             _ => StorageError::Io { what, error: Arc::new(error) },
         }
+    }
+
+    /// A sync that failed while doing `what`, whyever: the kernel may have dropped what it could not
+    /// write, so that there is no going on from here even if all that it lacked was room.
+    pub fn sync(what: impl Into<String>) -> impl FnOnce(io::Error) -> StorageError {
+        let what = what.into();
+        move |error| StorageError::Io { what, error: Arc::new(error) }
     }
 
     /// A format that this build does not know.
@@ -96,8 +106,35 @@ impl StorageError {
         StorageError::Corrupt { what: what.into(), detail: detail.into() }
     }
 
+    /// Whether all that is wrong is that there is no room.
+    pub fn is_full(&self) -> bool {
+        matches!(self, StorageError::Full { .. })
+    }
+
+    /// Finds an error of storage in one of the operating system that was made of it.
+    pub fn within(error: &io::Error) -> Option<&StorageError> {
+        error.get_ref().and_then(|inner| inner.downcast_ref())
+    }
+
     /// Whether the bytes on disk are to blame.
     pub fn is_corruption(&self) -> bool {
         matches!(self, StorageError::Corrupt { .. } | StorageError::CorruptEvent { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_room_is_told_from_a_failed_sync() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let quota = io::Error::from(io::ErrorKind::QuotaExceeded);
+        assert!(StorageError::io("a")(full()).is_full() && StorageError::io("a")(quota).is_full());
+        assert!(!StorageError::sync("a")(full()).is_full());
+        assert!(!StorageError::io("a")(io::Error::from_raw_os_error(5)).is_full());
+        let wrapped = io::Error::other(StorageError::io("a")(full()));
+        assert!(StorageError::within(&wrapped).is_some_and(StorageError::is_full));
+        assert!(StorageError::within(&full()).is_none());
     }
 }

@@ -6,6 +6,7 @@
 //! vote.{a,b}            the Raft vote,
 //! floor.{a,b}           the last log entry purged,
 //! mark.{a,b}            how far the log was durable (high-water mark)
+//! ballast               nothing: space to be given up when there is no other
 //! log/                  the Raft log: sled databases (plain files in a simulation)
 //! events/               event store: segments, snapshots, manifest
 //! ```
@@ -24,6 +25,7 @@
 //! Left out: asking peers (what is lost is named, and taken from whoever asks), the pace of a scrub,
 //! and the meaning of any bytes.
 
+mod ballast;
 mod clearing;
 mod error;
 pub mod events;
@@ -39,6 +41,7 @@ mod site;
 #[cfg(test)]
 mod tests;
 
+pub use ballast::{BALLAST, Ballast};
 pub use clearing::{clear, finish_clearing};
 pub use error::StorageError;
 pub use events::{

@@ -115,7 +115,8 @@ impl Register {
         let failed = || StorageError::io(format!("writing register {path}"));
         if self.disk.exists(&path).map_err(failed())? {
             self.disk.write_at(&path, 0, &bytes).map_err(failed())?;
-            self.disk.sync(&path).map_err(failed())?;
+            let failed = StorageError::sync(format!("syncing register {path}"));
+            self.disk.sync(&path).map_err(failed)?;
         } else {
             self.disk.replace(&path, &bytes).map_err(failed())?;
         }

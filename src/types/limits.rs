@@ -111,7 +111,8 @@ pub const SNAPSHOT_PIECE_BYTES: usize = 256 << 10;
 pub const SNAPSHOT_BYTES_PER_S: u64 = 32 << 20;
 /// What follows a snapshot that is being sent stays in the log until so many times the bytes were
 /// applied after which a snapshot is due. Beyond it the follower may need another snapshot, of which it
-/// has all but what is new.
+/// has all but what is new. A follower that lacks more than this is not sent entries any more, but a
+/// snapshot: else one that is slow would fill the leader's disk.
 pub const SENDING_LOGS_MAX: u64 = 16;
 /// A snapshot is received only while the disk has this much room: the log needs some, too. The
 /// sender is told, and tries again.
@@ -156,6 +157,11 @@ pub const LOG_RECORD_BYTES_MAX: usize = 96 << 10;
 /// until it is closed: sled evicts from 256 shards, and few of them ever hold more than one page.
 /// A little less than three of its segments (8 MiB), which are on the disk as a whole.
 pub const LOG_DATABASE_BYTES: u64 = 22 << 20;
+/// Largest ballast that a configuration may ask for, in bytes.
+pub const BALLAST_BYTES_MAX: u64 = 1 << 30;
+/// Room without which a node does not open its data directory, in bytes: for a fresh log database
+/// and what is small. As much is kept for the log when it is judged whether a disk is short.
+pub const ROOM_TO_OPEN_BYTES: u64 = 32 << 20;
 /// Largest payload of a register (vote, marks, identity), in bytes.
 pub const REGISTER_BYTES_MAX: usize = 4 << 10;
 /// Bytes of events gathered, sorted and written as one segment of the event store.

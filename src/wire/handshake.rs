@@ -12,7 +12,8 @@ use super::codec::{Encoded, WireError, put_head, take_head, whole_head};
 use crate::types::{ClusterId, NodeId, Rejection, limits};
 
 /// The newest protocol version this build speaks. 2: a welcome ends with the newest version that
-/// the answering side speaks. 3: members send each other the events of a snapshot by their keys.
+/// the answering side speaks. 3: members send each other the events of a snapshot by their keys, and
+/// tell each other how much room their disks have.
 pub const PROTOCOL_VERSION: u16 = 3;
 /// The oldest one.
 pub const PROTOCOL_VERSION_MIN: u16 = 1;

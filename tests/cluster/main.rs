@@ -9,6 +9,7 @@ mod delivery;
 mod disaster;
 mod dump;
 mod failover;
+mod full_disk;
 mod interrupt;
 mod membership;
 mod support;

@@ -20,6 +20,8 @@ use super::shim::{self, ShimControl};
 
 /// How long a node may take from its start to its first word. Machines under test are busy.
 pub const READY_WITHIN: Duration = Duration::from_secs(120);
+/// How long a node may take to go on after its disk has room.
+const ROOM_WITHIN: Duration = Duration::from_secs(60);
 /// How long a node may take to end when told to.
 const ENDED_WITHIN: Duration = Duration::from_secs(30);
 /// How long a killed process may take to be gone.
@@ -148,6 +150,20 @@ impl Bed {
         self.first_word(host).await
     }
 
+    /// Kills whatever runs at a host, and starts it again without waiting. Says no if nothing ran.
+    pub(super) async fn start_over_at(&mut self, host: Host) -> Result<bool> {
+        let process = self.seats.get(&host).and_then(|seat| seat.process.as_ref());
+        let Some(process) = process.filter(|process| !process.has_ended()) else {
+            return Ok(false);
+        };
+        process.signal(Signal::KILL)?;
+        let at = |nodes: &[NodeInfo]| nodes.iter().find(|n| n.host == host).cloned();
+        let ended = |nodes: &[NodeInfo]| at(nodes).is_some_and(|node| !node.state.is_running());
+        self.roster.until("the killed process is gone", KILLED_WITHIN, ended).await?;
+        self.launch_at(host)?;
+        Ok(true)
+    }
+
     /// Starts several stopped nodes at once, and waits for the first word of each.
     pub async fn restart_all(&mut self, ids: &[u64]) -> Result<()> {
         for id in ids {
@@ -157,6 +173,17 @@ impl Bed {
             self.first_word(self.node(*id)?.host).await?;
         }
         Ok(())
+    }
+
+    /// Waits until those of the nodes that wait for room have found it, by themselves; which these
+    /// were.
+    pub async fn room_returned(&mut self, ids: &[u64]) -> Result<Vec<u64>> {
+        let waits =
+            |node: &&NodeInfo| ids.contains(&node.id) && matches!(node.state, State::Full(_));
+        let waiting: Vec<u64> = self.nodes().iter().filter(waits).map(|node| node.id).collect();
+        let returned = |nodes: &[NodeInfo]| !nodes.iter().any(|node| waits(&node));
+        self.roster.until("nodes take part again that have room", ROOM_WITHIN, returned).await?;
+        Ok(waiting)
     }
 
     /// SIGKILL to all of them at once; waits until they are gone. Nodes without a process are
@@ -247,7 +274,7 @@ impl Bed {
         }
     }
 
-    fn launch_at(&mut self, host: Host) -> Result<()> {
+    pub(super) fn launch_at(&mut self, host: Host) -> Result<()> {
         let config = self.write_config(host)?;
         let seat = self.seats.get_mut(&host).context("a node without a seat")?;
         let nodes = self.roster.nodes();
@@ -287,6 +314,9 @@ impl Bed {
         }
         for (key, addr) in keys.iter().zip(reached).take(3) {
             text += &format!("advertise_{key} = {addr:?}\n");
+        }
+        if self.options.rejoins {
+            text += "rejoin = \"auto\"\n";
         }
         text += &self.options.node_config;
         let path = self.path(host, "toml");
@@ -382,6 +412,7 @@ fn describe(host: Host, disk: &Disk, addresses: &Addresses, log: PathBuf) -> Nod
     NodeInfo {
         host,
         id: 0,
+        cleared: Vec::new(),
         data_dir: disk.data_dir(),
         log,
         client_addr,
@@ -390,7 +421,9 @@ fn describe(host: Host, disk: &Disk, addresses: &Addresses, log: PathBuf) -> Nod
         http_addr,
         pid: None,
         life: 0,
+        waits: 0,
         state: State::Exited { code: None, signal: None },
+        ready_at: None,
         member: false,
         paused: false,
         told: false,

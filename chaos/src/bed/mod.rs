@@ -15,12 +15,14 @@
 mod bed;
 pub mod binary;
 mod cluster;
+mod disaster;
 mod disk;
 mod disk_work;
 mod leftovers;
 pub mod network;
 mod options;
 mod process;
+mod rejoin;
 mod roster;
 mod shim;
 

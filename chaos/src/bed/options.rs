@@ -49,6 +49,8 @@ pub struct BedOptions {
     pub node_flags: Vec<String>,
     /// Further lines of the nodes' configuration files (TOML).
     pub node_config: String,
+    /// Damaged nodes become whole again by themselves (`rejoin = "auto"`).
+    pub rejoins: bool,
     /// Further environment of the nodes.
     pub node_env: Vec<(String, String)>,
     /// Loads the shim into the nodes: failing and slow syncs, full disk, clock jumps.
@@ -69,6 +71,7 @@ impl BedOptions {
             disk_bytes: 2 << 30,
             node_flags: Vec::new(),
             node_config: String::new(),
+            rejoins: false,
             node_env: Vec::new(),
             shim: false,
             seed: 1,

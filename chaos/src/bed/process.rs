@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -33,8 +33,14 @@ enum Line {
     Ready {
         node_id: u64,
     },
+    DiskFull {
+        reason: String,
+    },
     Quarantined {
         reason: String,
+    },
+    Cleared {
+        node_id: u64,
     },
     Removed {},
     #[serde(other)]
@@ -75,8 +81,11 @@ impl Process {
             let signal = status.and_then(|status| status.signal());
             roster.change(host, life, |node| {
                 let killed = signal == Some(Signal::KILL.as_raw());
-                if !(killed || node.told || node.id == 0 || node.state == State::Removed) {
-                    node.exits.push((node.id, format!("code {code:?}, signal {signal:?}")));
+                // One that gave its data up is not known by another id yet.
+                let id = if node.id == 0 { node.cleared.last().copied() } else { Some(node.id) };
+                let wanted = killed || node.told || node.state == State::Removed;
+                if let Some(id) = id.filter(|_| !wanted) {
+                    node.exits.push((id, format!("code {code:?}, signal {signal:?}")));
                 }
                 node.state = State::Exited { code, signal };
                 (node.pid, node.paused) = (None, false);
@@ -117,8 +126,16 @@ fn note(node: &mut NodeInfo, line: Line) {
     match line {
         Line::Ready { node_id } => {
             (node.id, node.state, node.member) = (node_id, State::Ready, true);
+            node.ready_at = Some(Instant::now());
+        }
+        Line::DiskFull { reason } => {
+            (node.state, node.waits) = (State::Full(reason), node.waits + 1);
         }
         Line::Quarantined { reason } => node.state = State::Quarantined(reason),
+        Line::Cleared { node_id } => {
+            node.cleared.push(node_id);
+            (node.id, node.state, node.member) = (0, State::Cleared, false);
+        }
         Line::Removed {} => (node.state, node.member) = (State::Removed, false),
         Line::Other => {}
     }

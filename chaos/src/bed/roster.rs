@@ -1,7 +1,7 @@
 //! Which nodes there are, and how they are: shared by whoever acts on them and whoever watches.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tokio::sync::watch;
@@ -15,8 +15,12 @@ pub enum State {
     Starting,
     /// It said that it is ready.
     Ready,
+    /// It said that its disk is full, and waits for room.
+    Full(String),
     /// It said that its data is damaged, and why.
     Quarantined(String),
+    /// It said that the cluster has let it go; it joins as another node.
+    Cleared,
     /// It said that the cluster has taken it out.
     Removed,
     /// It has ended: by itself with a code, or by a signal.
@@ -29,7 +33,9 @@ impl std::fmt::Display for State {
         match self {
             State::Starting => f.write_str("is starting"),
             State::Ready => f.write_str("is ready"),
+            State::Full(why) => write!(f, "waits for room ({why})"),
             State::Quarantined(why) => write!(f, "is quarantined ({why})"),
+            State::Cleared => f.write_str("has given its data up"),
             State::Removed => f.write_str("was taken out"),
             State::Exited { signal: Some(signal), .. } => write!(f, "ended by signal {signal}"),
             State::Exited { code: Some(code), .. } => write!(f, "ended with code {code}"),
@@ -45,6 +51,9 @@ impl State {
     }
 }
 
+/// No process waits for room more often.
+const LIVES_PER_PROCESS: u64 = 10_000;
+
 /// One node.
 #[derive(Debug, Clone)]
 pub struct NodeInfo {
@@ -52,6 +61,8 @@ pub struct NodeInfo {
     pub host: Host,
     /// Its id in the cluster; 0 while it has none.
     pub id: u64,
+    /// Ids under which it was here before, and whose data it has given up by itself.
+    pub cleared: Vec<u64>,
     pub data_dir: PathBuf,
     /// What it writes to stderr.
     pub log: PathBuf,
@@ -64,7 +75,11 @@ pub struct NodeInfo {
     pub pid: Option<u32>,
     /// How many times it was started.
     pub life: u64,
+    /// How many times its processes have waited for room on the disk.
+    pub waits: u64,
     pub state: State,
+    /// When it last said that it is ready.
+    pub ready_at: Option<Instant>,
     /// Whether the cluster counts on it: from its first ready line until it has left.
     pub member: bool,
     /// Stopped by SIGSTOP.
@@ -76,6 +91,11 @@ pub struct NodeInfo {
 }
 
 impl NodeInfo {
+    /// Which of its lives it is: a process that waited for room on its disk begins another one.
+    pub fn lives(&self) -> u64 {
+        self.life * LIVES_PER_PROCESS + self.waits
+    }
+
     /// Whether its process is there and not paused.
     pub fn is_live(&self) -> bool {
         self.state.is_running() && !self.paused
@@ -103,6 +123,13 @@ impl Roster {
         let nodes = self.0.borrow();
         let found = nodes.iter().find(|node| node.id == id).cloned();
         found.with_context(|| format!("there is no node {id}"))
+    }
+
+    /// The node that has this id, or had it before it gave its data up.
+    pub fn heir(&self, id: u64) -> Result<NodeInfo> {
+        let nodes = self.0.borrow();
+        let found = nodes.iter().find(|node| node.id == id || node.cleared.contains(&id)).cloned();
+        found.with_context(|| format!("there is no node {id}, and there was none"))
     }
 
     /// Waits until the nodes satisfy `wanted`, and shows them as they were then.

@@ -1,9 +1,9 @@
-//! What damage faults share: a node is stopped, damaged and started again; then an operator
-//! replaces it if it is quarantined.
+//! What damage faults share: a node is stopped, damaged and started again; if it is quarantined, an
+//! operator replaces it then, or it becomes whole again by itself.
 
 use std::fmt;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,13 @@ use crate::history::What;
 
 /// A note's key. Count: milliseconds from the start of a damaged node to its refusal to serve.
 pub const REFUSED: &str = "refused_after_ms";
+/// Another. Count: milliseconds from the start of a damaged node until it was a voter again, by
+/// itself and under another id.
+pub const REJOINED: &str = "rejoined_after_ms";
+/// Another: a node was killed on its way from quarantine to being a voter.
+const KILLED_MIDWAY: &str = "killed_while_rejoining";
+/// The longest until then.
+const MIDWAY_MS: u64 = 400;
 
 /// Which of a node's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +76,8 @@ pub struct Damage {
 pub struct Observed {
     pub node: u64,
     pub state: State,
-    /// From its start to its first word.
+    /// When it was started, and from there to its first word.
+    pub start: Instant,
     pub after_ms: u64,
 }
 
@@ -140,8 +148,13 @@ pub(super) fn note(scene: &Scene<'_>, begun: &mut Begun, node: u64, done: Done) 
 pub(super) async fn observe(scene: &mut Scene<'_>, begun: &mut Begun) -> Result<()> {
     for node in begun.targets.clone() {
         let start = Instant::now();
-        let state = scene.bed.restart(node).await?;
+        let mut state = scene.bed.restart(node).await?;
         let after_ms = start.elapsed().as_millis() as u64;
+        // It may have gone on already.
+        let heir = scene.bed.roster().heir(node)?;
+        if heir.cleared.last() == Some(&node) {
+            state = State::Quarantined("it has given its data up since".into());
+        }
         let key = match state {
             State::Quarantined(_) => "quarantined",
             State::Ready => "ready after damage",
@@ -153,24 +166,49 @@ pub(super) async fn observe(scene: &mut Scene<'_>, begun: &mut Begun) -> Result<
         }
         let text = format!("node {node} after {after_ms} ms: {state:?}");
         scene.record(What::Note { key: key.into(), count: 1, text });
-        begun.observed.push(Observed { node, state, after_ms });
+        begun.observed.push(Observed { node, state, start, after_ms });
     }
     Ok(())
 }
 
-/// Does what an operator does with nodes that are quarantined, or do not start: takes them out,
-/// wipes them and lets them join again under new ids.
-pub(super) async fn replace(begun: &Begun, scene: &mut Scene<'_>) -> Result<String> {
+/// Has nodes that are quarantined, or do not start, become whole again: by themselves if that is how
+/// the bed is set up, else by an operator.
+pub(super) async fn restore(begun: &Begun, scene: &mut Scene<'_>) -> Result<String> {
     let mut done = Vec::new();
-    for node in &begun.targets {
-        if scene.bed.node(*node)?.state == State::Ready {
-            continue;
-        }
-        scene.bed.kill(&[*node]).await?;
-        scene.bed.remove(*node).await?;
-        let new = scene.bed.replace(*node).await?;
-        scene.record(What::Wiped { node: *node });
-        done.push(format!("node {node} was replaced by node {new}"));
+    for Observed { node, state, start, .. } in &begun.observed {
+        done.extend(match state {
+            State::Ready => None,
+            State::Quarantined(_) if scene.bed.options().rejoins => {
+                Some(rejoin(*node, *start, scene).await?)
+            }
+            _ => Some(replace(*node, scene).await?),
+        });
     }
     Ok(done.join(", "))
+}
+
+/// Does what an operator does: takes the node out, wipes it and lets it join again under a new id.
+async fn replace(node: u64, scene: &mut Scene<'_>) -> Result<String> {
+    scene.bed.kill(&[node]).await?;
+    scene.bed.remove(node).await?;
+    let new = scene.bed.replace(node).await?;
+    scene.record(What::Wiped { node });
+    Ok(format!("node {node} was replaced by node {new}"))
+}
+
+/// Waits until the node votes again under a new id; now and then it is killed on its way.
+async fn rejoin(node: u64, start: Instant, scene: &mut Scene<'_>) -> Result<String> {
+    if scene.rng.bool() {
+        let moment = Duration::from_millis(scene.rng.u64(..MIDWAY_MS));
+        tokio::time::sleep(moment).await;
+        if scene.bed.start_over(node).await? {
+            let text = format!("node {node}, {:?} after its start", start.elapsed());
+            scene.record(What::Note { key: KILLED_MIDWAY.into(), count: 1, text });
+        }
+    }
+    let (new, ready_at) = scene.bed.rejoined(node).await?;
+    let took = ready_at.saturating_duration_since(start).as_millis() as u64;
+    let text = format!("node {node} is node {new}");
+    scene.record(What::Note { key: REJOINED.into(), count: took, text });
+    Ok(format!("node {node} has rejoined as node {new} after {took} ms"))
 }

@@ -1,4 +1,4 @@
-//! A disk without room. Ends with room, and a restart of the nodes that have given up.
+//! A disk without room. Ends with room; nobody starts the nodes again, which wait for it.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,9 @@ impl Inject for DiskFull {
                 shim.fill_disk(false)?;
             }
         }
+        let waited = scene.bed.room_returned(&begun.targets).await?;
+        // Only those of other faults: who ends of a full disk is found out by an invariant.
         let ended = scene.restart_ended(&begun.targets).await?;
-        Ok(format!("nodes {ended:?} had ended"))
+        Ok(format!("nodes {waited:?} have waited for room; nodes {ended:?} had ended"))
     }
 }

@@ -30,7 +30,7 @@ impl Inject for Flip {
     }
 
     async fn end(&self, begun: &mut Begun, scene: &mut Scene<'_>) -> Result<String> {
-        damage::replace(begun, scene).await
+        damage::restore(begun, scene).await
     }
 }
 

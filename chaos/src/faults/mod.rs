@@ -26,6 +26,7 @@ pub mod flood;
 pub mod frames;
 pub mod kill;
 pub mod link;
+pub mod lost_quorum;
 pub mod membership;
 pub mod partition;
 pub mod pause;
@@ -34,6 +35,7 @@ pub mod rollback;
 pub mod rolling_restart;
 pub mod slow_disk;
 pub mod truncate;
+pub mod vanish;
 pub mod whom;
 
 use std::sync::Arc;
@@ -146,6 +148,7 @@ faults! {
     Frames(frames),
     Kill(kill),
     Link(link),
+    LostQuorum(lost_quorum),
     Membership(membership),
     Partition(partition),
     Pause(pause),
@@ -154,6 +157,7 @@ faults! {
     RollingRestart(rolling_restart),
     SlowDisk(slow_disk),
     Truncate(truncate),
+    Vanish(vanish),
 }
 
 /// A fault that is going on.

@@ -68,7 +68,7 @@ impl Inject for Rollback {
     }
 
     async fn end(&self, begun: &mut Begun, scene: &mut Scene<'_>) -> Result<String> {
-        damage::replace(begun, scene).await
+        damage::restore(begun, scene).await
     }
 }
 

@@ -1,9 +1,11 @@
 //! No acknowledged event is lost, for any durable consumer.
 //!
 //! Every event acknowledged at a place after the consumer's start reached one of its clients by the
-//! end of a drained run, or is in a counted outcome of the last linearizable ledger. Outcomes are
-//! numbers and not names, so they excuse as many missing events as they count, less those the
-//! history itself accounts for (terminated by a client that had got them).
+//! end of a drained run, or is in a counted outcome of the last linearizable ledger. Dead letters are
+//! read by name at the end, so each excuses the event that it is; and where deliveries are not
+//! limited, only events that a client has terminated may be among them. Other outcomes are numbers and
+//! not names: they excuse as many missing events as they count. So do dead letters if not all of them
+//! could be read, less those the history itself accounts for (terminated by a client that had them).
 //!
 //! That the cluster goes on knowing of an acknowledged event also while a run is not drained is
 //! the business of `status_linearizable`.
@@ -35,6 +37,12 @@ struct Consumer {
     after: u64,
     delivered: Set,
     terminated: Set,
+    /// Whether an event is given up after so many deliveries.
+    limited: bool,
+    /// A client has asked for it, whatever came of that.
+    given_up: Set,
+    /// Its dead letters, as far as they were read.
+    dead: Set,
     /// Its ledger in the latest linearizable status.
     ledger: ProxyView,
 }
@@ -54,9 +62,20 @@ impl Invariant for AcknowledgedKept {
                 self.open.entry(*event).or_insert_with(|| (channel.clone(), 0));
             }
             What::Published { event, outcome } => self.published(*event, outcome),
-            What::Subscribed { consumer, channel, after, .. } => {
+            What::Subscribed { consumer, channel, after, max_deliveries, .. } => {
                 let consumer = entry(&mut self.consumers, consumer);
                 (consumer.channel, consumer.after) = (channel.clone(), *after);
+                consumer.limited = max_deliveries.is_some();
+            }
+            What::Settle { consumer, seqs, verdict: Verdict::Terminate } => {
+                entry(&mut self.consumers, consumer).given_up.extend(seqs);
+            }
+            What::DeadLetter { consumer, channel, seq } => {
+                if let Some(known) = self.consumers.get_mut(consumer)
+                    && known.channel == *channel
+                {
+                    known.dead.insert(*seq);
+                }
             }
             What::Delivered { consumer, channel, seq, event, .. } => {
                 let known = entry(&mut self.consumers, consumer);
@@ -103,6 +122,9 @@ impl Invariant for AcknowledgedKept {
                     named.push(seq);
                 }
             }
+            found.extend(consumer.buried_unasked().map(|seq| {
+                format!("{name} has a dead letter that nobody asked for, such as [{seq}]")
+            }));
             let excused = consumer.excused();
             if count > excused {
                 self.lost += count - excused;
@@ -158,14 +180,27 @@ impl AcknowledgedKept {
 
 impl Consumer {
     fn misses(&self, seq: u64) -> bool {
-        seq > self.after && !self.delivered.contains(seq)
+        seq > self.after && !self.delivered.contains(seq) && !self.dead.contains(seq)
     }
 
-    /// How many events the ledger accounts for that need not have been delivered.
+    /// Whether all dead letters are known by name.
+    fn dead_are_known(&self) -> bool {
+        self.dead.len() >= self.ledger.dead_lettered
+    }
+
+    /// How many events the ledger accounts for, and not by name, that need not have been delivered.
     fn excused(&self) -> u64 {
         let ProxyView { filtered, expired, discarded, dead_lettered, skipped, .. } = self.ledger;
-        let dead = dead_lettered.saturating_sub(self.terminated.len());
-        filtered + expired + discarded + skipped + dead
+        let nameless = match self.dead_are_known() {
+            true => 0,
+            false => dead_lettered.saturating_sub(self.terminated.len()),
+        };
+        filtered + expired + discarded + skipped + nameless
+    }
+
+    /// The first dead letter that there is no reason for.
+    fn buried_unasked(&self) -> Option<u64> {
+        self.dead.iter().find(|seq| !self.limited && !self.given_up.contains(*seq))
     }
 }
 
@@ -206,6 +241,41 @@ mod tests {
         holds(one(), story.clone().status(view(2, &[dead(1)])));
         let terminated = story.settled(&[1], Verdict::Terminate, Outcome::Ok(()));
         catches(one(), terminated.status(view(2, &[dead(1)])), "such as [2]");
+    }
+
+    fn dead(story: Story, seq: u64) -> Story {
+        story.then(What::DeadLetter { consumer: "w".into(), channel: "c".into(), seq })
+    }
+
+    fn limited(story: Story) -> Story {
+        let (consumer, channel) = ("w".into(), "c".into());
+        let (max_deliveries, ack_wait_ms, max_in_flight) = (Some(3), 1_000, 4_096);
+        story.then(What::Subscribed {
+            consumer,
+            channel,
+            after: 0,
+            max_deliveries,
+            ack_wait_ms,
+            max_in_flight,
+        })
+    }
+
+    #[test]
+    fn a_dead_letter_excuses_the_event_that_it_is() {
+        let story = limited(story()).event(1, 1).event(2, 2).event(3, 3).delivered(1, 1);
+        let story = story.status(view(3, &[ProxyView { dead_lettered: 2, ..proxy(1, 0) }]));
+        holds(one(), dead(dead(story.clone(), 2), 3));
+        catches(one(), dead(dead(story.clone(), 1), 2), "such as [3]; its ledger accounts for 0");
+        holds(one(), story);
+    }
+
+    #[test]
+    fn without_a_limit_only_what_was_terminated_is_dead() {
+        let story = story().subscribed(0).event(1, 1).delivered(1, 1);
+        let story = story.status(view(1, &[ProxyView { dead_lettered: 1, ..proxy(0, 0) }]));
+        let given_up = story.clone().settle(&[1], Verdict::Terminate);
+        holds(one(), dead(given_up, 1));
+        catches(one(), dead(story, 1), "a dead letter that nobody asked for, such as [1]");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod ack_settled;
 mod acknowledged_kept;
+mod cleared_after_removal;
 mod committed_immutable;
 mod damaged_stays_out;
 mod duplicates_justified;
@@ -16,6 +17,7 @@ mod explicit_outcome;
 mod first_delivery_order;
 mod lane_once;
 mod ledger_exact;
+mod no_client_starves;
 mod not_stuck;
 mod nothing_invented;
 mod one_leader;
@@ -81,8 +83,10 @@ pub fn all(rules: &Rules) -> Vec<Box<dyn Invariant>> {
         Box::new(status_linearizable::StatusLinearizable::default()),
         Box::new(stored_whole::StoredWhole::default()),
         Box::new(damaged_stays_out::DamagedStaysOut::new(rules)),
+        Box::new(cleared_after_removal::ClearedAfterRemoval::default()),
         Box::new(sound_stays_in::SoundStaysIn::default()),
         Box::new(not_stuck::NotStuck::new(rules)),
+        Box::new(no_client_starves::NoClientStarves::new(rules)),
         Box::new(explicit_outcome::ExplicitOutcome::default()),
         Box::new(resources_bounded::ResourcesBounded::new(rules)),
     ]

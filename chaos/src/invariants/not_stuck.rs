@@ -1,9 +1,9 @@
 //! No consumer is stuck: once all faults are over, one with events pending and a client attached
 //! makes progress, in gaps of `stuck_after` at most.
 //!
-//! Progress is a delivery or a confirmed settlement. Where all that is pending is in flight, there
-//! is nothing to deliver before a lease ends (what a client pulled stays leased when the client
-//! goes), so one `ack_wait` is added.
+//! Progress is a delivery or a confirmed settlement. Where all that is pending is in flight, or as
+//! much as may be, there is nothing to deliver before a lease ends (what a client pulled stays leased
+//! when the client goes), so one `ack_wait` is added.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +22,8 @@ pub(super) struct NotStuck {
 #[derive(Default)]
 struct Consumer {
     ack_wait: u64,
+    /// 0: not known.
+    in_flight_max: u64,
     clients: BTreeSet<String>,
     /// Its latest progress, or when it last had no reason to make any.
     fine: u64,
@@ -51,7 +53,8 @@ impl NotStuck {
                 continue;
             }
             let gap = at.saturating_sub(consumer.fine);
-            let leased = proxy.pending <= proxy.in_flight;
+            let full = consumer.in_flight_max > 0 && proxy.in_flight >= consumer.in_flight_max;
+            let leased = full || proxy.pending <= proxy.in_flight;
             let allowed = self.stuck_after + if leased { consumer.ack_wait } else { 0 };
             if !leased {
                 self.longest = self.longest.max(gap);
@@ -93,8 +96,10 @@ impl Invariant for NotStuck {
                 }
                 self.healed = healed;
             }
-            What::Subscribed { consumer, ack_wait_ms, .. } => {
-                entry(&mut self.consumers, consumer).ack_wait = ack_wait_ms * 1000;
+            What::Subscribed { consumer, ack_wait_ms, max_in_flight, .. } => {
+                let consumer = entry(&mut self.consumers, consumer);
+                consumer.ack_wait = ack_wait_ms * 1000;
+                consumer.in_flight_max = u64::from(*max_in_flight);
             }
             What::Attached { consumer } => {
                 let consumer = entry(&mut self.consumers, consumer);
@@ -155,6 +160,8 @@ mod tests {
         holds(one(), waits(faults));
         let leased = ProxyView { in_flight: 1, ..proxy(0, 1) };
         holds(one(), healed().wait(30_000).status(view(1, &[leased])));
+        let full = ProxyView { in_flight: 4_096, ..proxy(0, 9_000) };
+        holds(one(), healed().wait(30_000).status(view(1, &[full])));
     }
 
     #[test]
@@ -163,6 +170,8 @@ mod tests {
         catches(one(), waits(waits(healed().wait(1001)).wait(500)), "w got nothing");
         let leased = ProxyView { in_flight: 1, ..proxy(0, 1) };
         catches(one(), healed().wait(31_001).status(view(1, &[leased])), "1 of them in flight");
+        let room = ProxyView { in_flight: 4_095, ..proxy(0, 9_000) };
+        catches(one(), healed().wait(1_001).status(view(1, &[room])), "4095 of them in flight");
     }
 
     #[test]

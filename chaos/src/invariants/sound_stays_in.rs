@@ -2,16 +2,17 @@
 //! reason. Losing power, or a process, is no damage, however it happens; and what is wrong with one
 //! node must not stop another.
 //!
-//! Damage excuses a node until it was wiped, if something changed that counts. A disk that fails or
-//! is full excuses the end of its process while it does, and a moment longer.
+//! Damage excuses a node until it was wiped, or gave its data up, if something changed that counts. A
+//! disk that fails excuses the end of its process while it does, and a moment longer. One that is full
+//! does not: a node waits for room.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Invariant;
 use crate::history::{Record, Stage, What};
 
-/// How the names of faults begin that make writes or syncs fail.
-const FAILING: [&str; 5] = ["disk_full", "full-disk", "failing", "power_cut", "power-cut"];
+/// How the names of faults begin that make syncs fail.
+const FAILING: [&str; 3] = ["failing", "power_cut", "power-cut"];
 /// How long after such a fault a process may end of it, in microseconds.
 const AFTERMATH: u64 = 10_000_000;
 
@@ -19,6 +20,8 @@ const AFTERMATH: u64 = 10_000_000;
 pub(super) struct SoundStaysIn {
     /// Nodes whose bytes were changed so that they may notice.
     damaged: BTreeSet<u64>,
+    /// Those of them that gave their data up: what their processes have now is sound.
+    cleared: BTreeSet<u64>,
     /// Until when a node's disk excuses the end of its process.
     failing: BTreeMap<u64, u64>,
     told: BTreeSet<u64>,
@@ -49,6 +52,12 @@ impl Invariant for SoundStaysIn {
             }
             What::Wiped { node } => {
                 self.damaged.remove(node);
+            }
+            What::Cleared { node } => {
+                self.cleared.insert(*node);
+            }
+            What::Exited { node, how } if self.cleared.contains(node) => {
+                return Err(format!("node {node} ended by itself while it joined anew: {how}"));
             }
             What::Fault { fault, targets, stage, .. }
                 if FAILING.iter().any(|name| fault.starts_with(name)) =>
@@ -112,6 +121,24 @@ mod tests {
         holds(SoundStaysIn::default(), exits(over.wait(9_000)));
         let over = fault(fault(story(), Stage::Begin), Stage::End);
         catches(SoundStaysIn::default(), exits(over.wait(11_000)), "ended by itself");
+    }
+
+    #[test]
+    fn catches_a_process_that_ends_of_a_full_disk() {
+        let full = What::Fault {
+            fault: "disk_full(all)".into(),
+            targets: vec![2],
+            stage: Stage::Begin,
+            detail: String::new(),
+        };
+        catches(SoundStaysIn::default(), exits(story().then(full)), "ended by itself");
+    }
+
+    #[test]
+    fn catches_one_that_ends_after_it_gave_its_data_up() {
+        let cleared = || story().then(touched(2, false)).then(What::Cleared { node: 2 });
+        holds(SoundStaysIn::default(), quarantined(cleared()));
+        catches(SoundStaysIn::default(), exits(cleared()), "while it joined anew: code 1");
     }
 
     #[test]

@@ -103,8 +103,15 @@ impl Story {
 
     pub fn subscribed(self, after: u64) -> Story {
         let (consumer, channel) = ("w".into(), "c".into());
-        let (max_deliveries, ack_wait_ms) = (None, 30_000);
-        self.then(What::Subscribed { consumer, channel, after, max_deliveries, ack_wait_ms })
+        let (max_deliveries, ack_wait_ms, max_in_flight) = (None, 30_000, 4_096);
+        self.then(What::Subscribed {
+            consumer,
+            channel,
+            after,
+            max_deliveries,
+            ack_wait_ms,
+            max_in_flight,
+        })
     }
 
     pub fn attached(self) -> Story {

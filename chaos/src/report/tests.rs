@@ -60,8 +60,15 @@ fn history(events: u64) -> Vec<Record> {
     }
     for consumer in ["worker", "audit"] {
         let (consumer, channel) = (consumer.into(), "default".into());
-        let (after, max_deliveries, ack_wait_ms) = (0, None, 30_000);
-        let what = What::Subscribed { consumer, channel, after, max_deliveries, ack_wait_ms };
+        let (after, max_deliveries, ack_wait_ms, max_in_flight) = (0, None, 30_000, 4_096);
+        let what = What::Subscribed {
+            consumer,
+            channel,
+            after,
+            max_deliveries,
+            ack_wait_ms,
+            max_in_flight,
+        };
         recorder.add(SECOND, "setup", what);
     }
     for (term, (at, node)) in [(0, 1), (110, 2), (371, 3), (712, 1), (834, 2)].iter().enumerate() {
@@ -167,6 +174,7 @@ fn summary(verdict: Word) -> Judged {
         left_out: vec!["clock jumps: no preload shim here".into()],
         reproduce: "aqueduct-chaos run everything-at-once --seed 42".into(),
         failover_ms: vec![901, 1_250, 980],
+        rejoin_ms: Vec::new(),
         error: None,
         faults_failed: vec!["begin kill(leader): nobody leads".into()],
         nothing_to_judge: vec!["stored-whole".into()],

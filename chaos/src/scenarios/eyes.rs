@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aqueduct::client::{AdminClient, AdminError, AdminOptions};
+use aqueduct::storage::BALLAST;
 use aqueduct::wire::admin::{ChannelReport, NodeReport, ProxyReport, Role};
 
 use crate::bed::{NodeInfo, Roster};
@@ -83,11 +84,13 @@ impl Eyes for RealEyes {
         let client = self.client(&before, LOOK_WITHIN);
         let asked = tokio::time::timeout(LOOK_WITHIN, client.node_status()).await;
         // An answer may be that of the life before, or of the one after.
-        if self.roster.node(node).map(|after| after.life).ok() != Some(before.life) {
+        if self.roster.node(node).map(|after| after.lives()).ok() != Some(before.lives()) {
             return Vec::new();
         }
         let mut seen = match asked {
-            Ok(Ok(report)) => vec![What::Node { node, view: view(&report, before.life) }],
+            // It may have become another node meanwhile.
+            Ok(Ok(report)) if ![0, node].contains(&report.id.0) => return Vec::new(),
+            Ok(Ok(report)) => vec![What::Node { node, view: view(&report, before.lives()) }],
             _ => vec![What::NodeDown { node }],
         };
         if self.measures(node) {
@@ -150,11 +153,13 @@ fn usage(node: u64, pid: u32, data: &Path) -> Option<What> {
     Some(What::Usage { node, rss_bytes, descriptors, disk_bytes: disk_bytes(data) })
 }
 
-/// Bytes that a directory takes on its disk. What vanishes meanwhile does not count.
+/// Bytes that a directory takes on its disk. What vanishes meanwhile does not count, nor does the
+/// ballast: it is given up when it is needed.
 fn disk_bytes(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    let sizes = entries.flatten().map(|entry| match entry.metadata() {
+    let counting = entries.flatten().filter(|entry| entry.file_name() != BALLAST);
+    let sizes = counting.map(|entry| match entry.metadata() {
         Ok(found) if found.is_dir() => disk_bytes(&entry.path()),
         Ok(found) => found.blocks() * 512,
         Err(_) => 0,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{REQUIRED, Scenario};
-use crate::faults::damage::REFUSED;
+use crate::faults::damage::{REFUSED, REJOINED};
 use crate::history::{EventId, Outcome, Record, Stage, What};
 use crate::invariants::{Judge, Rules};
 use crate::verdict::{Coverage, Verdict, Violation, Word, cover, word};
@@ -31,7 +31,7 @@ pub mod note {
 }
 
 /// What is about being in time, and means nothing if the machine stood still before.
-const ABOUT_TIME: [&str; 3] = ["not-stuck", RECOVERS, REFUSES];
+const ABOUT_TIME: [&str; 5] = ["not-stuck", "no-client-starves", RECOVERS, REFUSES, REJOINS];
 /// Standing still for so long, within so many microseconds before, excuses a cluster that is late.
 const STALLED_MS: u64 = 3_000;
 const STALLED_WITHIN: u64 = 90_000_000;
@@ -43,6 +43,12 @@ const REFUSES: &str = "refuses-in-time";
 const REFUSED_WITHIN_MS: u64 = 1_000;
 /// The longest that any damaged node took, among what a run did.
 const REFUSED_MAX: &str = "refused_ms_max";
+
+/// Another: a damaged node that may do so by itself is whole again in time.
+const REJOINS: &str = "rejoins-in-time";
+const REJOINED_WITHIN_MS: u64 = 60_000;
+/// How many did.
+const DID_REJOIN: &str = "rejoined";
 
 /// The fault whose end is timed.
 const LEADER_KILL: &str = "kill(leader)";
@@ -59,6 +65,7 @@ pub struct Judgement {
     own: Vec<Violation>,
     figures: BTreeMap<String, u64>,
     failovers: Failovers,
+    rejoin_ms: Vec<u64>,
     /// Until when the machine stood still, and for how many milliseconds.
     stalls: Vec<(u64, u64)>,
 }
@@ -80,6 +87,7 @@ impl Judgement {
             own: Vec::new(),
             figures: BTreeMap::new(),
             failovers: Failovers::default(),
+            rejoin_ms: Vec::new(),
             stalls: Vec::new(),
         }
     }
@@ -109,6 +117,14 @@ impl Judgement {
                     if *count > REFUSED_WITHIN_MS {
                         let detail = format!("{text} took {count} ms to refuse");
                         return Some(self.object(record.at, REFUSES, detail));
+                    }
+                }
+                REJOINED => {
+                    *self.coverage.entry(DID_REJOIN.into()).or_default() += 1;
+                    self.rejoin_ms.push(*count);
+                    if *count > REJOINED_WITHIN_MS {
+                        let detail = format!("{text}, and took {count} ms");
+                        return Some(self.object(record.at, REJOINS, detail));
                     }
                 }
                 _ => cover(&mut self.coverage, record),
@@ -166,6 +182,7 @@ impl Judgement {
             left_out: self.left_out,
             faults_failed: self.faults_failed,
             failover_ms: self.failovers.times_ms,
+            rejoin_ms: self.rejoin_ms,
             error: self.error,
             reproduce: format!(
                 "aqueduct-chaos run {name} --nodes {nodes} --seconds {seconds} --seed {seed}"
@@ -256,6 +273,15 @@ mod tests {
         assert!(verdict.violations.is_empty());
         let verdict = judged(&[(10, REFUSED, 1_001)]);
         assert_eq!(verdict.violations[0].invariant, REFUSES);
+    }
+
+    #[test]
+    fn a_damaged_node_that_is_not_whole_in_time_fails() {
+        let verdict = judged(&[(10, REJOINED, 900), (20, REJOINED, 60_000)]);
+        assert_eq!((verdict.coverage[DID_REJOIN], verdict.rejoin_ms), (2, vec![900, 60_000]));
+        assert!(verdict.violations.is_empty());
+        let verdict = judged(&[(80, REJOINED, 60_001)]);
+        assert_eq!(verdict.violations[0].invariant, REJOINS);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod doomed;
 mod eyes;
 mod judgement;
 mod machine;
+mod members;
 mod nemesis;
 mod plan;
 mod quorum;
@@ -62,6 +63,8 @@ pub struct BedNeeds {
     /// Size of a disk image or tmpfs.
     pub disk_bytes: u64,
     pub shim: bool,
+    /// Damaged nodes become whole again by themselves.
+    pub rejoins: bool,
     /// Further lines of the nodes' configuration. Empty: default settings.
     pub config: &'static str,
 }

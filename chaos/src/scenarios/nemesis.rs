@@ -216,7 +216,16 @@ impl Nemesis<'_> {
                 shim.reset().map_err(|e| failed("reset the shim", e))?;
             }
         }
+        let ids: Vec<u64> = nodes.iter().map(|node| node.id).collect();
+        for disk in ids.iter().filter_map(|id| self.bed.disk(*id).ok()) {
+            disk.relieve().map_err(|e| failed("empty a disk", e))?;
+        }
+        let returned = self.bed.room_returned(&ids).await;
+        returned.map_err(|e| failed("find room on their disks again", e))?;
         self.restart().await.map_err(|e| failed("start again", e))?;
+        if self.bed.options().rejoins {
+            self.bed.all_ready().await.map_err(|e| failed("take back damaged nodes", e))?;
+        }
         self.bed.leader().await.map_err(|e| failed("have a leader again", e))?;
         self.admit_again().await.map_err(|e| failed("let a node join again", e))?;
         self.replace().await.map_err(|e| failed("take back nodes that were out", e))?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use aqueduct::env::TokioRuntime;
 use aqueduct::transport::TcpNet;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::eyes::RealEyes;
@@ -17,7 +18,7 @@ use super::machine::Machine;
 use super::nemesis::Nemesis;
 use super::report::{self, HISTORY};
 use super::tape::Tape;
-use super::{Plan, Scenario};
+use super::{Plan, Scenario, members};
 use crate::bed::{Bed, BedOptions, Host, NetworkKind, Roster, State, binary};
 use crate::history::{Phase, Recorder, What};
 use crate::verdict::{Verdict, Word};
@@ -231,6 +232,7 @@ impl Run<'_> {
             disk_bytes: needs.disk_bytes,
             shim: needs.shim,
             node_config: needs.config.into(),
+            rejoins: needs.rejoins,
             seed: self.seed,
             ..BedOptions::new(self.nodes, dir, binary)
         })
@@ -259,8 +261,14 @@ impl Run<'_> {
             eyes,
             recorder: self.recorder.clone(),
             known: BTreeSet::new(),
-            exits: BTreeMap::new(),
+            told: BTreeMap::new(),
+            waits: BTreeMap::new(),
         };
+        // Goes on until the end of the run.
+        let mut census = JoinSet::new();
+        if needs.rejoins {
+            census.spawn(members::watch(nemesis.bed.roster(), self.recorder.clone()));
+        }
         tokio::select! {
             () = self.play(&mut nemesis, &plan, tape) => {}
             () = watching.follow(&running) => {}
@@ -371,19 +379,30 @@ struct Watching {
     eyes: Arc<RealEyes>,
     recorder: Arc<dyn Recorder>,
     known: BTreeSet<u64>,
-    /// How many ends at each host are recorded.
-    exits: BTreeMap<Host, usize>,
+    /// How many ids given up, and ends, at each host are recorded.
+    told: BTreeMap<Host, (usize, usize)>,
+    /// How many waits for room at each host.
+    waits: BTreeMap<Host, u64>,
 }
 
 impl Watching {
     fn look_around(&mut self, running: &RealLoad) {
         for node in self.roster.nodes() {
-            let told = self.exits.entry(node.host).or_default();
-            for (id, how) in node.exits.iter().skip(*told) {
+            let told = self.told.entry(node.host).or_default();
+            for id in node.cleared.iter().skip(told.0) {
+                self.recorder.record(&format!("node-{id}"), What::Cleared { node: *id });
+            }
+            for (id, how) in node.exits.iter().skip(told.1) {
                 let what = What::Exited { node: *id, how: how.clone() };
                 self.recorder.record(&format!("node-{id}"), what);
             }
-            *told = node.exits.len();
+            *told = (node.cleared.len(), node.exits.len());
+            let waits = self.waits.entry(node.host).or_default();
+            let more = node.waits - std::mem::replace(waits, node.waits);
+            if more > 0 {
+                let (key, text) = ("waited_for_room".into(), format!("node {}", node.id));
+                self.recorder.record("run", What::Note { key, count: more, text });
+            }
             if node.id != 0 && self.known.insert(node.id) {
                 running.watch_node(&self.eyes, node.id, LOOK_EVERY);
             }

@@ -167,7 +167,7 @@ fn many(args: &SimArgs) -> Result<Summary> {
                     let mut total = total.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                     total.0.join(found);
                     total.1.insert(seed, hash);
-                    progress(&total.0, args.seeds, started, failed);
+                    progress(&total.0, args.seeds, started, failed.then_some(seed));
                 }
             });
         }
@@ -181,8 +181,11 @@ fn many(args: &SimArgs) -> Result<Summary> {
     Ok(summary)
 }
 
-fn progress(summary: &Summary, seeds: u64, started: Instant, news: bool) {
-    if news || summary.seeds.is_multiple_of(50) || summary.seeds == seeds {
+fn progress(summary: &Summary, seeds: u64, started: Instant, failed: Option<u64>) {
+    if let Some(seed) = failed {
+        eprintln!("sim: seed {seed} failed");
+    }
+    if failed.is_some() || summary.seeds.is_multiple_of(50) || summary.seeds == seeds {
         eprintln!(
             "sim: {} of {seeds} seeds, {} failed, {:.0} s simulated in {:.0} s",
             summary.seeds,

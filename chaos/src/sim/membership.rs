@@ -97,12 +97,13 @@ impl World {
         false
     }
 
-    /// Waits for nodes to mend themselves that can: whose relocated events were damaged, and were
-    /// read since. Says no if one does not.
+    /// Waits for nodes to mend themselves that can: whose relocated events were damaged, whether
+    /// anybody read them or not. Says no if one does not.
     pub async fn mend_damaged(&self, longest: Duration) -> bool {
         for slot in self.damaged().into_iter().filter(|slot| self.is_curable(*slot)) {
             let damage = || self.replica(slot).map(|replica| replica.status().damage);
-            let whole = || damage().is_some_and(|damage| damage.suspects.is_empty());
+            let quiet = || damage().is_some_and(|damage| damage.suspects.is_empty());
+            let whole = || quiet() && self.is_mended(slot);
             if !until(longest, whole).await {
                 return false;
             }

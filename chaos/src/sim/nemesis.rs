@@ -96,10 +96,10 @@ impl World {
                 SimRuntime::sleep(ms(for_ms)).await;
                 slots.iter().for_each(|slot| self.fail_sync(*slot, false));
             }
-            Step::FullDisk { for_ms, .. } => {
-                slots.iter().for_each(|slot| self.fill(*slot, true));
+            Step::FullDisk { for_ms, leave, .. } => {
+                slots.iter().for_each(|slot| self.fill(*slot, Some(leave)));
                 SimRuntime::sleep(ms(for_ms)).await;
-                slots.iter().for_each(|slot| self.fill(*slot, false));
+                slots.iter().for_each(|slot| self.fill(*slot, None));
             }
             Step::FlipBit { choice, .. } => self.flip(&slots, choice).await,
             Step::LoseLog { .. } => self.lose_log(&slots).await,

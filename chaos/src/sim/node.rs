@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct::consensus::{
-    self, LEADER_WAIT, Member, Pace, RaftRuntime, Replica, Route, route, serve_peer,
+    self, LEADER_WAIT, Member, Pace, RaftRuntime, Replica, Route, SpaceOptions, StartError, route,
+    serve_peer,
 };
 use aqueduct::delivery;
 use aqueduct::env::disk::MemDisk;
@@ -27,6 +28,11 @@ use super::stream::SimStream;
 const HELLO_MAX: Duration = Duration::from_secs(5);
 /// Pause between rounds of the scrub: everything is read several times in a run.
 const SCRUB_PAUSE: Duration = Duration::from_secs(3);
+/// What a node's disk is to keep.
+pub const SPACE: SpaceOptions =
+    SpaceOptions { floor: 32 << 10, ballast: 64 << 10, reserve: 48 << 10 };
+/// Room without which it does not open its disk.
+pub const ROOM_TO_OPEN: u64 = 32 << 10;
 /// The cluster of every simulation.
 pub const CLUSTER: ClusterId = ClusterId(0x5eed);
 
@@ -53,6 +59,8 @@ pub struct Process {
 pub enum Started {
     Up(Process),
     Quarantined(String),
+    /// Its disk is full: why it did not start.
+    Full(String),
     /// It could not start at all, and said why.
     Failed(String),
 }
@@ -100,6 +108,7 @@ pub async fn start(
     let storage = match opened {
         Ok(Opened::Healthy(storage)) => storage,
         Ok(Opened::Quarantined { reason, .. }) => return Started::Quarantined(reason),
+        Err(error) if error.is_full() => return Started::Full(error.to_string()),
         Err(error) => return Started::Failed(error.to_string()),
     };
     let (identity, log) = (storage.identity, storage.log.clone());
@@ -107,11 +116,13 @@ pub async fn start(
     let options = consensus::Options {
         snapshot_log_bytes: sizes.snapshot_log_bytes,
         payload_cache_bytes: sizes.payload_cache_bytes,
+        space: SPACE,
         scrub: Pace { bytes_per_s: limits::SCRUB_BYTES_PER_S, pause: SCRUB_PAUSE },
         ..consensus::Options::new(member(slot, id))
     };
     let replica = match consensus::start(options, storage, net.clone(), env.clone()).await {
         Ok(replica) => replica,
+        Err(StartError::Full(error)) => return Started::Full(error.to_string()),
         Err(error) => return Started::Failed(error.to_string()),
     };
     let delivery = delivery::start(replica.clone(), env.clone());

@@ -146,6 +146,9 @@ pub enum Step {
     FullDisk {
         who: Who,
         for_ms: u64,
+        /// Bytes that stay free.
+        #[serde(default)]
+        leave: u64,
     },
     /// A process dies, one bit on its disk flips, and it is started again.
     FlipBit {
@@ -316,7 +319,11 @@ const KINDS: &[fn(&mut fastrand::Rng) -> Step] = &[
     bad_link,
     slow_disk,
     |rng| Step::FailingSync { who: who(rng), for_ms: rng.u64(100..2_000) },
-    |rng| Step::FullDisk { who: who(rng), for_ms: rng.u64(100..2_000) },
+    |rng| Step::FullDisk {
+        who: who(rng),
+        for_ms: rng.u64(100..4_000),
+        leave: *pick(rng, &[0, 0, 20_000, 60_000]),
+    },
     |rng| Step::FlipBit { who: one(rng), choice: rng.u64(..) },
     |rng| Step::LoseLog { who: one(rng) },
     |rng| Step::Clock {

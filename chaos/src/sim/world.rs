@@ -8,7 +8,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aqueduct::env::disk::{Keep, MemDisk};
+use aqueduct::env::disk::{Disk, Keep, MemDisk};
+use aqueduct::storage::Ballast;
 use openraft_rt::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 
@@ -22,6 +23,9 @@ use crate::history::{NodeView, Recorder, What};
 
 /// A process that ended by itself is started again after up to this long.
 const SUPERVISED_MS: u64 = 800;
+
+/// How often a node that waits for room looks.
+const ROOM_EVERY: Duration = Duration::from_millis(200);
 
 /// Everything there is. Clones share it.
 #[derive(Clone)]
@@ -50,11 +54,14 @@ struct Host {
     /// Whoever keeps it down; started when the last lets go.
     holds: u32,
     full: u32,
+    /// What is left free while it is full, counted from when that began.
+    leave: u64,
     failing_sync: u32,
     /// A bit of it flipped, whether that was noticed or not.
     damaged: bool,
-    /// All that was damaged are relocated events, which it gets from others.
+    /// All that was damaged are relocated events, which it gets from others: in these files.
     curable: bool,
+    wounds: Vec<String>,
     /// The last committed entry that was looked at.
     seen: u64,
     hashed: u64,
@@ -133,9 +140,11 @@ impl World {
             slow_disk: Duration::ZERO,
             holds: 0,
             full: 0,
+            leave: 0,
             failing_sync: 0,
             damaged: false,
             curable: false,
+            wounds: Vec::new(),
             seen: 0,
             hashed: 0,
             received: 0,
@@ -190,6 +199,11 @@ impl World {
                 let view = NodeView { role: "quarantined".into(), ..NodeView::default() };
                 self.record(&format!("node-{node}"), What::Node { node, view });
             }
+            Started::Full(reason) => {
+                env.die();
+                self.host(slot, |host| host.state = State::Down);
+                self.wait_for_room(slot, &reason);
+            }
             Started::Failed(reason) => {
                 env.die();
                 self.host(slot, |host| host.state = State::Down);
@@ -206,7 +220,14 @@ impl World {
             return;
         }
         let removed = self.replica(slot).is_some_and(|replica| replica.leadership().peek().removed);
+        let full =
+            self.replica(slot).and_then(|replica| replica.failure()?.is_full().then_some(()));
         let failure = self.replica(slot).and_then(|replica| replica.status().failure);
+        if full.is_some() {
+            // The process lives, and nothing that it wrote is lost.
+            self.kill(slot, Left::Everything, false);
+            return self.wait_for_room(slot, &format!("{failure:?}"));
+        }
         self.note("exits", &format!("host {slot}: {failure:?} removed: {removed}"));
         if !removed {
             let (node, how) = (self.id(slot), format!("{failure:?}"));
@@ -220,6 +241,28 @@ impl World {
             return;
         }
         self.supervise(slot);
+    }
+
+    /// Does what a node does whose disk is full: gives up its ballast, and begins another life when
+    /// there is room.
+    fn wait_for_room(&self, slot: Slot, why: &str) {
+        self.hold(slot);
+        self.note("waited_for_room", &format!("host {slot}: {why}"));
+        let world = self.clone();
+        let again: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+            loop {
+                SimRuntime::sleep(ROOM_EVERY).await;
+                let room = world.disk(slot, |disk| {
+                    let ballast = Ballast::new(Arc::new(disk.clone()), node::SPACE.ballast);
+                    ballast.give_up().is_ok() && ballast.is_room_for(node::ROOM_TO_OPEN)
+                });
+                if room != Some(false) {
+                    break;
+                }
+            }
+            world.release(slot).await;
+        });
+        drop(SimRuntime::spawn(again));
     }
 
     /// Has a host started again in a while.
@@ -244,7 +287,9 @@ impl World {
             Left::Some => Keep::Some,
         };
         let died = self.host(slot, |host| {
+            let left = host.disk.free_bytes().unwrap_or(0);
             host.disk = host.disk.crash(keep, seed);
+            host.leave = if host.full > 0 { left } else { host.leave };
             host.repair();
             match std::mem::replace(&mut host.state, State::Down) {
                 State::Up(process) => {
@@ -315,11 +360,14 @@ impl World {
         self.host(slot, |host| act(&host.disk))
     }
 
-    /// Adds to (or takes from) the reasons why the disk is full.
-    pub fn fill(&self, slot: Slot, full: bool) {
+    /// Adds to the reasons why the disk is full, with so many bytes free now, or takes one away.
+    pub fn fill(&self, slot: Slot, leave: Option<u64>) {
         self.host(slot, |host| {
-            host.full = if full { host.full + 1 } else { host.full.saturating_sub(1) };
-            host.repair();
+            host.full = if leave.is_some() { host.full + 1 } else { host.full.saturating_sub(1) };
+            host.leave = leave.unwrap_or(host.leave);
+            if leave.is_some() || host.full == 0 {
+                host.disk.fill(leave);
+            }
         });
     }
 
@@ -328,7 +376,7 @@ impl World {
         self.host(slot, |host| {
             let now = host.failing_sync;
             host.failing_sync = if fail { now + 1 } else { now.saturating_sub(1) };
-            host.repair();
+            host.disk.fail_sync(host.failing_sync > 0);
         });
     }
 
@@ -348,6 +396,18 @@ impl World {
         self.host(slot, |host| host.curable = curable && (first || host.curable));
     }
 
+    /// This file was damaged, and must not stay so.
+    pub fn wound(&self, slot: Slot, file: &str) {
+        self.host(slot, |host| host.wounds.push(file.to_owned()));
+    }
+
+    /// Whether no file that was damaged is there any more: what is repaired is written anew.
+    pub fn is_mended(&self, slot: Slot) -> bool {
+        let is_gone = |disk: &MemDisk, file: &String| !disk.paths().contains(file);
+        self.host(slot, |host| host.wounds.iter().all(|file| is_gone(&host.disk, file)))
+            == Some(true)
+    }
+
     /// Damaged, in a way that it mends itself.
     pub fn is_curable(&self, slot: Slot) -> bool {
         self.is_up(slot) && self.host(slot, |host| host.curable) == Some(true)
@@ -355,7 +415,10 @@ impl World {
 
     /// It counts as sound again.
     pub fn cured(&self, slot: Slot) {
-        self.host(slot, |host| host.damaged = false);
+        self.host(slot, |host| {
+            host.damaged = false;
+            host.wounds.clear();
+        });
     }
 
     pub fn slow_disk(&self, slot: Slot, longest: Duration) {
@@ -402,7 +465,7 @@ impl State {
 impl Host {
     /// Puts the disk into the condition that the reasons ask for.
     fn repair(&mut self) {
-        self.disk.fill(self.full > 0);
+        self.disk.fill((self.full > 0).then_some(self.leave));
         self.disk.fail_sync(self.failing_sync > 0);
     }
 }

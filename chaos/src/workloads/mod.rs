@@ -6,7 +6,8 @@
 //!                        ├─ Supplier   publishes on a lane, crashes, repeats what had no answer
 //!                        ├─ Member     one client of a durable consumer: acks, nacks, holds, vanishes
 //!                        ├─ Listener   an ephemeral consumer
-//!                        └─ Observer   asks for status, through Eyes
+//!                        ├─ Observer   asks for status, through Eyes
+//!                        └─ dead letters, read when all is settled
 //! ```
 //!
 //! Used by the simulation and on real processes alike, so there is nothing of tokio's runtime here:
@@ -25,6 +26,7 @@
 
 mod actor;
 mod consumer;
+mod dead_letters;
 mod listener;
 mod load;
 mod notebook;

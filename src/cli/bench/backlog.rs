@@ -17,6 +17,7 @@ use super::failover::whole;
 use super::figures::Figures;
 use super::{Bed, progress};
 use crate::client::{SubscribeOptions, Subscriber};
+use crate::storage::BALLAST;
 use crate::types::{Name, Start, limits};
 
 /// Nodes if nothing is said.
@@ -166,11 +167,14 @@ fn disk_used(bed: &Bed) -> Result<BTreeMap<u64, u64>, Failure> {
     nodes.map(|node| Ok((node.ready.node_id, used(&node.data_dir)?))).collect()
 }
 
-/// Bytes that a directory takes on the disk.
+/// Bytes that a directory takes on the disk, but for the ballast.
 fn used_below(dir: &Path) -> io::Result<u64> {
     let mut total = 0;
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
+        if entry.file_name() == BALLAST {
+            continue;
+        }
         // Nodes remove files while we look.
         let Ok(metadata) = entry.metadata() else { continue };
         total += metadata.blocks() * 512;

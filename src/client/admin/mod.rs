@@ -336,6 +336,11 @@ impl<N: Net> AdminClient<N> {
                 self.lock().service = None;
                 Ok(AdminError::Refused(rejection))
             }
+            // It waits for room on its disk; others may have some.
+            Code::StorageFailed if self.options.servers.len() > 1 => {
+                self.lock().service = None;
+                Ok(AdminError::Refused(rejection))
+            }
             _ => Err(AdminError::Refused(rejection)),
         }
     }

@@ -461,6 +461,23 @@ async fn members_come_and_go() {
     rig.stop().await;
 }
 
+/// Of three with one dead the other follower is needed: without it nothing could be committed, its
+/// own removal least of all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_needed_is_not_removed() {
+    let mut rig = Rig::new(3, 64 << 20).await;
+    let leader = rig.leader().await;
+    let mut others = (1..=3).map(NodeId).filter(|id| *id != leader.me());
+    let (dead, needed) = (others.next().unwrap(), others.next().unwrap());
+    rig.nodes.remove(&dead.0).unwrap().shutdown().await;
+    let refused = leader.remove(needed).await;
+    assert_eq!(refused, Err(MembershipError::NoMajority { left: 2, answering: 1 }));
+    assert!(leader.propose(1, Command::Checkpoint).await.is_ok(), "the cluster goes on");
+    leader.remove(dead).await.unwrap();
+    assert_eq!(leader.members().len(), 2);
+    rig.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_single_node_serves_and_cannot_remove_itself() {
     let rig = Rig::new(1, 64 << 20).await;

@@ -29,7 +29,8 @@ struct Tree {
     files: BTreeMap<u64, Content>,
     next_file: u64,
     fail_sync: bool,
-    full: bool,
+    /// Bytes that all files together may have, if there is a limit.
+    capacity: Option<u64>,
     /// Bytes said to be free.
     free: Option<u64>,
     syncs: u64,
@@ -79,9 +80,15 @@ impl MemDisk {
         self.tree().fail_sync = fail;
     }
 
-    /// Makes every write fail for lack of space (or succeed again).
-    pub fn fill(&self, full: bool) {
-        self.tree().full = full;
+    /// Leaves only `leave` bytes free; `None`: as many as anybody wants. What is removed makes room.
+    pub fn fill(&self, leave: Option<u64>) {
+        let mut tree = self.tree();
+        tree.capacity = leave.map(|leave| tree.used_bytes() + leave);
+    }
+
+    /// Bytes of all files.
+    pub fn used_bytes(&self) -> u64 {
+        self.tree().used_bytes()
     }
 
     /// Says that so many bytes are free; whether writes succeed is another matter.
@@ -138,11 +145,29 @@ impl Tree {
         self.files.get_mut(id).ok_or_else(|| missing(path))
     }
 
-    fn content_or_new(&mut self, path: &str) -> io::Result<&mut Content> {
-        self.check_power()?;
-        if self.full {
-            return Err(io::ErrorKind::StorageFull.into());
+    fn used_bytes(&self) -> u64 {
+        self.names.values().filter_map(|id| self.files.get(id)).map(Content::len).sum()
+    }
+
+    /// Whether the file may become `len` bytes long. One that does not grow always may.
+    fn check_room(&self, path: &str, len: u64) -> io::Result<()> {
+        let file = self.names.get(path).and_then(|id| self.files.get(id));
+        let grows = len.saturating_sub(file.map_or(0, Content::len));
+        match self.capacity {
+            // A name takes space, too.
+            Some(capacity)
+                if grows.max(file.is_none().into())
+                    > capacity.saturating_sub(self.used_bytes()) =>
+            {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
         }
+    }
+
+    fn content_or_new(&mut self, path: &str, len: u64) -> io::Result<&mut Content> {
+        self.check_power()?;
+        self.check_room(path, len)?;
         if !self.names.contains_key(path) {
             self.next_file += 1;
             self.names.insert(path.to_owned(), self.next_file);
@@ -169,7 +194,7 @@ impl Tree {
     }
 
     fn crash(&mut self, keep: Keep, chance: &mut fastrand::Rng) {
-        (self.fail_sync, self.full, self.changes_left) = (false, false, None);
+        (self.fail_sync, self.capacity, self.changes_left) = (false, None, None);
         self.changes_after_removal = None;
         if keep == Keep::Everything {
             return;
@@ -211,6 +236,10 @@ impl Naming {
 }
 
 impl Content {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     fn change(&mut self, change: Change) {
         change.apply(&mut self.bytes);
         self.unsynced.push(change);
@@ -258,13 +287,14 @@ impl Disk for MemDisk {
     fn write_at(&self, path: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let mut tree = self.tree();
-        tree.content_or_new(path)?.change(Change::Write { offset, bytes: bytes.to_vec() });
+        let end = (offset + bytes.len()) as u64;
+        tree.content_or_new(path, end)?.change(Change::Write { offset, bytes: bytes.to_vec() });
         Ok(())
     }
 
     fn create(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let mut tree = self.tree();
-        let content = tree.content_or_new(path)?;
+        let content = tree.content_or_new(path, bytes.len() as u64)?;
         content.change(Change::Cut);
         content.change(Change::Write { offset: 0, bytes: bytes.to_vec() });
         Ok(())
@@ -338,7 +368,14 @@ impl Disk for MemDisk {
 
     fn free_bytes(&self) -> io::Result<u64> {
         let tree = self.tree();
-        Ok(if tree.full { 0 } else { tree.free.unwrap_or(1 << 40) })
+        let told = tree.free.unwrap_or(1 << 40);
+        Ok(tree.capacity.map_or(told, |capacity| capacity.saturating_sub(tree.used_bytes())))
+    }
+
+    fn allocate(&self, path: &str, len: u64) -> io::Result<()> {
+        let zeros = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+        self.create(path, &zeros)?;
+        self.sync(path).inspect_err(|_| drop(self.remove(path)))
     }
 }
 
@@ -396,9 +433,27 @@ mod tests {
         disk.create("f", &[0]).unwrap();
         disk.fail_sync(true);
         assert!(disk.sync("f").is_err());
-        disk.fill(true);
+        disk.fill(Some(0));
         assert_eq!(disk.create("g", b"").unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert!(disk.flip_bit("f", 3) && !disk.flip_bit("f", 8));
         assert_eq!(disk.read_all("f").unwrap(), [8]);
+    }
+
+    #[test]
+    fn a_full_disk_takes_what_does_not_grow_and_what_is_removed_makes_room() {
+        let disk = MemDisk::new();
+        disk.allocate("ballast", 100).unwrap();
+        disk.create("f", b"old").unwrap();
+        disk.fill(Some(10));
+        assert_eq!(disk.free_bytes().unwrap(), 10);
+        assert!(disk.write_at("f", 0, &[1; 14]).is_err() && disk.allocate("more", 11).is_err());
+        disk.write_at("f", 3, &[1; 10]).unwrap();
+        disk.write_at("f", 0, b"new").unwrap();
+        assert_eq!(disk.free_bytes().unwrap(), 0);
+        disk.remove("ballast").unwrap();
+        assert_eq!(disk.free_bytes().unwrap(), 100);
+        disk.allocate("more", 100).unwrap();
+        disk.fill(None);
+        disk.allocate("ballast", 100).unwrap();
     }
 }

@@ -202,6 +202,15 @@ fn check_sizes(config: &Config, findings: &mut Findings) {
     if tail.0 < event {
         findings.error("log_tail_bytes", format!("{tail} does not hold one largest event"));
     }
+    let ballast = config.ballast;
+    let (least, most) = (limits::ROOM_TO_OPEN_BYTES, limits::BALLAST_BYTES_MAX);
+    if ballast.0 > most {
+        findings
+            .error("ballast", format!("{ballast} is too much: {} at most", super::ByteSize(most)));
+    } else if ballast.0 < least {
+        let text = "is less than a node on a full disk needs to open its data";
+        findings.warn("ballast", format!("{ballast} {text} ({})", super::ByteSize(least)));
+    }
     let floor = config.free_space_floor;
     if floor.0 < snapshot.0 {
         findings.warn(
@@ -338,6 +347,22 @@ mod tests {
                 "less than a snapshot",
                 Box::new(|c| {
                     c.free_space_floor = super::super::ByteSize(0);
+                }),
+            ),
+            (
+                Level::Error,
+                "ballast",
+                "1GiB at most",
+                Box::new(|c| {
+                    c.ballast = super::super::ByteSize(limits::BALLAST_BYTES_MAX + 1);
+                }),
+            ),
+            (
+                Level::Warn,
+                "ballast",
+                "less than a node",
+                Box::new(|c| {
+                    c.ballast = super::super::ByteSize(0);
                 }),
             ),
             (

@@ -70,6 +70,8 @@ pub struct Config {
     pub log_tail_bytes: ByteSize,
     /// Free disk space below which publishes are refused.
     pub free_space_floor: ByteSize,
+    /// Space kept aside, to be given up when there is no other; 0: none.
+    pub ballast: ByteSize,
     /// Largest event, header and body.
     pub event_bytes_max: ByteSize,
 
@@ -116,6 +118,7 @@ impl Default for Config {
             snapshot_log_bytes: ByteSize::mib(64),
             log_tail_bytes: ByteSize(limits::LOG_TAIL_BYTES as u64),
             free_space_floor: ByteSize::mib(512),
+            ballast: ByteSize::mib(64),
             event_bytes_max: ByteSize::mib(1),
             shutdown_grace_ms: 5000,
             exit_if_quarantined: false,

@@ -457,7 +457,7 @@ fn what_may_have_happened_ends_the_session_and_what_did_not_is_refused() {
         (Code::NoLeader, true),
         (Code::TenureLost, true),
         (Code::ShuttingDown, true),
-        (Code::StorageFailed, true),
+        (Code::StorageFailed, false),
         (Code::Overloaded, false),
     ] {
         let mut rig = Rig::new();

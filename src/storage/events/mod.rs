@@ -26,6 +26,7 @@ mod pinned;
 pub mod record;
 mod repair;
 mod salvage;
+mod scraps;
 mod scrub;
 mod segment;
 mod snapshot;

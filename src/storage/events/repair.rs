@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::files;
+use super::scraps::Scraps;
 use super::segment::{self, Known, Segment};
 use super::store::{EventStore, State};
 use crate::storage::error::StorageError;
@@ -151,6 +152,7 @@ impl EventStore {
     ) -> Result<Vec<PayloadKey>, StorageError> {
         let Wounded { segment, whole, lost } = wounded;
         let name = segment.info.file.name.clone();
+        let scraps = Scraps::of(self);
         let _commit = self.lock_commit();
         let state = self.state();
         let Some(at) = state.segments.iter().position(|held| held.id == segment.id) else {
@@ -186,7 +188,7 @@ impl EventStore {
         match events.is_empty() {
             true => drop(next.segments.remove(at)),
             false => {
-                let fresh = Segment::write(self.disk(), self.next_segment_name(), &events)?;
+                let fresh = Segment::write(self.disk(), scraps.segment_name(), &events)?;
                 next.segments[at] = Arc::new(fresh);
             }
         }

@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use super::keys::Keys;
 use super::manifest::FileInfo;
+use super::scraps::Scraps;
 use super::segment::Segment;
 use super::snapshot::{self, Snapshot};
 use super::store::{EventStore, Hold, State};
@@ -52,7 +53,7 @@ impl Staging {
             return Err(StorageError::corrupt("the list of files of a snapshot", detail));
         };
         let opened = store.state().current.clone().filter(|current| current.file == image);
-        let writer = SegmentWriter::new(store.clone());
+        let writer = SegmentWriter::new(Scraps::of(&store));
         let mut staging = Staging { store, files, image, opened, wanted: None, left: 0, writer };
         staging.take_up()?;
         Ok(staging)

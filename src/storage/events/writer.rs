@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::SnapshotInfo;
 use super::keys::Keys;
+use super::scraps::Scraps;
 use super::segment::Segment;
 use super::snapshot::{self, Snapshot};
 use super::store::{EventStore, State};
@@ -15,16 +16,17 @@ use crate::storage::error::StorageError;
 use crate::types::limits::SEGMENT_BYTES_TARGET;
 use crate::types::{EntryId, Payload, PayloadKey};
 
-/// A snapshot in the making. Dropped unfinished, it leaves files that the next sweep removes.
+/// A snapshot in the making. Dropped unfinished, it takes its files with it.
 pub struct SnapshotWriter {
     store: EventStore,
     segments: SegmentWriter,
+    scraps: Arc<Scraps>,
 }
 
 impl SnapshotWriter {
     pub(super) fn new(store: EventStore) -> SnapshotWriter {
-        let segments = SegmentWriter::new(store.clone());
-        SnapshotWriter { store, segments }
+        let scraps = Scraps::of(&store);
+        SnapshotWriter { store, segments: SegmentWriter::new(scraps.clone()), scraps }
     }
 
     /// Copies a payload into the store. It should not be there yet: see [`EventStore::missing`].
@@ -51,8 +53,6 @@ impl SnapshotWriter {
         let _commit = store.lock_commit();
         let old = store.state();
         if let Some(current) = old.current.as_ref().filter(|c| c.info.last.index >= last.index) {
-            let dead = self.segments.finish()?;
-            store.sweep(|name| dead.iter().any(|segment| segment.info.file.name == name))?;
             return Ok(current.info.clone());
         }
         let fresh = self.segments.finish()?;
@@ -61,8 +61,8 @@ impl SnapshotWriter {
         let before = old.current.as_ref().map(|snapshot| &snapshot.held);
         let before = before.filter(|_| !planted(Bug::OlderSnapshotForgotten));
         let needed = Keys::union(before.into_iter().chain([&held]));
-        let segments = compact(&store, all, &needed, last.index)?;
-        let name = store.next_snapshot_name();
+        let segments = compact_if_possible(&self.scraps, all, &needed, last.index)?;
+        let name = self.scraps.snapshot_name();
         let snapshot = Snapshot::write(store.disk(), name, (last, meta, held), &machine)?;
         let info = snapshot.info.clone();
         let (current, previous) = (Some(Arc::new(snapshot)), old.current.clone());
@@ -75,28 +75,49 @@ impl EventStore {
     /// Puts a second copy of the current snapshot in the place of the older one, so that what only
     /// that one needs may go. Everything is synced on return.
     pub fn double(&self) -> Result<(), StorageError> {
+        let scraps = Scraps::of(self);
         let _commit = self.lock_commit();
         let old = self.state();
         let Some(current) = old.current.clone() else { return Ok(()) };
         let machine = snapshot::read_machine(self.disk(), &current.file.name)?;
         let head = (current.info.last, current.info.meta.clone(), current.held.clone());
-        let copy = Snapshot::write(self.disk(), self.next_snapshot_name(), head, &machine)?;
+        let copy = Snapshot::write(self.disk(), scraps.snapshot_name(), head, &machine)?;
         let last = current.info.last.index;
-        let segments = compact(self, old.segments.clone(), &current.held, last)?;
+        let segments = compact_if_possible(&scraps, old.segments.clone(), &current.held, last)?;
         self.commit(State { current: Some(Arc::new(copy)), previous: Some(current), segments })
     }
 }
 
-/// Leaves out dead segments and rewrites those that are less than half alive. What was received of
-/// a snapshot beyond the entry at `last` stays: it is needed when the rest has come.
+/// Leaves out dead segments, and rewrites those that are less than half alive if there is room. What
+/// was received of a snapshot beyond the entry at `last` stays: it is needed when the rest has come.
+fn compact_if_possible(
+    scraps: &Arc<Scraps>,
+    segments: Vec<Arc<Segment>>,
+    needed: &Keys,
+    last: u64,
+) -> Result<Vec<Arc<Segment>>, StorageError> {
+    let kept = scraps.count();
+    match compact(scraps.clone(), segments.clone(), needed, last) {
+        Err(error) if error.is_full() => {
+            tracing::info!(%error, "segments are left as they are");
+            scraps.discard_after(kept)?;
+            let stays = |segment: &Arc<Segment>| {
+                segment.is_beyond(last) || !segment.keys.both(needed).is_empty()
+            };
+            Ok(segments.into_iter().filter(stays).collect())
+        }
+        other => other,
+    }
+}
+
 fn compact(
-    store: &EventStore,
+    scraps: Arc<Scraps>,
     segments: Vec<Arc<Segment>>,
     needed: &Keys,
     last: u64,
 ) -> Result<Vec<Arc<Segment>>, StorageError> {
     let mut kept = Vec::new();
-    let mut rewriter = SegmentWriter::new(store.clone());
+    let mut rewriter = SegmentWriter::new(scraps);
     for segment in segments {
         if segment.is_beyond(last) {
             kept.push(segment);
@@ -107,7 +128,7 @@ fn compact(
             continue;
         }
         let much = living.count() * 2 >= segment.info.events;
-        if much || !rewriter.copy(store, &segment, &living)? {
+        if much || !rewriter.copy(&segment, &living)? {
             kept.push(segment);
         }
     }
@@ -117,15 +138,15 @@ fn compact(
 
 /// Gathers events and writes them as segments.
 pub(super) struct SegmentWriter {
-    store: EventStore,
+    scraps: Arc<Scraps>,
     events: BTreeMap<PayloadKey, Payload>,
     bytes: usize,
     written: Vec<Arc<Segment>>,
 }
 
 impl SegmentWriter {
-    pub fn new(store: EventStore) -> SegmentWriter {
-        SegmentWriter { store, events: BTreeMap::new(), bytes: 0, written: Vec::new() }
+    pub fn new(scraps: Arc<Scraps>) -> SegmentWriter {
+        SegmentWriter { scraps, events: BTreeMap::new(), bytes: 0, written: Vec::new() }
     }
 
     fn holds(&self, key: PayloadKey) -> bool {
@@ -141,15 +162,10 @@ impl SegmentWriter {
 
     /// Copies what lives of a segment; returns false if some of it is damaged, in which case the
     /// segment must stay as it is.
-    fn copy(
-        &mut self,
-        store: &EventStore,
-        segment: &Segment,
-        living: &Keys,
-    ) -> Result<bool, StorageError> {
+    fn copy(&mut self, segment: &Segment, living: &Keys) -> Result<bool, StorageError> {
         let mut copies = Vec::new();
         for key in living.iter() {
-            match store.read_segment(segment, key) {
+            match self.scraps.store().read_segment(segment, key) {
                 Ok(payload) => copies.push((key, payload)),
                 Err(StorageError::CorruptEvent { .. }) => return Ok(false),
                 Err(error) => return Err(error),
@@ -163,8 +179,9 @@ impl SegmentWriter {
         let events = std::mem::take(&mut self.events);
         self.bytes = 0;
         if !events.is_empty() {
-            let name = self.store.next_segment_name();
-            self.written.push(Arc::new(Segment::write(self.store.disk(), name, &events)?));
+            let name = self.scraps.segment_name();
+            let disk = self.scraps.store().disk();
+            self.written.push(Arc::new(Segment::write(disk, name, &events)?));
         }
         Ok(())
     }

@@ -85,11 +85,11 @@ fn reserve(file: &Path, bytes: u64) -> io::Result<()> {
 
 /// Syncs everything of a database, names included.
 pub fn make_durable(path: &Path) -> Result<(), StorageError> {
-    let failed = || StorageError::io(format!("syncing log database {}", path.display()));
     let files = ["db", "conf", READY].map(|name| path.join(name));
     let dirs = [path, path.parent().unwrap_or(path)];
     for file in files.iter().map(PathBuf::as_path).chain(dirs) {
-        sync(file).map_err(failed())?;
+        let failed = StorageError::sync(format!("syncing log database {}", path.display()));
+        sync(file).map_err(failed)?;
     }
     Ok(())
 }
@@ -250,7 +250,7 @@ impl Filling {
         if planted(Bug::FlushTrusted) {
             return Ok(());
         }
-        let failed = StorageError::io(format!("syncing {}", self.database.path.display()));
+        let failed = StorageError::sync(format!("syncing {}", self.database.path.display()));
         self.file.sync_data().map_err(failed)
     }
 

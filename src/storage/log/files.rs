@@ -185,7 +185,7 @@ impl Medium for FileMedium {
 
     fn sync(&mut self) -> Result<(), StorageError> {
         if let Some(file) = self.files.list().last().filter(|_| self.dirty) {
-            let failed = StorageError::io(format!("syncing {}", file.path()));
+            let failed = StorageError::sync(format!("syncing {}", file.path()));
             self.files.disk.sync(&file.path()).map_err(failed)?;
         }
         self.dirty = false;

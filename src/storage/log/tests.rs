@@ -263,11 +263,37 @@ fn nothing_is_acknowledged_after_a_failed_sync() {
     disk.fail_sync(true);
     log.append(vec![entry(1)], push(&results));
     disk.fail_sync(false);
+    let syncs = disk.syncs();
     log.append(vec![entry(2)], push(&results));
     log.save_vote(Bytes::from_static(b"v"), push(&results));
     log.truncate_after(Some(0), push(&results));
     assert_eq!(*results.lock().unwrap(), [true, false, false, false, false]);
     assert!(matches!(log.failure(), Some(StorageError::Io { .. })));
+    log.close();
+    assert_eq!(disk.syncs(), syncs, "no failed sync is repeated");
+}
+
+#[test]
+fn a_full_disk_ends_the_log_and_what_was_acknowledged_is_there_when_it_is_opened_again() {
+    let disk = MemDisk::new();
+    let log = open(&disk, Drive::Inline).log;
+    let result = Arc::new(Mutex::new(None));
+    let append = |log: &LogStore, index| {
+        let told = result.clone();
+        let entry = entry(&mut fastrand::Rng::with_seed(9), 1, index);
+        log.append(vec![entry], Box::new(move |done| *told.lock().unwrap() = Some(done)));
+        result.lock().unwrap().take().unwrap()
+    };
+    (0..4).for_each(|index| append(&log, index).unwrap());
+    disk.fill(Some(0));
+    assert!(append(&log, 4).unwrap_err().is_full());
+    assert!(log.failure().unwrap().is_full());
+    disk.fill(None);
+    assert!(append(&log, 5).unwrap_err().is_full(), "there is no going on");
+    log.close();
+    let again = open(&disk, Drive::Inline).log;
+    assert_eq!(again.state().last.unwrap().index, 3);
+    append(&again, 4).unwrap();
 }
 
 #[test]

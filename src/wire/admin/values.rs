@@ -114,7 +114,9 @@ pub struct NodeReport {
     /// Its client address.
     pub addr: String,
     pub role: Role,
-    /// `healthy`, `unreachable`, `catching up`, `catching up: why`, `quarantined: why`, `stopping`, `disk full`.
+    /// `healthy`, `unreachable`, `catching up`, `catching up: why`, `quarantined: why`, `stopping`,
+    /// `disk full` (it takes part, and has too little room), `disk full: why` (it takes no part until
+    /// there is some).
     pub state: String,
     /// Raft term; 0 if it takes no part.
     #[serde(default)]
@@ -132,6 +134,9 @@ pub struct NodeReport {
     pub log_bytes: u64,
     pub store_bytes: u64,
     pub rss_bytes: u64,
+    /// Bytes free on its disk; 0 if it does not say.
+    #[serde(default)]
+    pub free_bytes: u64,
     /// The release that it runs; empty if it does not say.
     #[serde(default)]
     pub release: String,

@@ -36,6 +36,7 @@ fn node() -> NodeReport {
         log_bytes: 4,
         store_bytes: 5,
         rss_bytes: 6,
+        free_bytes: 7,
         release: "0.1.0".into(),
         protocol: 2,
         snapshots: SnapshotReport {

@@ -76,8 +76,9 @@ fn catches_two_unmarked_deliveries() {
 #[test]
 fn catches_more_deliveries_than_allowed() {
     let (consumer, channel) = ("w".into(), "c".into());
-    let (after, max_deliveries, ack_wait_ms) = (0, Some(2), 30_000);
-    let subscribed = What::Subscribed { consumer, channel, after, max_deliveries, ack_wait_ms };
+    let (after, max_deliveries, ack_wait_ms, max_in_flight) = (0, Some(2), 30_000, 4_096);
+    let subscribed =
+        What::Subscribed { consumer, channel, after, max_deliveries, ack_wait_ms, max_in_flight };
     let story = once().then(subscribed).settle(&[1], Verdict::Nack).redelivered(1, 1, 2);
     holds(one(), story.clone());
     let story = story.settle(&[1], Verdict::Nack);

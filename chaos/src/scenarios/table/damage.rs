@@ -1,13 +1,16 @@
 //! Data that rots, is cut off, or is old.
 
+use super::crashes::kill;
 use super::{BUSY_SNAPSHOTS, DEFAULT};
 use crate::faults::Fault;
 use crate::faults::damage::{Copies, Part};
 use crate::faults::flip::Flip;
+use crate::faults::lost_quorum::LostQuorum;
 use crate::faults::rollback::{Old, Rollback};
 use crate::faults::truncate::Truncate;
+use crate::faults::vanish::Vanish;
 use crate::faults::whom::Whom;
-use crate::scenarios::{Plan, Scenario};
+use crate::scenarios::{BedNeeds, Plan, Round, Scenario};
 use crate::workloads::{Load, Span, SupplierSpec};
 
 /// Snapshots and segments must have been made before they can be damaged.
@@ -102,7 +105,50 @@ pub const ALL: &[Scenario] = &[
         required: &[("damaged", 1), ("quarantined", 1)],
         ..DEFAULT
     },
+    Scenario {
+        name: "rejoin-after-damage",
+        guards: "a node whose log or vote is damaged is let go, gives its data up only then, and is \
+                 whole again within a minute, by itself: as a learner, then as a voter",
+        bed: BedNeeds { rejoins: true, ..BUSY_SNAPSHOTS },
+        load: snapshots_soon,
+        plan: |_| losses(),
+        required: &[("quarantined", 4), ("cleared", 4), ("rejoined", 4)],
+        ..DEFAULT
+    },
+    Scenario {
+        name: "lost-quorum",
+        guards: "a majority is gone for good, at once or damaged first: damaged nodes that no majority \
+                 lets go keep what they have, and a new incarnation out of the farthest log has \
+                 everything that was acknowledged",
+        bed: BedNeeds { rejoins: true, ..BUSY_SNAPSHOTS },
+        load: snapshots_soon,
+        plan: |_| {
+            let lost = |damaged_first| Fault::LostQuorum(LostQuorum { damaged_first });
+            // Longer than damaged nodes take to be let go where somebody can.
+            Plan::of(SOON, [(lost(false), Span::ms(0, 500)), (lost(true), Span::ms(5_000, 7_000))])
+        },
+        required: &[("recovered_after_ms", 1), ("majority_kept_its_data", 1)],
+        ..DEFAULT
+    },
 ];
+
+/// Everything that has a node quarantined, by itself and while the leader is dead for a moment.
+fn losses() -> Plan {
+    let whom = Whom::Minority;
+    let losses = [
+        Fault::Flip(Flip { whom: whom.clone(), part: Part::Log, copies: Copies::One }),
+        Fault::Flip(Flip { whom: whom.clone(), part: Part::Vote, copies: Copies::All }),
+        Fault::Truncate(Truncate { whom: whom.clone(), part: Part::Log, copies: Copies::One }),
+        Fault::Vanish(Vanish { whom }),
+    ];
+    let rounds = losses.into_iter().flat_map(|loss| {
+        let alone = Round::one(loss.clone(), Span::ms(0, 500));
+        // The wait for the damaged node comes last: it may need the leader that was killed.
+        let kill = (Span::ms(0, 900), kill(Whom::Leader), Span::ms(300, 1_500));
+        [alone, Round::one(loss, Span::ms(2_600, 3_000)).and(kill.0, kill.1, kill.2)]
+    });
+    Plan { rounds: rounds.collect(), pause: SOON, drawn: true, rounds_max: 0 }
+}
 
 /// Enough for a snapshot every other second.
 fn snapshots_soon(_: &mut fastrand::Rng) -> Load {

@@ -1,24 +1,6 @@
 //! What the product does not do yet. Written down so that it is listed as left out, and not
-//! forgotten.
+//! forgotten. Nothing at present.
 
-use super::DEFAULT;
 use crate::scenarios::Scenario;
 
-pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "recovery-from-a-full-disk",
-        guards: "a node whose disk was full takes part again once there is room, without a \
-                 restart by hand",
-        later: Some("recovering from a full disk is not built yet"),
-        ..DEFAULT
-    },
-    Scenario {
-        name: "rejoin-after-damage",
-        guards: "a node whose data was damaged repairs itself from its peers and votes again",
-        later: Some(
-            "a damaged node rejoins by itself with rejoin = \"auto\", which the harness cannot \
-             follow yet: it knows nodes by their ids",
-        ),
-        ..DEFAULT
-    },
-];
+pub const ALL: &[Scenario] = &[];

@@ -37,6 +37,7 @@ const PLAIN: BedNeeds = BedNeeds {
     disks: DiskKind::Plain,
     disk_bytes: 2 << 30,
     shim: false,
+    rejoins: false,
     config: "",
 };
 

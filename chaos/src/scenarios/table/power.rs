@@ -21,6 +21,9 @@ const SMALL: BedNeeds = BedNeeds {
     config: "free_space_floor = \"48MiB\"\nsnapshot_log_bytes = \"8MiB\"\n",
     ..PLAIN
 };
+/// The same without a ballast: nodes have nothing to give up, and wait.
+const NO_BALLAST: &str =
+    "free_space_floor = \"48MiB\"\nsnapshot_log_bytes = \"8MiB\"\nballast = \"0MiB\"\n";
 const SHIMMED: BedNeeds = BedNeeds { shim: true, config: SHORT_LOG, ..PLAIN };
 
 /// Snapshots every few seconds of the load.
@@ -83,7 +86,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "full-disks",
         guards: "a disk that fills up: publishes are refused with a reason before anything breaks, \
-                 and nothing acknowledged is lost (recovery without a restart is left out)",
+                 and nothing acknowledged is lost",
         bed: SMALL,
         load: heavy,
         plan: |_| {
@@ -100,7 +103,29 @@ pub const ALL: &[Scenario] = &[
                 ],
             )
         },
-        required: &[("refused_answers", 1)],
+        required: &[("refused_for_room", 1)],
+        ..DEFAULT
+    },
+    Scenario {
+        name: "recovery-from-a-full-disk",
+        guards: "a node whose disk was full to the last byte takes part again once there is room, \
+                 without a restart by hand",
+        bed: BedNeeds { config: NO_BALLAST, ..SMALL },
+        load: heavy,
+        plan: |_| {
+            let full = |whom, leave| Fault::DiskFull(DiskFull { whom, leave });
+            let (soon, lasts) = (Span::ms(1_500, 3_000), Span::ms(3_000, 6_000));
+            Plan::of(
+                soon,
+                [
+                    (full(Whom::Follower, 0), lasts),
+                    (full(Whom::Leader, 0), lasts),
+                    (full(Whom::All, 0), lasts),
+                    (full(Whom::All, 40 << 20), Span::ms(6_000, 9_000)),
+                ],
+            )
+        },
+        required: &[("waited_for_room", 2), ("refused_for_room", 1)],
         ..DEFAULT
     },
 ];

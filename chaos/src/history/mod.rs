@@ -3,11 +3,12 @@
 //! Every invocation is one record and its outcome another; an outcome that never came is unknown,
 //! and so is one that says so. As JSONL a history is one [`Record`] per line.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+pub mod body;
+mod file;
 
 use serde::{Deserialize, Serialize};
+
+pub use file::{Writer, is_torn, read};
 
 /// Names an event across the whole run; the first eight bytes of its body, little endian.
 pub type EventId = u64;
@@ -56,6 +57,9 @@ pub enum What {
         max_deliveries: Option<u32>,
         /// The lease of a delivery: not settled by then, it goes again.
         ack_wait_ms: u64,
+        /// Most deliveries without a verdict at a time; 0: not known.
+        #[serde(default)]
+        max_in_flight: u32,
     },
     /// A client of the consumer came or went: `by` says which.
     Attached {
@@ -95,6 +99,14 @@ pub enum What {
         outcome: Outcome<()>,
     },
 
+    /// A dead letter: the consumer's event at this place, found in the dead-letter channel of the
+    /// event's channel when everything was settled.
+    DeadLetter {
+        consumer: String,
+        channel: String,
+        seq: u64,
+    },
+
     /// An observer is about to ask for a linearizable status.
     AskStatus {
         ask: u64,
@@ -104,6 +116,16 @@ pub enum What {
     Status {
         ask: u64,
         outcome: Outcome<ClusterView>,
+    },
+    /// An observer is about to ask who the members are.
+    AskMembers {
+        ask: u64,
+        via: u64,
+    },
+    /// The answer.
+    Members {
+        ask: u64,
+        outcome: Outcome<MembersView>,
     },
     /// What one node says, or shows, of itself.
     Node {
@@ -174,6 +196,11 @@ pub enum What {
     },
     /// The damaged node's disk was wiped; it may join again under another id.
     Wiped {
+        node: u64,
+    },
+    /// A damaged node says that its cluster has let it go and that it has given its data up: what
+    /// its process is from here on is another node.
+    Cleared {
         node: u64,
     },
     /// Something the run says for a reader, or counts for coverage.
@@ -263,6 +290,15 @@ pub struct ClusterView {
     pub channels: Vec<ChannelView>,
 }
 
+/// Who belongs to a cluster, as its leader has it: perhaps not committed yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembersView {
+    pub answered_by: u64,
+    pub linearizable: bool,
+    pub voters: Vec<u64>,
+    pub learners: Vec<u64>,
+}
+
 /// A channel's ledger.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelView {
@@ -292,135 +328,4 @@ pub struct ProxyView {
 /// keep their order.
 pub trait Recorder: Send + Sync + 'static {
     fn record(&self, by: &str, what: What);
-}
-
-/// Writes a history, one record per line.
-pub struct Writer(BufWriter<File>);
-
-impl Writer {
-    /// A new history at `path`.
-    pub fn create(path: &Path) -> io::Result<Writer> {
-        Ok(Writer(BufWriter::with_capacity(1 << 20, File::create(path)?)))
-    }
-
-    pub fn write(&mut self, record: &Record) -> io::Result<()> {
-        serde_json::to_writer(&mut self.0, record)?;
-        self.0.write_all(b"\n")
-    }
-
-    /// Must be called at the end; errors of earlier writes show up here at the latest.
-    pub fn finish(mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-/// Reads a history; each line that is not a record is an error with its number. A last line that
-/// was not written to its end, as a run leaves it that was cut short, is passed over; [`is_torn`]
-/// tells.
-pub fn read(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Record>>> {
-    let lines = BufReader::with_capacity(1 << 20, File::open(path)?).split(b'\n');
-    let torn = is_torn(path)?;
-    let mut lines = lines.enumerate().peekable();
-    Ok(std::iter::from_fn(move || {
-        let (number, line) = lines.next()?;
-        if torn && lines.peek().is_none() {
-            return None;
-        }
-        Some(line.and_then(|line| {
-            serde_json::from_slice(&line).map_err(|e| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("line {}: {e}", number + 1))
-            })
-        }))
-    }))
-}
-
-/// Whether the last line of a history was not written to its end.
-pub fn is_torn(path: &Path) -> io::Result<bool> {
-    let mut file = File::open(path)?;
-    if file.metadata()?.len() == 0 {
-        return Ok(false);
-    }
-    let mut last = [0];
-    file.seek(SeekFrom::End(-1))?;
-    file.read_exact(&mut last)?;
-    Ok(last != *b"\n")
-}
-
-/// Bodies of events that name themselves, so that whoever receives one can tell which it is and
-/// whether it is whole.
-pub mod body {
-    use super::EventId;
-
-    /// The shortest body.
-    pub const BYTES_MIN: usize = 8;
-
-    /// The body of an event, `bytes` long: its id, then filler that follows from it.
-    pub fn make(event: EventId, bytes: usize) -> Vec<u8> {
-        let mut body = event.to_le_bytes().to_vec();
-        let mut filler = fastrand::Rng::with_seed(event);
-        body.resize_with(bytes.max(BYTES_MIN), || filler.u8(..));
-        body
-    }
-
-    /// Which event a body is that of.
-    pub fn event(body: &[u8]) -> Option<EventId> {
-        body.first_chunk().map(|id| u64::from_le_bytes(*id))
-    }
-
-    /// What [`super::What::Publish`] and [`super::What::Delivered`] compare.
-    pub fn digest(body: &[u8]) -> u64 {
-        xxhash_rust::xxh3::xxh3_64(body)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_history_reads_as_written() {
-        let records = [
-            Record {
-                at: 1,
-                by: "supplier-1".into(),
-                what: What::Published {
-                    event: 7,
-                    outcome: Outcome::Ok(Place { seq: 3, duplicate: false }),
-                },
-            },
-            Record {
-                at: 2,
-                by: "worker/1".into(),
-                what: What::Settled {
-                    consumer: "worker".into(),
-                    seqs: vec![1, 2],
-                    verdict: Verdict::Ack,
-                    outcome: Outcome::Ok(()),
-                },
-            },
-            Record { at: 3, by: "observer".into(), what: What::NodeDown { node: 2 } },
-        ];
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("history.jsonl");
-        let mut writer = Writer::create(&path).unwrap();
-        records.iter().for_each(|record| writer.write(record).unwrap());
-        writer.finish().unwrap();
-        let found: Vec<Record> = read(&path).unwrap().collect::<io::Result<_>>().unwrap();
-        assert_eq!(found, records);
-        let whole = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &whole[..whole.len() - 9]).unwrap();
-        assert!(is_torn(&path).unwrap());
-        let found: Vec<Record> = read(&path).unwrap().collect::<io::Result<_>>().unwrap();
-        assert_eq!(found, records[..2], "the torn last line is passed over");
-        std::fs::write(&path, "{}\n").unwrap();
-        assert!(read(&path).unwrap().next().unwrap().unwrap_err().to_string().contains("line 1"));
-    }
-
-    #[test]
-    fn a_body_names_its_event() {
-        let made = body::make(77, 100);
-        assert_eq!((made.len(), body::event(&made)), (100, Some(77)));
-        assert_eq!(body::event(&made[..7]), None);
-        assert_ne!(body::digest(&made), body::digest(&made[..99]));
-    }
 }
