@@ -142,7 +142,7 @@ bugs! {
         "equal hashes at equal index";
     InstallForgetsSegment, "install-forgets-segment", Simulation,
         "Of the segments that an installed snapshot needs the last one is not named in the manifest.",
-        "every node stores what was published, no acknowledged event is lost";
+        "an undamaged node serves, every node stores what was published";
     LaneReopensOneBack, "lane-reopens-one-back", Simulation,
         "A lane taken over again forgets its last event, accepted but perhaps not answered.",
         "a lane publishes once across failover";

@@ -106,9 +106,9 @@ pub const FETCH_BYTES_MAX: usize = 4 << 20;
 /// Events of a snapshot that its receiver asks for at once, and …
 pub const SNAPSHOT_KEYS_MAX: u32 = 4096;
 /// … bytes in one piece of it. The next one is asked for when this one is stored.
-pub const SNAPSHOT_PIECE_BYTES: usize = 1 << 20;
-/// Bytes of a snapshot sent in a second, at most.
-pub const SNAPSHOT_BYTES_PER_S: u64 = 64 << 20;
+pub const SNAPSHOT_PIECE_BYTES: usize = 256 << 10;
+/// Bytes of a snapshot sent in a second, at most: suppliers are not to notice much of it.
+pub const SNAPSHOT_BYTES_PER_S: u64 = 32 << 20;
 /// What follows a snapshot that is being sent stays in the log until so many times the bytes were
 /// applied after which a snapshot is due. Beyond it the follower may need another snapshot, of which it
 /// has all but what is new. A follower that lacks more than this is not sent entries any more, but a

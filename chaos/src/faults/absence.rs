@@ -51,17 +51,18 @@ impl Inject for Absence {
         let under_way = |seen: &SnapshotReport| {
             seen.received > 0 || seen.receiving.is_some_and(|here| here >= percent)
         };
-        until(&admin, under_way).await.context("wait for a snapshot")?;
+        let before = until(&admin, under_way).await.context("wait for a snapshot")?;
         scene.bed.kill(&[leader]).await?;
         let seen = admin.node_status().await?.snapshots;
-        if seen.received == 0 {
-            let text = format!("node {leader} died with {:?} % arrived", seen.receiving);
+        if let (Some(here), 0) = (before.receiving, seen.received) {
+            let bytes = seen.received_bytes;
+            let text = format!("node {leader} died with {here} % there, {bytes} bytes");
             let note = What::Note { key: SENDERS_DIED.into(), count: 1, text };
             scene.recorder.record(super::NEMESIS, note);
         }
         // The others are a majority: they go on without it.
-        until(&admin, |seen| seen.received > 0).await.context("receive a snapshot")?;
-        let received = admin.node_status().await?.snapshots;
+        let arrived = until(&admin, |seen| seen.received > 0).await;
+        let received = arrived.context("receive a snapshot")?;
         let note = What::Note {
             key: "snapshots_received".into(),
             count: received.received,
@@ -74,13 +75,16 @@ impl Inject for Absence {
 }
 
 /// Looks until what is seen satisfies `wanted`.
-async fn until(admin: &AdminClient, wanted: impl Fn(&SnapshotReport) -> bool) -> Result<()> {
+async fn until(
+    admin: &AdminClient,
+    wanted: impl Fn(&SnapshotReport) -> bool,
+) -> Result<SnapshotReport> {
     let deadline = Instant::now() + WITHIN;
     loop {
         if let Ok(report) = admin.node_status().await
             && wanted(&report.snapshots)
         {
-            return Ok(());
+            return Ok(report.snapshots);
         }
         if Instant::now() > deadline {
             bail!("nothing came within {WITHIN:?}");

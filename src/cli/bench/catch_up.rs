@@ -28,6 +28,10 @@ const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(600);
 /// It has caught up when it is no more entries behind than this.
 const BEHIND_MAX: u64 = 100;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The cluster is at rest when it has built no snapshot for so long, or …
+const SETTLED_FOR: Duration = Duration::from_secs(6);
+/// … counts as such after this.
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What is reported beside the common figures, whose latencies are those during the catch-up.
 #[derive(Debug, Default, Serialize)]
@@ -72,6 +76,7 @@ pub async fn run(common: &Common, flags: &BenchCatchUp) -> Result<Figures, Failu
     let away = take_away(&mut bed, leader).await?;
     let bar = progress(None);
     fill(&client, &target, flags.pending).await?;
+    settled(&bed, leader).await?;
     let lane = open(&client, &target.channel, limits::LANE_IN_FLIGHT_MAX).await?;
     let steady = Steady::start(lane, flags.rate.max(1), event(target.size)?);
     let part = Duration::from_secs_f64(flags.seconds.clamp(0.1, 3600.0));
@@ -97,6 +102,20 @@ pub async fn run(common: &Common, flags: &BenchCatchUp) -> Result<Figures, Failu
     figures.errors = steady.stop();
     figures.catch_up = Some(catch_up);
     Ok(figures)
+}
+
+/// Waits until no more snapshots come of what was published.
+async fn settled(bed: &Bed, leader: u64) -> Result<(), Failure> {
+    let admin = connect::admin(&bed.common)?;
+    let (began, mut last, mut since) = (Instant::now(), None, Instant::now());
+    while since.elapsed() < SETTLED_FOR && began.elapsed() < SETTLED_WITHIN {
+        let seen = look(&admin, leader).await.map(|(node, _)| node.snapshot_index);
+        if seen != last {
+            (last, since) = (seen, Instant::now());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }
 
 /// SIGKILL for a node that does not lead; which.

@@ -9,7 +9,7 @@ use crate::planted::{Bug, planted};
 use crate::storage::error::StorageError;
 use crate::types::NodeId;
 
-/// Bytes of a file that are read at a time.
+/// Bytes of a file that are read, or written and synced, at a time.
 const PIECE_BYTES: u64 = 1 << 20;
 
 /// Name of a segment.
@@ -53,10 +53,18 @@ pub fn path(name: &str) -> String {
 
 /// Writes a file and makes its content durable; its name becomes so with the manifest.
 pub fn write(disk: &dyn Disk, name: String, bytes: &[u8]) -> Result<FileInfo, StorageError> {
-    let failed = || StorageError::io(format!("writing {name}"));
-    disk.create(&path(&name), bytes).map_err(failed())?;
-    if !planted(Bug::FilesNotSynced) {
-        disk.sync(&path(&name)).map_err(failed())?;
+    let (path, failed) = (path(&name), || StorageError::io(format!("writing {name}")));
+    let mut pieces = bytes.chunks(PIECE_BYTES as usize);
+    disk.create(&path, pieces.next().unwrap_or_default()).map_err(failed())?;
+    let mut offset = PIECE_BYTES;
+    loop {
+        // Piece by piece, so that the log's syncs need not wait for all of it.
+        if !planted(Bug::FilesNotSynced) {
+            disk.sync(&path).map_err(failed())?;
+        }
+        let Some(piece) = pieces.next() else { break };
+        disk.write_at(&path, offset, piece).map_err(failed())?;
+        offset += PIECE_BYTES;
     }
     Ok(FileInfo { len: bytes.len() as u64, crc: crc32fast::hash(bytes), name })
 }

@@ -37,6 +37,8 @@ pub struct Staging {
     opened: Option<Arc<Snapshot>>,
     /// What is missing, in the portions in which it is asked for; made when first asked.
     wanted: Option<VecDeque<Keys>>,
+    /// How many those are.
+    left: u64,
     writer: SegmentWriter,
 }
 
@@ -52,7 +54,7 @@ impl Staging {
         };
         let opened = store.state().current.clone().filter(|current| current.file == image);
         let writer = SegmentWriter::new(Scraps::of(&store));
-        let mut staging = Staging { store, files, image, opened, wanted: None, writer };
+        let mut staging = Staging { store, files, image, opened, wanted: None, left: 0, writer };
         staging.take_up()?;
         Ok(staging)
     }
@@ -116,15 +118,20 @@ impl Staging {
     /// is not known yet which are needed.
     pub fn wanted(&mut self) -> Option<&Keys> {
         let opened = self.opened.as_ref()?;
-        let find = || self.store.missing(&opened.held).portions(limits::SNAPSHOT_KEYS_MAX).into();
+        let (store, left) = (&self.store, &mut self.left);
+        let find = || {
+            let missing = store.missing(&opened.held);
+            *left = missing.count();
+            missing.portions(limits::SNAPSHOT_KEYS_MAX).into()
+        };
         self.wanted.get_or_insert_with(find).front()
     }
 
-    /// How many events the snapshot needs, and how many of them are missing; zeros as long as that
-    /// is not known.
+    /// How many events the snapshot needs, and how many of them are missing: zeros before its file
+    /// has arrived, all before [`Staging::wanted`] was asked.
     pub fn events(&self) -> (u64, u64) {
         let needed = self.opened.as_ref().map_or(0, |opened| opened.held.count());
-        (needed, self.wanted.iter().flatten().map(Keys::count).sum())
+        (needed, if self.wanted.is_some() { self.left } else { needed })
     }
 
     /// Stores records of events that were asked for; returns how many. What is gathered becomes
@@ -146,6 +153,7 @@ impl Staging {
             return Err(refused("it is cut short".into()));
         }
         let arrived: Keys = came.iter().map(|(key, _)| *key).collect();
+        self.left = self.left.saturating_sub(arrived.count());
         let rest = asked.minus(&arrived);
         if let Some(wanted) = self.wanted.as_mut().filter(|_| !rest.is_empty()) {
             wanted.push_front(rest);
