@@ -31,7 +31,6 @@ const MUST_HAPPEN: &[&str] = &[
     "fault:failing-sync",
     "fault:full-disk",
     "waited_for_room",
-    "refused_for_room",
     "fault:clock-jump",
     "bits_flipped",
     "logs_lost",
