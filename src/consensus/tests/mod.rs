@@ -1,4 +1,6 @@
 mod cluster;
+mod damage;
 mod elections;
 pub mod rig;
+mod snapshots;
 mod suite;

@@ -96,7 +96,8 @@ pub const ALL: &[Scenario] = &[
             Plan::of(
                 soon,
                 [
-                    (full(Whom::All, some), lasts),
+                    // Longer than a supplier tries on.
+                    (full(Whom::All, some), Span::ms(7_000, 10_000)),
                     (full(Whom::Follower, 0), lasts),
                     (full(Whom::Leader, some), lasts),
                     (kill(Whom::Leader), Span::ms(0, 500)),
