@@ -1,6 +1,5 @@
 //! Snapshots: when they are built, and how members get them that are far behind.
 
-
 use super::rig::{Node, Rig, Supplier, check_payloads, until};
 
 /// Each entry makes a snapshot due, also those that come while one is being built.
