@@ -107,7 +107,7 @@ impl Rig {
         let defaults = Options::new(member(id));
         let scrub = Pace { bytes_per_s: 64 << 20, pause: self.scrub_pause };
         // Slow enough that a test can do something meanwhile.
-        let snapshot_bytes_per_s = 16 << 20;
+        let snapshot_bytes_per_s = 4 << 20;
         let options = Options {
             timing,
             snapshot_log_bytes,
