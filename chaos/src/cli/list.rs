@@ -15,7 +15,6 @@ struct Listed {
     seconds: u64,
     smoke: bool,
     needs: String,
-    later: Option<&'static str>,
 }
 
 /// Prints it.
@@ -28,7 +27,6 @@ pub fn list(output: Output) -> Result<u8> {
             seconds: scenario.seconds,
             smoke: scenario.smoke,
             needs: scenario.bed.describe(),
-            later: scenario.later,
         })
         .collect();
     if output == Output::Json {
@@ -42,7 +40,6 @@ pub fn list(output: Output) -> Result<u8> {
         if !one.needs.is_empty() {
             println!("    needs: {}", one.needs);
         }
-        one.later.iter().for_each(|why| println!("    left out: {why}"));
     }
     Ok(0)
 }

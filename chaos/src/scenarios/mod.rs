@@ -51,8 +51,6 @@ pub struct Scenario {
     pub rules: fn(&mut Rules),
     /// What it must have done at least to pass, beside [`REQUIRED`].
     pub required: &'static [(&'static str, u64)],
-    /// Why it cannot be run yet: then it is listed as left out.
-    pub later: Option<&'static str>,
 }
 
 /// What a scenario needs of its bed.

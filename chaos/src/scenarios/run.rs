@@ -162,22 +162,13 @@ pub async fn run(
     run.introduce();
     let bed_dir = dir.join("bed");
     let mut was_interrupted = false;
-    let done = match scenario.later {
-        Some(why) => {
-            run.note(note::LEFT_OUT, 1, format!("{}: {why}", scenario.name));
-            Ok(())
-        }
-        None => {
-            std::fs::create_dir_all(&bed_dir)
-                .with_context(|| format!("create {}", bed_dir.display()))?;
-            // What is given up halfway takes the bed down with it.
-            tokio::select! {
-                done = run.carry_out(&bed_dir, binary, load, plan, rng, &tape) => done,
-                how = interrupted => {
-                    was_interrupted = true;
-                    Err(anyhow::anyhow!("interrupted by {how}"))
-                }
-            }
+    std::fs::create_dir_all(&bed_dir).with_context(|| format!("create {}", bed_dir.display()))?;
+    // What is given up halfway takes the bed down with it.
+    let done = tokio::select! {
+        done = run.carry_out(&bed_dir, binary, load, plan, rng, &tape) => done,
+        how = interrupted => {
+            was_interrupted = true;
+            Err(anyhow::anyhow!("interrupted by {how}"))
         }
     };
     if let Err(error) = done {

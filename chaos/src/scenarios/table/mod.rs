@@ -3,7 +3,6 @@
 mod consumers;
 mod crashes;
 mod damage;
-mod later;
 mod links;
 mod members;
 mod power;
@@ -14,15 +13,7 @@ use crate::workloads::{Load, Span};
 
 /// All scenarios, in the order in which they are listed.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
-    let tables = [
-        crashes::ALL,
-        power::ALL,
-        damage::ALL,
-        links::ALL,
-        members::ALL,
-        consumers::ALL,
-        later::ALL,
-    ];
+    let tables = [crashes::ALL, power::ALL, damage::ALL, links::ALL, members::ALL, consumers::ALL];
     tables.into_iter().flatten()
 }
 
@@ -60,7 +51,6 @@ const DEFAULT: Scenario = Scenario {
     plan: nothing,
     rules: |_| {},
     required: &[],
-    later: None,
 };
 
 /// Crashing suppliers, push and pull consumers that do everything consumers do, a listener.
@@ -96,7 +86,7 @@ mod tests {
             assert_eq!(drawn(7), drawn(7), "{name}");
             let (load, plan) = drawn(7);
             assert!(!load.suppliers.is_empty() && !load.consumers.is_empty(), "{name}");
-            let idle = plan.rounds.is_empty() && scenario.later.is_none();
+            let idle = plan.rounds.is_empty();
             assert!(!idle || !scenario.required.is_empty(), "{name} does nothing and asks nothing");
         }
         assert!(all().any(|scenario| scenario.smoke));
