@@ -250,23 +250,27 @@ async fn the_shim_fails_syncs_and_shifts_the_clock() {
     assert!(counts.shifted_reads > 0 && counts.slowed_syncs > 0, "{counts:?}");
 
     shim.fail_syncs(1).unwrap();
-    ends(&bed).await;
+    provoke(&bed, "the node ends", |state| !state.is_running()).await;
     let counts = bed.shim(1).unwrap().counts().unwrap();
     assert_eq!(counts.failed_syncs, 1, "a node that cannot sync ends: {counts:?}");
     bed.shim(1).unwrap().reset().unwrap();
     assert_eq!(bed.restart(1).await.unwrap(), State::Ready);
 
+    let pid = bed.nodes()[0].pid;
     bed.shim(1).unwrap().fill_disk(true).unwrap();
-    ends(&bed).await;
+    provoke(&bed, "the node waits for room", |state| matches!(state, State::Full(_))).await;
     assert!(bed.shim(1).unwrap().counts().unwrap().refused_writes > 0);
+    bed.shim(1).unwrap().fill_disk(false).unwrap();
+    provoke(&bed, "the node is back", |state| *state == State::Ready).await;
+    assert_eq!(bed.nodes()[0].pid, pid, "in the same process");
 }
 
-/// Gives the only node something to write; waits until it has ended.
-async fn ends(bed: &Bed) {
+/// Gives the only node something to write; waits for what becomes of it.
+async fn provoke(bed: &Bed, what: &str, wanted: impl Fn(&State) -> bool) {
     let (admin, roster) = (bed.admin(), bed.roster());
-    let ended = roster.until("the node ends", SOON, |nodes| !nodes[0].state.is_running());
+    let seen = roster.until(what, SOON, |nodes| wanted(&nodes[0].state));
     tokio::select! {
-        ended = ended => drop(ended.unwrap()),
+        seen = seen => drop(seen.unwrap()),
         _ = async { admin.checkpoint().await.ok(); std::future::pending().await } => {}
     }
 }

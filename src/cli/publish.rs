@@ -1,7 +1,9 @@
 //! `pub`: events from an argument, a file, stdin, or made up.
 
+use std::cell::Cell;
 use std::io::Write;
 use std::pin::pin;
+use std::time::Duration;
 
 use base64::prelude::*;
 use serde_json::json;
@@ -14,6 +16,8 @@ use super::output;
 use crate::client::{AckRange, Fate, LaneChoice, PublishError, PublishOptions, Publisher};
 use crate::types::{Event, EventBytes, Header, Rejection};
 
+/// After so long without an answer people are told that there is none.
+const SILENCE: Duration = Duration::from_secs(2);
 /// Events given to the lane in one go.
 const CHUNK: usize = 512;
 
@@ -21,10 +25,11 @@ const CHUNK: usize = 512;
 pub async fn run(common: &Common, flags: &Publish) -> Result<Exit, Failure> {
     let mut source = Source::of(flags)?;
     let client = connect::client(common).await?;
+    let patience = connect::patience(common)?;
     let options = PublishOptions {
         lane: flags.lane.clone().map_or(LaneChoice::Fresh, LaneChoice::Named),
         first_sequence: flags.sequence,
-        deadline: connect::patience(common)?,
+        deadline: patience,
         ..PublishOptions::default()
     };
     let publisher = client.publisher(flags.channel.clone(), options).await?;
@@ -36,7 +41,7 @@ pub async fn run(common: &Common, flags: &Publish) -> Result<Exit, Failure> {
         );
     }
     let mut report = Report::new(common.output, flags.quiet, &publisher);
-    pump(&publisher, &mut source, &mut report).await?;
+    pump(&publisher, &mut source, &mut report, patience).await?;
     Ok(report.close())
 }
 
@@ -45,26 +50,25 @@ async fn pump(
     publisher: &Publisher,
     source: &mut Source,
     report: &mut Report,
+    patience: Duration,
 ) -> Result<(), Failure> {
-    let mut given = 0u64;
+    let given = Cell::new(0u64);
     let mut failed = None;
     {
         let mut supply = pin!(async {
-            let mut given = 0u64;
             while let Some(events) = source.next().await? {
-                let count = events.len() as u64;
+                given.set(given.get() + events.len() as u64);
                 publisher.publish_many(events).await.map_err(Stop::Lane)?;
-                given += count;
             }
-            Ok::<u64, Stop>(given)
+            Ok::<(), Stop>(())
         });
         let mut supplied = false;
-        while !supplied || report.answered() < given {
+        while !supplied || report.answered() < given.get() {
             tokio::select! { biased;
                 outcome = &mut supply, if !supplied => {
                     supplied = true;
                     match outcome {
-                        Ok(count) => given = count,
+                        Ok(()) => {}
                         // What was given before is still answered.
                         Err(stop) => {
                             failed = Some(stop);
@@ -77,6 +81,9 @@ async fn pump(
                     Some(ranges) => report.add(&ranges),
                     None => break,
                 },
+                () = tokio::time::sleep(SILENCE), if report.answered() < given.get() => {
+                    report.tell_of_silence(patience);
+                }
             }
         }
     }
@@ -201,6 +208,17 @@ impl Report {
                 writeln!(out, "{line}")
             }
         };
+    }
+
+    /// Says on stderr that answers are waited for, to people.
+    fn tell_of_silence(&self, patience: Duration) {
+        if matches!(self.format, Format::Table) {
+            let why = self.last_refusal.as_ref().map_or(String::new(), |r| format!("; last: {r}"));
+            let acked = self.acked;
+            eprintln!(
+                "waiting for answers, {acked} acked; each is given up after {patience:?}{why}"
+            );
+        }
     }
 
     /// Prints why something was not accepted, if so, and the closing line, which is the last.

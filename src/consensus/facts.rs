@@ -38,6 +38,8 @@ pub(super) struct Facts {
     growth_max: u64,
     /// The disk is short: snapshots are to make room.
     pressed: AtomicBool,
+    /// There was no room for the newest snapshot.
+    lacks_room: AtomicBool,
     /// Why storage failed under the state machine.
     failure: Mutex<Option<StorageError>>,
     /// How far it was when snapshots were begun.
@@ -81,6 +83,7 @@ impl Facts {
             stored_bytes: AtomicU64::new(0),
             growth_max,
             pressed: AtomicBool::new(false),
+            lacks_room: AtomicBool::new(false),
             failure: Mutex::default(),
             marks: Mutex::new(Marks::new(growth_max / 2, log_kept_max)),
             log_kept_max,
@@ -216,6 +219,11 @@ impl Facts {
         let mark = marks.long_ago(self.applied_bytes());
         mark.is_some_and(|mark| last < mark)
             && oldest_retained(&self.payloads.store).is_some_and(|oldest| last < oldest)
+    }
+
+    /// Takes note whether there was no room for a snapshot; whether that was known.
+    pub fn snapshot_lacks_room(&self, lacks: bool) -> bool {
+        self.lacks_room.swap(lacks, Ordering::Relaxed)
     }
 
     /// A snapshot is on disk: the one begun last.

@@ -281,6 +281,10 @@ impl<N: Net> AdminClient<N> {
                         Err(error) => self.broken(kind, error)?,
                     }
                 }
+                // It is the same token everywhere.
+                Err(AdminError::Refused(rejection)) if rejection.code == Code::Unauthorized => {
+                    return Err(AdminError::Refused(rejection));
+                }
                 Err(error) => error,
             };
             let now = Instant::now();

@@ -9,8 +9,10 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 
 use crate::machine::{Batch, Command, events};
-use crate::storage::{Entry, Identity, Look, Mark, Piece, RegisterLook, SnapshotInfo};
-use crate::types::{Counts, EntryId, EventBytes, NodeId, Outcome, limits};
+use crate::storage::{
+    Entry, Identity, Look, Mark, Piece, RegisterLook, Salvaged, SegmentInside, SnapshotInfo,
+};
+use crate::types::{Counts, EntryId, EventBytes, NodeId, Outcome, PayloadKey, limits};
 
 use super::super::config::{Proposal, RaftPayload, RaftVote};
 use super::super::entry::unpack;
@@ -336,15 +338,26 @@ pub(super) fn show_store(look: &Look) -> Result<StoreInside, OfflineError> {
         };
         snapshots.push(snapshot(info, state));
     }
-    let segment = |inside: crate::storage::SegmentInside| SegmentShown {
+    let segment = |inside: SegmentInside| SegmentShown {
         name: inside.file.name,
         bytes: inside.file.len,
         events: inside.keys.len(),
         first: inside.keys.first().map(ToString::to_string),
         last: inside.keys.last().map(ToString::to_string),
     };
-    let segments = salvaged.segments().into_iter().map(segment).collect();
+    let segments = salvaged.segments();
+    findings.extend(segments.iter().filter_map(|inside| damage(&salvaged, inside)));
+    let segments = segments.into_iter().map(segment).collect();
     Ok(StoreInside { registers: Registers::of(look), snapshots, segments, findings })
+}
+
+/// What is wrong with the events of a segment, all of which are read.
+fn damage(salvaged: &Salvaged, inside: &SegmentInside) -> Option<String> {
+    let bad = |key: &&PayloadKey| !matches!(salvaged.read(**key), Ok(Some(_)));
+    let mut damaged = inside.keys.iter().filter(bad);
+    let first = damaged.next()?;
+    let (count, of, name) = (1 + damaged.count(), inside.keys.len(), &inside.file.name);
+    Some(format!("segment {name}: {count} of {of} events are damaged, {first} is the first"))
 }
 
 fn snapshot(info: &SnapshotInfo, state: Option<StateInside>) -> SnapshotInside {
