@@ -191,6 +191,8 @@ async fn events_whose_bytes_are_gone_are_counted_as_discarded() {
     // In the first event of the first segment, past its header.
     let segment = survivor.paths().into_iter().find(|path| path.contains("/seg-")).unwrap();
     survivor.flip_bit(&segment, 80 * 8);
+    let findings = show_store(&look(&survivor)).unwrap().findings;
+    assert!(findings.iter().any(|finding| finding.contains(": 1 of ")), "{findings:?}");
     // What was purged from the log may still be there: then nothing is lost.
     assert!(recover(&survivor, &MemDisk::new()).unwrap().lost.is_empty());
     let (log, bytes) =
