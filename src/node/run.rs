@@ -29,9 +29,11 @@ use crate::transport::{Listener, TcpNet};
 use crate::types::{Code, NodeId, Rejection, limits};
 use crate::wire::{Service, speak_at_most};
 
-/// How long a life may wait for what is left of the one before in this process …
+/// How long a life that ends waits for the last of its tasks to let go of the directory.
+const RELEASE_MAX: Duration = Duration::from_secs(10);
+/// How long a life may wait for the addresses of the one before in this process …
 const REBORN_MAX: Duration = Duration::from_secs(20);
-/// … and how often it looks.
+/// … and how often it tries.
 const REBORN_PAUSE: Duration = Duration::from_millis(20);
 
 /// Runs a node until SIGTERM or SIGINT, announcing itself on standard output. A second signal ends
@@ -157,10 +159,19 @@ impl Frame {
             }
         };
         let member = Member { id: storage.identity.node, ..nobody };
-        let disk = storage.disk.clone();
-        let serving = Serving::start(self, storage, member, helpers, health).await?;
-        background.spawn(roster::keep(serving.replica(), disk, self.env.clone()));
-        serving.run(self, entrances, http_addr, announce).await.map(|()| Ended::Stopped)
+        let (disk, released) = (storage.disk.clone(), storage.released.clone());
+        let ended = match Serving::start(self, storage, member, helpers, health).await {
+            Ok(serving) => {
+                background.spawn(roster::keep(serving.replica(), disk, self.env.clone()));
+                serving.run(self, entrances, http_addr, announce).await
+            }
+            Err(error) => Err(error),
+        };
+        background.shutdown().await;
+        if tokio::time::timeout(RELEASE_MAX, released.wait()).await.is_err() {
+            warn!("what is left of this node still holds its data directory");
+        }
+        ended.map(|()| Ended::Stopped)
     }
 
     /// Binds the listeners; in later lives where they were before.
@@ -231,18 +242,9 @@ impl Frame {
             tail_bytes: self.config.log_tail_bytes.0 as usize,
             ..storage::Options::default()
         };
-        let until = self.env.monotonic() + REBORN_MAX;
-        loop {
-            let dir = self.config.data_dir.clone();
-            let opened = self.env.blocking(move || storage::open(&dir, owner, options)).await;
-            match opened.unwrap_or(Err(StorageError::Closed)) {
-                // What is left of the life before holds it until it has ended.
-                Err(StorageError::Locked { .. }) if self.reborn && self.env.monotonic() < until => {
-                    self.env.sleep(REBORN_PAUSE).await;
-                }
-                opened => return Ok(opened?),
-            }
-        }
+        let dir = self.config.data_dir.clone();
+        let opened = self.env.blocking(move || storage::open(&dir, owner, options)).await;
+        Ok(opened.unwrap_or(Err(StorageError::Closed))?)
     }
 
     /// What the client and admin ports ask for.

@@ -31,6 +31,7 @@ mod error;
 pub mod events;
 mod fault;
 mod fresh;
+mod hold;
 mod identity;
 pub mod log;
 mod look;
@@ -49,6 +50,7 @@ pub use events::{
     SnapshotInfo, SnapshotWriter, Staging, Wounded,
 };
 pub use fresh::Fresh;
+pub use hold::Released;
 pub use identity::Identity;
 pub use log::{Done, Drive, Entry, LogState, LogStore, Mark, Piece};
 pub use look::{Look, Register as RegisterLook};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::error::StorageError;
 use super::events::EventStore;
+use super::hold::{Hold, Released};
 use super::identity::{Identity, IdentityRegister};
 use super::log::{
     Drive, FileMedium, LogStore, Medium, Recovered, Registers, SledMedium, SledOptions, recover,
@@ -45,6 +46,8 @@ pub struct Storage {
     pub events: EventStore,
     /// For whoever watches free space.
     pub disk: Arc<dyn Disk>,
+    /// Tells when the directory can be opened again.
+    pub released: Released,
 }
 
 /// What was found in a directory.
@@ -161,8 +164,9 @@ impl Opening {
                 let identity = Identity { incarnation: identity.incarnation + 1, ..identity };
                 register.write(identity)?;
                 events.settle()?;
-                log.hold(self.lock);
-                Ok(Opened::Healthy(Storage { identity, log, events, disk: self.disk }))
+                let (hold, released) = Hold::by(self.lock);
+                log.hold(hold);
+                Ok(Opened::Healthy(Storage { identity, log, events, disk: self.disk, released }))
             }
             Err(StorageError::Corrupt { what, detail }) => {
                 Ok(self.quarantine(Some(identity), format!("{what}: {detail}")))

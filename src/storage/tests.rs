@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::timeout;
 
 use super::*;
 use crate::types::{ClusterId, EntryId, Event, LaneId, NodeId, Payload, PayloadKey, Stamp};
@@ -263,6 +265,19 @@ fn a_directory_has_one_node() {
     let foreign = open(dir.path(), Some(other), options());
     assert!(matches!(foreign, Err(StorageError::Foreign { found_node: NodeId(3), .. })));
     assert_eq!(open(dir.path(), None, options()).unwrap().healthy().unwrap().identity.node.0, 3);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_directory_finds_it_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let Storage { log, events, released, .. } = open_healthy(dir.path());
+    drop(events);
+    let early = timeout(Duration::from_millis(50), released.clone().wait()).await;
+    assert!(early.is_err(), "a handle to the log is left");
+    let dropping = tokio::task::spawn_blocking(move || drop(log));
+    timeout(Duration::from_secs(10), released.wait()).await.expect("the last handle is gone");
+    open(dir.path(), None, options()).unwrap().healthy().unwrap();
+    dropping.await.unwrap();
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The handle that everybody holds.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -16,6 +15,7 @@ use super::writer::Writer;
 use super::{Done, Entry, LogState, absent};
 use crate::env::{Publisher, Watch, watch};
 use crate::storage::error::StorageError;
+use crate::storage::hold::Hold;
 use crate::types::EntryId;
 
 /// An idle writer raises the high-water mark after this long; a busy one as often.
@@ -117,7 +117,7 @@ struct Handle {
     shared: Arc<Shared>,
     runner: Runner,
     /// Let go when everything is closed.
-    lock: Mutex<Option<File>>,
+    hold: Mutex<Option<Hold>>,
 }
 
 impl Shared {
@@ -178,12 +178,12 @@ impl LogStore {
                 )))
             }
         };
-        Ok(LogStore(Arc::new(Handle { shared, runner, lock: Mutex::default() })))
+        Ok(LogStore(Arc::new(Handle { shared, runner, hold: Mutex::default() })))
     }
 
-    /// Keeps the lock of the directory until the last handle is gone.
-    pub(in crate::storage) fn hold(&self, lock: Option<File>) {
-        *self.0.lock.lock().unwrap_or_else(PoisonError::into_inner) = lock;
+    /// Keeps the directory until the last handle is gone.
+    pub(in crate::storage) fn hold(&self, hold: Hold) {
+        *self.0.hold.lock().unwrap_or_else(PoisonError::into_inner) = Some(hold);
     }
 
     /// Appends entries. They can be read when this returns; they are durable when `done` is told
