@@ -41,7 +41,8 @@ impl SnapshotWriter {
     }
 
     /// Makes the snapshot current: `last` is the last entry it covers, `machine` its state, `live`
-    /// the payloads that the machine still needs. Everything is synced on return. If the store has a snapshot as new by now, that one is returned.
+    /// the payloads that the machine still needs. Everything is synced on return. If the store has
+    /// a snapshot as new by now, that one is returned.
     pub fn finish(
         mut self,
         meta: Bytes,
@@ -88,8 +89,9 @@ impl EventStore {
     }
 }
 
-/// Leaves out dead segments, and rewrites those that are less than half alive if there is room. What
-/// was received of a snapshot beyond the entry at `last` stays: it is needed when the rest has come.
+/// Leaves out dead segments, and rewrites those that are less than half alive if there is room.
+/// What was received of a snapshot beyond the entry at `last` stays: it is needed when the rest has
+/// come.
 fn compact_if_possible(
     scraps: &Arc<Scraps>,
     segments: Vec<Arc<Segment>>,
