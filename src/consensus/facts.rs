@@ -2,6 +2,7 @@
 //! and the results of checkpoints.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
@@ -38,8 +39,10 @@ pub(super) struct Facts {
     growth_max: u64,
     /// The disk is short: snapshots are to make room.
     pressed: AtomicBool,
-    /// There was no room for the newest snapshot.
-    lacks_room: AtomicBool,
+    /// There was no room for the newest snapshot, …
+    roomless: AtomicBool,
+    /// … and until it is tried again none is due.
+    put_off: AtomicBool,
     /// Why storage failed under the state machine.
     failure: Mutex<Option<StorageError>>,
     /// How far it was when snapshots were begun.
@@ -83,7 +86,8 @@ impl Facts {
             stored_bytes: AtomicU64::new(0),
             growth_max,
             pressed: AtomicBool::new(false),
-            lacks_room: AtomicBool::new(false),
+            roomless: AtomicBool::new(false),
+            put_off: AtomicBool::new(false),
             failure: Mutex::default(),
             marks: Mutex::new(Marks::new(growth_max / 2, log_kept_max)),
             log_kept_max,
@@ -158,7 +162,8 @@ impl Facts {
 
     /// Whether enough was applied since the last snapshot was begun.
     pub fn is_due(&self) -> bool {
-        self.applied_bytes() - self.covered_bytes.load(Ordering::Relaxed) >= self.growth_max
+        !self.put_off.load(Ordering::Relaxed)
+            && self.applied_bytes() - self.covered_bytes.load(Ordering::Relaxed) >= self.growth_max
     }
 
     /// Bytes of the entries applied since this process began.
@@ -221,21 +226,31 @@ impl Facts {
             && oldest_retained(&self.payloads.store).is_some_and(|oldest| last < oldest)
     }
 
-    /// Takes note whether there was no room for a snapshot; whether that was known.
-    pub fn snapshot_lacks_room(&self, lacks: bool) -> bool {
-        self.lacks_room.swap(lacks, Ordering::Relaxed)
+    /// There was no room for a snapshot: none is due until [`Facts::snapshot_missing`], which is to
+    /// be called after a pause if this says so.
+    pub fn put_off_snapshot(&self, error: &io::Error) -> bool {
+        if self.roomless.swap(true, Ordering::Relaxed) {
+            tracing::debug!(%error, "there is still no room for a snapshot");
+        } else {
+            tracing::warn!(%error, "there is no room for a snapshot; trying on");
+        }
+        !self.put_off.swap(true, Ordering::Relaxed)
     }
 
     /// A snapshot is on disk: the one begun last.
     pub fn snapshot_stored(&self) {
+        self.roomless.store(false, Ordering::Relaxed);
+        self.put_off.store(false, Ordering::Relaxed);
         self.stored_bytes.store(self.covered_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         self.snapshot_done.notify_one();
     }
 
-    /// The snapshot begun last was given up a while ago: one is as due as before.
+    /// A snapshot that was put off, unless there is one by now, is as due as before.
     pub fn snapshot_missing(&self) {
-        self.covered_bytes.store(self.stored_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.snapshot_due.notify_one();
+        if self.put_off.swap(false, Ordering::Relaxed) {
+            self.covered_bytes.store(self.stored_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.snapshot_due.notify_one();
+        }
     }
 
     /// Whether the disk is short.

@@ -187,17 +187,13 @@ impl<E: RaftRuntime> RaftSnapshotBuilder<Types<E>> for Builder<E> {
         let built = self.env.blocking(move || build(&machine, &image, &facts)).await;
         match built.ok_or_else(|| io::Error::other("the build was aborted"))? {
             Ok(snapshot) => {
-                self.facts.snapshot_lacks_room(false);
                 self.facts.snapshot_stored();
                 Ok(snapshot)
             }
             Err(error) if is_full(&error) => {
-                if self.facts.snapshot_lacks_room(true) {
-                    tracing::debug!(%error, "there is still no room for a snapshot");
-                } else {
-                    tracing::warn!(%error, "there is no room for a snapshot; trying on");
+                if self.facts.put_off_snapshot(&error) {
+                    self.try_again();
                 }
-                self.try_again();
                 // openraft takes any error for its end; what it has already changes nothing.
                 Ok(held_snapshot(&self.facts.payloads.store)?.unwrap_or_else(nothing))
             }
