@@ -13,7 +13,7 @@ use openraft::{ChangeMembers, Instant, LogIdOptionExt};
 
 use crate::types::NodeId;
 
-use super::config::{RaftMembership, RaftRuntime, Timing, Types};
+use super::config::{RaftMembership, RaftRuntime, Types};
 use super::error::MembershipError;
 use super::member::{Member, MemberInfo};
 use super::replica::Replica;
@@ -197,11 +197,11 @@ impl<E: RaftRuntime> Replica<E> {
         }
     }
 
-    /// Waits until a majority of these voters has answered to this leader from now on. A configuration without one would never be
-    /// committed, and would keep everything after it from being: it counts from when it is proposed.
+    /// Waits until a majority of these voters has answered to this leader from now on. A
+    /// configuration without one would never be committed, and would keep everything after it from
+    /// being: it counts from when it is proposed.
     async fn wait_majority(&self, voters: BTreeSet<u64>) -> Result<(), MembershipError> {
         let mut metrics = self.raft().metrics();
-        let patience = Timing::default().patience();
         let began = self.env().monotonic();
         let mut answering = 0;
         let majority = async {
@@ -228,7 +228,7 @@ impl<E: RaftRuntime> Replica<E> {
         };
         let in_time = tokio::select! { biased;
             done = majority => Some(done),
-            () = self.env().sleep(patience) => None,
+            () = self.env().sleep(self.patience()) => None,
         };
         let left = voters.len();
         in_time.unwrap_or(Err(MembershipError::NoMajority { left, answering }))

@@ -49,6 +49,7 @@ pub mod offline;
 mod payloads;
 mod proposer;
 mod raft;
+mod reception;
 mod repair;
 mod replica;
 mod responder;

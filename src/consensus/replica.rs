@@ -33,12 +33,13 @@ use super::network::Peers;
 use super::payloads::{PayloadCache, PayloadError, Payloads};
 use super::proposer::{Done, Proposer};
 use super::raft::{Raft, RaftWriter};
+use super::reception::Inbox;
 use super::repair::Repairer;
 use super::room::Room;
 use super::scrub::{Pace, Scrubber};
 use super::state_machine::StateMachine;
 use super::steward::{SpaceOptions, Steward};
-use super::transfer::{Inbox, Sender};
+use super::transfer::Sender;
 
 /// What a replica needs to know.
 #[derive(Debug, Clone)]
@@ -101,6 +102,8 @@ struct Inner<E: RaftRuntime> {
     /// Held during a change of the membership.
     changing: Mutex<()>,
     inbox: Inbox,
+    /// After so long without a sign of life a majority counts as gone.
+    patience: Duration,
     /// Keeps the directory locked until the end.
     storage: std::sync::Mutex<Option<Storage>>,
     env: E,
@@ -174,6 +177,7 @@ pub async fn start<N: Net, E: RaftRuntime>(
         stopped,
         changing: Mutex::new(()),
         inbox: Inbox::default(),
+        patience: timing.patience(),
         storage: std::sync::Mutex::new(Some(storage)),
         env: env.clone(),
     }));
@@ -415,6 +419,10 @@ impl<E: RaftRuntime> Replica<E> {
 
     pub(super) fn raft(&self) -> &Raft<E> {
         &self.0.raft
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.0.patience
     }
 
     pub(super) fn inbox(&self) -> &Inbox {

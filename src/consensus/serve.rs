@@ -15,10 +15,10 @@ use super::config::{RaftEntry, RaftRuntime, RaftVote};
 use super::entry::unpack;
 use super::evidence::{Lost, finding, stand};
 use super::link::{REQUEST, RESPONSE};
+use super::reception::Receiver;
 use super::repair;
 use super::replica::Replica;
 use super::rpc::{self, AppendHead, Appended, Request, Response, RpcError};
-use super::transfer::Receiver;
 
 /// Why a peer's connection was given up.
 #[derive(Debug, Error)]
