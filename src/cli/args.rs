@@ -1,6 +1,7 @@
 //! The command line as clap sees it: raw words, checked for form only.
 
 mod bench;
+mod offline;
 
 use std::path::PathBuf;
 
@@ -10,7 +11,9 @@ pub use self::bench::{
     Bench, BenchBacklog, BenchCatchUp, BenchChannels, BenchConsume, BenchFailover, BenchFanout,
     BenchLatency, BenchMode, BenchPublish, BenchTarget, LossBy,
 };
+pub use self::offline::{Backup, Log, LogDump, Recover, Restore, Snapshot, SnapshotDump};
 use super::connect::{host_port, start};
+use crate::node::ByteSize;
 use crate::types::{Name, Start};
 
 /// A fault-tolerant event channel service.
@@ -113,70 +116,6 @@ pub enum Command {
     Bench(Bench),
 }
 
-#[derive(Debug, Subcommand)]
-pub enum Log {
-    /// Show entries and their commands; changes nothing. Exits with 1 if something is damaged
-    Dump(LogDump),
-}
-
-#[derive(Debug, Args)]
-pub struct LogDump {
-    /// Data directory of the stopped node.
-    pub dir: PathBuf,
-    /// First log index to show.
-    #[arg(long, value_name = "INDEX", default_value_t = 0, hide_default_value = true)]
-    pub from: u64,
-    /// Last log index to show.
-    #[arg(long, value_name = "INDEX", default_value_t = u64::MAX, hide_default_value = true)]
-    pub to: u64,
-    /// Show the bodies of events, too (base64).
-    #[arg(long)]
-    pub bodies: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Snapshot {
-    /// Show snapshots, the state in them and segments; changes nothing. Exits with 1 if something
-    /// is damaged
-    Dump(SnapshotDump),
-}
-
-#[derive(Debug, Args)]
-pub struct SnapshotDump {
-    /// Data directory of the stopped node.
-    pub dir: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub struct Backup {
-    /// File to write; in a directory a name is made up.
-    pub file: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub struct Restore {
-    /// What `aqueduct backup` wrote.
-    pub file: PathBuf,
-    /// Data directory to make, for `aqueduct node --data-dir`; it must not exist yet.
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub struct Recover {
-    /// Data directory of the stopped node. It is not changed, but kept beside the new one.
-    pub dir: PathBuf,
-    /// Write the new data directory here instead of in the place of the old one.
-    #[arg(long, value_name = "NEW")]
-    pub into: Option<PathBuf>,
-    /// Only say what would be kept and what is lost.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Go ahead. What only the lost members had is given up for good.
-    #[arg(long)]
-    pub yes_data_may_be_lost: bool,
-}
-
 #[derive(Debug, Args)]
 pub struct Demo {
     /// How long events flow.
@@ -244,15 +183,18 @@ pub struct NodeOverrides {
     /// Speak no newer protocol version, as during an upgrade that may be undone.
     #[arg(long, value_name = "VERSION")]
     pub protocol_version_max: Option<u16>,
-    /// Take a snapshot after this many bytes of log.
-    #[arg(long, value_name = "BYTES")]
-    pub snapshot_log_bytes: Option<u64>,
+    /// Take a snapshot after so much log.
+    #[arg(long, value_name = "SIZE")]
+    pub snapshot_log_bytes: Option<ByteSize>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Config {
     /// Read a file as `aqueduct node` would, and report what is wrong with it
-    Check { file: PathBuf },
+    Check {
+        /// Configuration file (TOML).
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -271,10 +213,16 @@ pub enum ClusterAction {
     Join,
     /// Ask the node that answers to leave the cluster and stop
     Leave,
-    /// Remove a dead member for good
-    Remove { id: u64 },
+    /// Remove a member for good: a dead one, or one that runs, which then stops
+    Remove {
+        /// The number of the node, as `cluster ls` shows it.
+        id: u64,
+    },
     /// Hand leadership to another member
-    Transfer { id: Option<u64> },
+    Transfer {
+        /// The number of the node; without it any other one that is up to date.
+        id: Option<u64>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -294,23 +242,31 @@ pub enum Channel {
     /// List channels
     Ls,
     /// Show one channel and its consumers
-    Show { name: Name },
+    Show {
+        /// Name of the channel.
+        name: Name,
+    },
     /// Remove a channel with everything in it
-    Rm { name: Name },
+    Rm {
+        /// Name of the channel.
+        name: Name,
+    },
 }
 
 #[derive(Debug, Args)]
 pub struct ChannelCreate {
+    /// Name of the channel: letters, digits, `.`, `_` and `-`.
     pub name: Name,
-    /// Cap on unsettled bytes; at the cap publishes are refused (channel_full), nothing is dropped.
-    #[arg(long, value_name = "BYTES")]
-    pub max_bytes: Option<u64>,
+    /// Cap on unsettled bytes; at the cap publishes are refused (channel_full), nothing is
+    /// dropped. Sizes: 10MiB, 2GiB, or a number of bytes.
+    #[arg(long, value_name = "SIZE")]
+    pub max_bytes: Option<ByteSize>,
     /// Events kept for replay although everybody has settled them.
     #[arg(long, value_name = "N")]
     pub history_events: Option<u64>,
     /// The same in bytes; whichever limit comes first counts.
-    #[arg(long, value_name = "BYTES")]
-    pub history_bytes: Option<u64>,
+    #[arg(long, value_name = "SIZE")]
+    pub history_bytes: Option<ByteSize>,
 }
 
 #[derive(Debug, Args)]
@@ -427,6 +383,7 @@ pub enum PullAck {
 
 #[derive(Debug, Args)]
 pub struct Token {
+    /// Channel that it was pulled from.
     pub channel: Name,
     /// Name of the durable consumer.
     pub name: Name,

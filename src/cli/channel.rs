@@ -29,9 +29,9 @@ pub async fn run(common: &Common, command: &Channel) -> Result<Exit, Failure> {
 fn settings(flags: &ChannelCreate) -> ChannelSettings {
     let default = ChannelSettings::default();
     ChannelSettings {
-        pending_bytes_max: flags.max_bytes.unwrap_or(default.pending_bytes_max),
+        pending_bytes_max: flags.max_bytes.map_or(default.pending_bytes_max, |size| size.0),
         history_events: flags.history_events.unwrap_or(default.history_events),
-        history_bytes: flags.history_bytes.unwrap_or(default.history_bytes),
+        history_bytes: flags.history_bytes.map_or(default.history_bytes, |size| size.0),
     }
 }
 

@@ -25,7 +25,12 @@ pub async fn run(common: &Common, flags: &Node) -> Result<Exit, Failure> {
 pub fn config(common: &Common, command: &ConfigCommand) -> Result<Exit, Failure> {
     let ConfigCommand::Check { file } = command;
     let findings = match node::config::load(Some(file), std::env::vars(), &[]) {
-        Ok(loaded) => node::config::check(&loaded.config),
+        Ok(loaded) => {
+            let mut findings = node::config::check(&loaded.config);
+            findings.extend(node::config::occupied(&loaded.config));
+            findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+            findings
+        }
         Err(error @ ConfigError::Unreadable { .. }) => {
             return Err(Failure::usage(error.to_string()));
         }

@@ -15,11 +15,12 @@ use std::path::{Path, PathBuf};
 
 use super::ballast::BALLAST;
 use super::error::StorageError;
+use super::hold::LOCK;
 
 const MARKER: &str = "CLEARING";
 const KEPT: &str = "damaged";
 /// What stays in its place: also where the members are, so that whoever comes next joins them.
-const STAYS: [&str; 5] = [MARKER, KEPT, "LOCK", "members", BALLAST];
+const STAYS: [&str; 5] = [MARKER, KEPT, LOCK, "members", BALLAST];
 
 /// Moves everything into `damaged` beside it, where it takes the place of what was kept before.
 /// The caller holds the lock of the directory. Returns where it is now.
@@ -53,7 +54,7 @@ pub fn finish_clearing(dir: &Path) -> Result<(), StorageError> {
         return Ok(());
     }
     let disk = crate::env::disk::RealDisk::open(dir);
-    let lock = disk.and_then(|disk| disk.lock("LOCK"));
+    let lock = disk.and_then(|disk| disk.lock(LOCK));
     let lock = lock.map_err(StorageError::io(format!("locking {}", dir.display())))?;
     let _lock = lock.ok_or_else(|| StorageError::Locked { dir: dir.display().to_string() })?;
     clear(dir).map(drop)

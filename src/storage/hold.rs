@@ -4,6 +4,9 @@ use std::fs::File;
 
 use crate::env::{Publisher, Watch, watch};
 
+/// The file that is locked.
+pub(super) const LOCK: &str = "LOCK";
+
 /// Keeps others out of a directory until it is dropped.
 pub struct Hold {
     // In this order: whoever hears of the end must find the directory free.
@@ -11,7 +14,7 @@ pub struct Hold {
     _released: Publisher<()>,
 }
 
-/// Tells when a [`Hold`] has ended.
+/// Tells when nobody holds a directory any more.
 #[derive(Clone)]
 pub struct Released(Watch<()>);
 

@@ -54,6 +54,6 @@ pub use hold::Released;
 pub use identity::Identity;
 pub use log::{Done, Drive, Entry, LogState, LogStore, Mark, Piece};
 pub use look::{Look, Register as RegisterLook};
-pub use open::{Opened, Options, Owner, Storage, open, open_on, peek};
+pub use open::{Opened, Options, Owner, Storage, is_in_use, open, open_on, peek};
 pub use registers::Registers;
 pub use site::Site;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::StorageError;
 use super::events::EventStore;
-use super::hold::{Hold, Released};
+use super::hold::{Hold, LOCK, Released};
 use super::identity::{Identity, IdentityRegister};
 use super::log::{
     Drive, FileMedium, LogStore, Medium, Recovered, Registers, SledMedium, SledOptions, recover,
@@ -91,13 +91,18 @@ pub fn peek(dir: &Path) -> Result<Option<Identity>, StorageError> {
     IdentityRegister::peek(&disk, &dir.display().to_string())
 }
 
+/// Whether a node has this directory open now.
+pub fn is_in_use(dir: &Path) -> bool {
+    dir.join(LOCK).exists() && real_disk(dir).is_ok_and(|disk| matches!(disk.lock(LOCK), Ok(None)))
+}
+
 /// Opens the directory of a node. With an `owner` an empty directory is made its own, and one of
 /// somebody else is refused; without, it must have one.
 pub fn open(dir: &Path, owner: Option<Owner>, options: Options) -> Result<Opened, StorageError> {
     let name = dir.display().to_string();
     let disk = real_disk(dir)?;
     let failed = StorageError::io(format!("locking {name}"));
-    let lock = disk.lock("LOCK").map_err(failed)?;
+    let lock = disk.lock(LOCK).map_err(failed)?;
     let lock = Some(lock.ok_or_else(|| StorageError::Locked { dir: name.clone() })?);
     let disk: Arc<dyn Disk> = Arc::new(disk);
     let sled = SledOptions { dir: dir.join("log"), database_bytes: options.database_bytes };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{Disk, directory_of};
 
@@ -29,6 +30,8 @@ struct Tree {
     files: BTreeMap<u64, Content>,
     next_file: u64,
     fail_sync: bool,
+    /// What a sync of a file takes; it blocks the thread.
+    sync_time: Duration,
     /// Bytes that all files together may have, if there is a limit.
     capacity: Option<u64>,
     /// Bytes said to be free.
@@ -78,6 +81,11 @@ impl MemDisk {
     /// Makes every sync fail (or succeed again).
     pub fn fail_sync(&self, fail: bool) {
         self.tree().fail_sync = fail;
+    }
+
+    /// Makes every sync of a file take so long.
+    pub fn slow_syncs(&self, time: Duration) {
+        self.tree().sync_time = time;
     }
 
     /// Leaves only `leave` bytes free; `None`: as many as anybody wants. What is removed makes room.
@@ -195,6 +203,7 @@ impl Tree {
 
     fn crash(&mut self, keep: Keep, chance: &mut fastrand::Rng) {
         (self.fail_sync, self.capacity, self.changes_left) = (false, None, None);
+        self.sync_time = Duration::ZERO;
         self.changes_after_removal = None;
         if keep == Keep::Everything {
             return;
@@ -314,6 +323,10 @@ impl Disk for MemDisk {
     }
 
     fn sync(&self, path: &str) -> io::Result<()> {
+        let time = self.tree().sync_time;
+        if !time.is_zero() {
+            std::thread::sleep(time);
+        }
         let mut tree = self.tree();
         tree.check_sync()?;
         tree.syncs += 1;

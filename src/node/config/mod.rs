@@ -10,6 +10,7 @@
 
 mod check;
 mod load;
+mod occupied;
 mod optional;
 mod size;
 
@@ -21,6 +22,7 @@ use crate::types::limits;
 
 pub use check::{Finding, Level, check};
 pub use load::{ConfigError, Loaded, load};
+pub use occupied::occupied;
 pub use size::ByteSize;
 
 use crate::wire::PROTOCOL_VERSION;
@@ -124,7 +126,7 @@ impl Default for Config {
             exit_if_quarantined: false,
             rejoin: Rejoin::Manual,
             protocol_version_max: PROTOCOL_VERSION,
-            log: "info,openraft=warn,tarpc=warn".into(),
+            log: "info,openraft=warn,openraft::core::heartbeat=error,tarpc=warn".into(),
         }
     }
 }
