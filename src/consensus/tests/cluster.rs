@@ -6,7 +6,7 @@ use crate::machine::Command;
 use crate::types::NodeId;
 
 use super::super::{MembershipError, ProposeError, Role, Timing};
-use super::rig::{Rig, Supplier, check_payloads, host, until};
+use super::rig::{DEADLINE, Rig, Supplier, check_payloads, host, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_leaders_die() {
@@ -166,7 +166,7 @@ async fn a_member_that_is_needed_is_not_removed() {
     let mut others = (1..=3).map(NodeId).filter(|id| *id != leader.me());
     let (dead, needed) = (others.next().unwrap(), others.next().unwrap());
     rig.nodes.remove(&dead.0).unwrap().shutdown().await;
-    let refused = leader.remove(needed).await;
+    let refused = tokio::time::timeout(DEADLINE, leader.remove(needed)).await.unwrap();
     assert_eq!(refused, Err(MembershipError::NoMajority { left: 2, answering: 1 }));
     assert!(leader.propose(1, Command::Checkpoint).await.is_ok(), "the cluster goes on");
     leader.remove(dead).await.unwrap();

@@ -160,7 +160,7 @@ async fn a_slow_follower_does_not_keep_the_log_of_the_others() {
     let mut supplier = Supplier::open(&leader).await;
     let slow = rig.nodes.values().find(|node| node.me() != leader.me()).unwrap();
     let disk = rig.disks[&slow.me().0].clone();
-    disk.slow_syncs(Duration::from_millis(500));
+    disk.slow_syncs(Duration::from_millis(100));
     let began = std::time::Instant::now();
     let purged_beyond = || leader.status().purged > slow.status().last_log;
     while !purged_beyond() {
