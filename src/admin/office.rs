@@ -35,7 +35,7 @@ const DIAL_WAIT: Duration = Duration::from_millis(800);
 
 /// What the node says of itself.
 pub trait Local: Send + Sync + 'static {
-    /// `healthy`, `stopping`, `disk full`.
+    /// `healthy`, `stopping`, `disk short`.
     fn state(&self) -> String;
     /// The cluster has let this node go, at its own request: it may stop.
     fn left(&self);

@@ -107,13 +107,15 @@ fn unconfirmed() -> Failure {
 
 /// Confirms a pulled event.
 pub async fn ack(common: &Common, flags: &Token) -> Result<Exit, Failure> {
-    settle(common, flags, Verdict::Ack).await
+    settle(common, flags, Verdict::Ack, "acknowledged").await
 }
 
 /// Gives a pulled event back.
 pub async fn nack(common: &Common, flags: &Nack) -> Result<Exit, Failure> {
     let delay_ms = connect::seconds("--delay", flags.delay)?.as_millis() as u64;
-    settle(common, &flags.token, Verdict::Nack { delay_ms }).await
+    // What is in flight at nobody is left alone; a nack is nothing that is confirmed.
+    let done = "given back, if it was still out";
+    settle(common, &flags.token, Verdict::Nack { delay_ms }, done).await
 }
 
 /// Checks that the token is one of the consumer named.
@@ -131,7 +133,12 @@ async fn belongs(common: &Common, flags: &Token, token: client::Token) -> Result
     Err(rejection.hint("give the channel and the --name that `pull` was called with").into())
 }
 
-async fn settle(common: &Common, flags: &Token, verdict: Verdict) -> Result<Exit, Failure> {
+async fn settle(
+    common: &Common,
+    flags: &Token,
+    verdict: Verdict,
+    done: &str,
+) -> Result<Exit, Failure> {
     let token: client::Token = flags.token.parse().map_err(|e: client::TokenError| {
         Failure::usage(e.to_string())
             .hint("copy it from what `aqueduct pull CHANNEL --name NAME --ack manual` prints")
@@ -147,7 +154,7 @@ async fn settle(common: &Common, flags: &Token, verdict: Verdict) -> Result<Exit
         Format::Table if totals.already > 0 => {
             output::say(format_args!("{} was settled before", flags.token))
         }
-        Format::Table => output::say(format_args!("{} done", flags.token)),
+        Format::Table => output::say(format_args!("{} {done}", flags.token)),
         _ => output::say(line),
     }
     Ok(Exit::Ok)

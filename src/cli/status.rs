@@ -40,17 +40,8 @@ fn picture(answer: &Answer<ClusterStatus>) -> String {
 
 fn nodes(status: &ClusterStatus) -> String {
     let mut table = output::table(&[
-        "node",
-        "address",
-        "role",
-        "state",
-        "applied",
-        "committed",
-        "snapshot",
-        "log",
-        "store",
-        "memory",
-        "release",
+        "node", "address", "role", "state", "applied", "snapshot", "log", "store", "free",
+        "memory", "release",
     ]);
     for node in &status.nodes {
         table.add_row(vec![
@@ -59,10 +50,10 @@ fn nodes(status: &ClusterStatus) -> String {
             node.role.to_string(),
             node.state.clone(),
             node.applied.to_string(),
-            node.committed.to_string(),
             node.snapshot_index.to_string(),
             output::bytes(node.log_bytes),
             output::bytes(node.store_bytes),
+            output::bytes(node.free_bytes),
             output::bytes(node.rss_bytes),
             node.release.clone(),
         ]);

@@ -21,15 +21,19 @@ const BYTES_MAX: u64 = 64 << 10;
 
 /// Keeps the file up to date until dropped.
 pub async fn keep(replica: Replica<TokioRuntime>, disk: Arc<dyn Disk>, env: TokioRuntime) {
-    let mut written = String::new();
+    let (mut written, mut told) = (String::new(), false);
     loop {
         let others = replica.members().into_iter().filter(|info| info.member.id != replica.me());
         let text: String = others.map(|info| info.member.peer_addr + "\n").collect();
         if text != written && !text.is_empty() {
             let (disk, bytes) = (disk.clone(), text.clone());
             match env.blocking(move || disk.replace(PATH, bytes.as_bytes())).await {
-                Some(Err(error)) => warn!(%error, "the addresses of the members are not noted"),
-                _ => written = text,
+                Some(Err(_)) if told => {}
+                Some(Err(error)) => {
+                    warn!(%error, "the addresses of the members are not noted; trying on");
+                    told = true;
+                }
+                _ => (written, told) = (text, false),
             }
         }
         env.sleep(LOOK_EVERY).await;

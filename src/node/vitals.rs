@@ -19,7 +19,9 @@ use crate::types::Outcome;
 /// A node this many log entries behind is no good front door.
 const BEHIND_MAX: u64 = 10_000;
 
-/// How the state of a node begins whose disk has too little room.
+/// The state of a node that takes part, and whose disk has too little room for publishes.
+const DISK_SHORT: &str = "disk short";
+/// How the state of a node begins that takes no part until there is room on its disk.
 pub const DISK_FULL: &str = "disk full";
 
 /// What the node process knows of itself, in whichever phase of life. Cheap to clone.
@@ -90,7 +92,7 @@ impl<N: Net> Local for Health<N> {
             return "stopping".into();
         }
         match self.services() {
-            Ok(services) if services.replica.room().short => DISK_FULL.into(),
+            Ok(services) if services.replica.room().short => DISK_SHORT.into(),
             _ => "healthy".into(),
         }
     }

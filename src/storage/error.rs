@@ -11,12 +11,8 @@ use crate::types::{ClusterId, NodeId, PayloadKey};
 #[derive(Debug, Clone, Error)]
 pub enum StorageError {
     /// The operating system refused. Nothing written afterwards is acknowledged.
-    #[error("{what} failed: {error}; check the disk, then restart the node")]
-    Io {
-        what: String,
-        #[source]
-        error: Arc<io::Error>,
-    },
+    #[error("{what} failed: {error}; check the path, its permissions and the disk")]
+    Io { what: String, error: Arc<io::Error> },
     /// The disk has no room. Sticky like every failure of the log: the node's life ends, and another
     /// one begins when there is.
     #[error("{what} failed: the disk is full; free some space")]
@@ -55,7 +51,9 @@ pub enum StorageError {
     )]
     OlderFormat { dir: String, found: u32, known: u32 },
     /// There is no node in the directory and none was to be created.
-    #[error("{dir} holds no node; bootstrap a cluster or join one first")]
+    #[error(
+        "{dir} holds no node: name the data directory of one, or bootstrap a cluster or join one"
+    )]
     Empty { dir: String },
     /// Something is already where a new directory is to be.
     #[error("{dir} is not empty; name a directory that does not exist yet")]

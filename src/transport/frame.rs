@@ -40,6 +40,10 @@ pub enum FrameError {
     )]
     Oversized { bytes: usize, max: usize },
     #[error(
+        "the answer is HTTP: this is a port for /livez and /metrics; use the node's other ports"
+    )]
+    Http,
+    #[error(
         "the checksum of a frame of kind {kind} and {bytes} bytes does not fit: it was damaged on \
          the way, or the peer does not speak the Aqueduct protocol; reconnect"
     )]
@@ -114,6 +118,9 @@ impl FrameHeader {
     /// Parses a header and compares the announced length with the limit.
     pub fn parse(b: &[u8; FRAME_HEADER_BYTES], max: usize) -> Result<FrameHeader, FrameError> {
         let body_len = u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize;
+        if b.starts_with(b"HTTP") {
+            return Err(FrameError::Http);
+        }
         if body_len > max {
             return Err(FrameError::Oversized { bytes: body_len, max });
         }

@@ -1,5 +1,7 @@
 //! What a channel and a proxy are told when they are created.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Seq, limits};
@@ -45,6 +47,17 @@ impl Default for ProxySettings {
             ack_wait_ms: limits::ACK_WAIT_MS,
             max_deliveries: 0,
             max_in_flight: limits::PROXY_IN_FLIGHT,
+        }
+    }
+}
+
+impl fmt::Display for ProxySettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ProxySettings { ack_wait_ms, max_deliveries, max_in_flight } = self;
+        write!(f, "ack wait {ack_wait_ms} ms, {max_in_flight} in flight, ")?;
+        match max_deliveries {
+            0 => f.write_str("deliveries without limit"),
+            most => write!(f, "{most} deliveries"),
         }
     }
 }

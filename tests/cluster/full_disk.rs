@@ -194,7 +194,7 @@ async fn a_short_leader_leaves_and_short_disks_refuse_publishes_until_they_have_
     cluster
         .until("another node leads", |s| {
             s["leader"].as_u64().is_some_and(|leader| leader != first)
-                && states(s).get(at).is_some_and(|state| state == "disk full")
+                && states(s).get(at).is_some_and(|state| state == "disk short")
         })
         .await;
     acks.extend(finish(publisher).await);

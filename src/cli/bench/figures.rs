@@ -16,9 +16,10 @@ use super::meter::Used;
 #[derive(Debug, Default, Serialize)]
 pub struct Figures {
     pub kind: String,
+    /// How many of what the benchmark counts: events, deliveries, channels.
     pub events: u64,
     pub seconds: f64,
-    /// Events per second.
+    /// Of these per second.
     pub rate: f64,
     pub p50_ms: Option<f64>,
     pub p99_ms: Option<f64>,
@@ -83,10 +84,19 @@ impl Figures {
         self
     }
 
+    fn counted(&self) -> &'static str {
+        match self.kind.as_str() {
+            "channels" => "channels",
+            "fanout" => "deliveries",
+            _ => "events",
+        }
+    }
+
     /// For people.
     pub fn table(&self) -> String {
+        let what = self.counted();
         let mut lines = vec![format!(
-            "{}  {} events in {:.2} s: {} events/s",
+            "{}  {} {what} in {:.2} s: {} {what}/s",
             self.kind,
             output::count(self.events),
             self.seconds,
@@ -106,9 +116,9 @@ impl Figures {
         lines.extend(self.idle.iter().flat_map(Idle::lines));
         if let (Some(cpu), Some(disk)) = (self.cpu_s_per_100k, self.disk_bytes_per_event) {
             let rss: Vec<_> = self.rss_peak_bytes.values().map(|b| output::bytes(*b)).collect();
-            lines.push(format!("cpu       {cpu:.2} s per 100,000 events, all processes"));
+            lines.push(format!("cpu       {cpu:.2} s per 100,000 {what}, all processes"));
             lines.push(format!("memory    {} (peak by node)", rss.join(", ")));
-            lines.push(format!("disk      {disk:.0} bytes per event and node"));
+            lines.push(format!("disk      {disk:.0} bytes written by a node for each of them"));
         }
         if self.errors > 0 {
             lines.push(format!("errors    {}", output::count(self.errors)));

@@ -119,7 +119,11 @@ fn existing(proxy: &Proxy, settings: &ProxySettings) -> Answer {
     if proxy.settings() != settings {
         return Err(Rejection::new(
             Code::ProxyExists,
-            format!("proxy '{}' exists with other settings", proxy.name()),
+            format!(
+                "proxy '{}' exists with other settings: it has {}; asked for were {settings}",
+                proxy.name(),
+                proxy.settings()
+            ),
         )
         .hint("attach with its settings, or delete it first"));
     }

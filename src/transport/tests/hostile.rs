@@ -59,6 +59,12 @@ async fn every_flipped_bit_is_noticed() {
 }
 
 #[tokio::test]
+async fn an_answer_in_http_is_known_as_such() {
+    let (_, end, _) = read_all(b"HTTP/1.1 400 Bad Request\r\n\r\n", MAX).await;
+    assert!(matches!(end, Err(FrameError::Http)), "{end:?}");
+}
+
+#[tokio::test]
 async fn the_reserved_field_must_be_zero() {
     let mut bytes = bytes_of(&frame(5, "x"));
     bytes[10] = 1;

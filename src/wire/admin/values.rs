@@ -115,7 +115,7 @@ pub struct NodeReport {
     pub addr: String,
     pub role: Role,
     /// `healthy`, `unreachable`, `catching up`, `catching up: why`, `quarantined: why`, `stopping`,
-    /// `disk full` (it takes part, and has too little room), `disk full: why` (it takes no part until
+    /// `disk short` (it takes part, and has too little room), `disk full: why` (it takes no part until
     /// there is some).
     pub state: String,
     /// Raft term; 0 if it takes no part.
