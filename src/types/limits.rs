@@ -155,8 +155,8 @@ pub const LOG_TAIL_BYTES: usize = 8 << 20;
 pub const LOG_RECORD_BYTES_MAX: usize = 96 << 10;
 /// Bytes after which the log goes on in a fresh database. What a database has taken stays in memory
 /// until it is closed: sled evicts from 256 shards, and few of them ever hold more than one page.
-/// A little less than three of its segments (8 MiB), which are on the disk as a whole.
-pub const LOG_DATABASE_BYTES: u64 = 22 << 20;
+/// A little less than two of its segments (8 MiB), which are on the disk as a whole.
+pub const LOG_DATABASE_BYTES: u64 = 14 << 20;
 /// Largest ballast that a configuration may ask for, in bytes.
 pub const BALLAST_BYTES_MAX: u64 = 1 << 30;
 /// Room without which a node does not open its data directory, in bytes: for a fresh log database

@@ -1,4 +1,4 @@
-//! The medium of a real node: sled databases of about 22 MiB, one after the other.
+//! The medium of a real node: sled databases of about 14 MiB, one after the other.
 //!
 //! `log/db-<generation>` directories; the greatest generation is being filled, all others are
 //! closed. The next one is opened on another thread before it is needed. Purging removes whole
