@@ -12,7 +12,10 @@ async fn an_interrupted_run_is_unknown_and_leaves_no_bed() {
     let binary = tokio::task::spawn_blocking(binary::find_or_build).await.unwrap().unwrap();
     let options = Options { seconds: Some(8), binary: Some(binary), ..Options::new(3, dir.path()) };
     let scenario = scenarios::find("leader-kills").unwrap();
+    let stale = dir.path().join("bed/of-an-earlier-run");
+    std::fs::create_dir_all(&stale).unwrap();
     let interrupted = async {
+        assert!(!stale.exists(), "its data would be that of this run's nodes");
         let second = scenarios::run(scenario, &options, std::future::pending()).await;
         let refusal = second.unwrap_err().downcast::<Refusal>().unwrap();
         assert!(matches!(refusal, Refusal::InUse(_)), "{refusal}");

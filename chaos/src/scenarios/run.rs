@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::nemesis::Nemesis;
 use super::report::{self, HISTORY};
 use super::tape::Tape;
 use super::{Plan, Scenario, members};
-use crate::bed::{Bed, BedOptions, Host, NetworkKind, Roster, State, binary};
+use crate::bed::{self, Bed, BedOptions, Host, NetworkKind, Roster, State, binary};
 use crate::history::{Phase, Recorder, What};
 use crate::verdict::{Verdict, Word};
 use crate::workloads::{Load, Running, World};
@@ -81,7 +82,7 @@ pub enum Refusal {
     )]
     TooFewNodes { name: &'static str, least: usize, nodes: usize },
     #[error("{dir}: {error}; choose another directory with --out{hint}")]
-    Directory { dir: String, error: std::io::Error, hint: &'static str },
+    Directory { dir: String, error: io::Error, hint: &'static str },
     #[error(
         "{0} is in use by another run; wait for its end, or choose another directory with --out"
     )]
@@ -91,7 +92,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    fn directory(dir: &Path, error: std::io::Error) -> Refusal {
+    fn directory(dir: &Path, error: io::Error) -> Refusal {
         let hint = match error.kind() {
             std::io::ErrorKind::PermissionDenied => " (runs as root leave directories of root's)",
             _ => "",
@@ -134,9 +135,9 @@ impl Options {
     }
 }
 
-/// Runs a scenario until it is over, or `interrupted`: leaves `history.jsonl`, `verdict.json`, `report.md`, `report.html` and the
-/// nodes' logs in the run's directory. A run that could not be carried out has a verdict, too:
-/// unknown, and why.
+/// Runs a scenario until it is over, or `interrupted`: leaves `history.jsonl`, `verdict.json`,
+/// `report.md`, `report.html` and the nodes' logs in the run's directory, in the place of those of
+/// an earlier run. A run that could not be carried out has a verdict, too: unknown, and why.
 ///
 /// # Errors
 /// The directory cannot be written to, or the program under test is not there.
@@ -162,7 +163,7 @@ pub async fn run(
     run.introduce();
     let bed_dir = dir.join("bed");
     let mut was_interrupted = false;
-    std::fs::create_dir_all(&bed_dir).with_context(|| format!("create {}", bed_dir.display()))?;
+    make_empty(&bed_dir).with_context(|| format!("make room in {}", bed_dir.display()))?;
     // What is given up halfway takes the bed down with it.
     let done = tokio::select! {
         done = run.carry_out(&bed_dir, binary, load, plan, rng, &tape) => done,
@@ -183,6 +184,16 @@ pub async fn run(
         let _ = std::fs::remove_dir_all(&bed_dir);
     }
     Ok(verdict)
+}
+
+/// Makes an empty directory for a bed. What an earlier run left there, for whoever looks into it,
+/// would be the data of this one's nodes.
+fn make_empty(dir: &Path) -> io::Result<()> {
+    bed::sweep().iter().for_each(|line| tracing::warn!("left behind by an earlier run: {line}"));
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => std::fs::create_dir(dir),
+    }
 }
 
 impl Run<'_> {
