@@ -12,9 +12,9 @@ pub use self::bench::{
     BenchLatency, BenchMode, BenchPublish, BenchTarget, LossBy,
 };
 pub use self::offline::{Backup, Log, LogDump, Recover, Restore, Snapshot, SnapshotDump};
-use super::connect::{host_port, start};
+use super::connect::{assignment, host_port, start};
 use crate::node::ByteSize;
-use crate::types::{Name, Start};
+use crate::types::{Name, Start, Value};
 
 /// A fault-tolerant event channel service.
 ///
@@ -296,6 +296,22 @@ pub struct Publish {
     /// Type of the events (OMG type_name).
     #[arg(long = "type", default_value = "")]
     pub kind: String,
+    /// Name of the events (OMG event_name).
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub event_name: String,
+    /// Entry of the variable header; may be repeated. Values are true, false, numbers, or texts
+    /// (in "quotes" whatever they look like).
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    pub header: Vec<(String, Value)>,
+    /// Filterable field; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    pub field: Vec<(String, Value)>,
+    /// Each body is a CloudEvent 1.0 in JSON, which says all of this itself.
+    #[arg(
+        long,
+        conflicts_with_all = ["domain", "kind", "event_name", "header", "field", "size"]
+    )]
+    pub cloud_event: bool,
     /// Print nothing per event, only the closing line.
     #[arg(long, short)]
     pub quiet: bool,
@@ -317,6 +333,9 @@ pub struct Subscribe {
     /// Stop when nothing came for so long.
     #[arg(long, value_name = "SECS")]
     pub idle_exit: Option<f64>,
+    /// Print each event as a CloudEvent 1.0 in JSON.
+    #[arg(long)]
+    pub cloud_events: bool,
     /// What to answer to each event (durable consumers).
     #[arg(long, value_enum, default_value_t = SubAck::Auto)]
     pub ack: SubAck,
@@ -365,6 +384,9 @@ pub struct Pull {
     /// Wait so long for the first event.
     #[arg(long, default_value_t = 1.0, value_name = "SECS")]
     pub wait: f64,
+    /// Print each event as a CloudEvent 1.0 in JSON; only with --ack auto.
+    #[arg(long)]
+    pub cloud_events: bool,
     /// auto: confirmed once printed; manual: use `aqueduct ack` or `nack` with the token.
     #[arg(long, value_enum, default_value_t = PullAck::Auto)]
     pub ack: PullAck,

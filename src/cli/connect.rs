@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::args::{Common, ConsumerSettings};
 use super::exit::Failure;
 use crate::client::{AdminClient, AdminOptions, Client, Options};
-use crate::types::{ProxySettings, Start};
+use crate::types::{ProxySettings, Start, Value};
 
 /// The server asked when nobody is named.
 const DEFAULT_SERVER: &str = "127.0.0.1:7400";
@@ -67,6 +67,26 @@ pub fn start(text: &str) -> Result<Start, String> {
         None if text == "all" => Ok(Start::All),
         _ => Err(format!("'{text}' is not a start: use new, all or seq:N")),
     }
+}
+
+/// A named value in the form `NAME=VALUE`.
+pub fn assignment(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| format!("'{text}' names no value: write NAME=VALUE"))?;
+    let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let value = match (quoted, value) {
+        (Some(text), _) => Value::Text(text.into()),
+        (None, "true") => Value::Bool(true),
+        (None, "false") => Value::Bool(false),
+        (None, text) => match (text.parse(), text.parse::<f64>()) {
+            (Ok(number), _) => Value::Int(number),
+            (_, Ok(number)) if number.is_finite() => Value::Float(number),
+            _ => Value::Text(text.into()),
+        },
+    };
+    Ok((name.into(), value))
 }
 
 /// Settings for a durable consumer; `None` if no flag says anything, so that an existing one is

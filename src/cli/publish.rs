@@ -110,24 +110,22 @@ enum Source {
     /// The same event so many times.
     Repeat { event: EventBytes, left: u64 },
     /// Each line of stdin.
-    Lines { lines: Lines<BufReader<Stdin>>, header: Header },
+    Lines { lines: Lines<BufReader<Stdin>>, number: u64, form: Form },
 }
 
 impl Source {
     fn of(flags: &Publish) -> Result<Source, Failure> {
-        let header =
-            Header { domain: flags.domain.clone(), kind: flags.kind.clone(), ..Header::default() };
+        let form = Form::of(flags);
         let body: Vec<u8> = match (&flags.file, &flags.body, flags.count) {
             (Some(path), ..) => std::fs::read(path).map_err(|e| Failure::unreadable(path, &e))?,
             (None, Some(body), _) => body.clone().into_bytes(),
             (None, None, Some(_)) => vec![b'x'; flags.size.unwrap_or(64)],
             (None, None, None) => {
                 let lines = BufReader::new(tokio::io::stdin()).lines();
-                return Ok(Source::Lines { lines, header });
+                return Ok(Source::Lines { lines, number: 0, form });
             }
         };
-        let event = Event { header, ..Event::of_body(body) };
-        let event = event.encode().map_err(|e| Failure::usage(e.to_string()))?;
+        let event = form.event(body).map_err(Failure::usage)?;
         Ok(Source::Repeat { event, left: flags.count.unwrap_or(1) })
     }
 
@@ -140,13 +138,46 @@ impl Source {
                 *left -= count;
                 Ok(Some(vec![event.clone(); count as usize]))
             }
-            Source::Lines { lines, header } => {
+            Source::Lines { lines, number, form } => {
                 let Some(line) = lines.next_line().await? else { return Ok(None) };
-                let event = Event { header: header.clone(), ..Event::of_body(line) };
-                let event = event.encode().map_err(std::io::Error::other)?;
-                Ok(Some(vec![event]))
+                *number += 1;
+                let event = form.event(line.into_bytes());
+                let named = |why| std::io::Error::other(format!("line {number}: {why}"));
+                Ok(Some(vec![event.map_err(named)?]))
             }
         }
+    }
+}
+
+/// How a body becomes an event.
+enum Form {
+    /// It is the body of events with this header.
+    Body(Header),
+    /// It is a CloudEvent.
+    CloudEvent,
+}
+
+impl Form {
+    fn of(flags: &Publish) -> Form {
+        if flags.cloud_event {
+            return Form::CloudEvent;
+        }
+        Form::Body(Header {
+            domain: flags.domain.clone(),
+            kind: flags.kind.clone(),
+            name: flags.event_name.clone(),
+            variable: flags.header.clone(),
+            fields: flags.field.clone(),
+        })
+    }
+
+    fn event(&self, body: Vec<u8>) -> Result<EventBytes, String> {
+        let event = match self {
+            Form::Body(header) => Event { header: header.clone(), ..Event::of_body(body) },
+            Form::CloudEvent => Event::from_cloud_event(&body)
+                .map_err(|why| format!("this is no CloudEvent 1.0: {why}"))?,
+        };
+        event.encode().map_err(|why| why.to_string())
     }
 }
 

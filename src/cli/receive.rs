@@ -12,7 +12,7 @@ use super::interrupt::Interrupts;
 use super::output;
 use super::publish::body_base64;
 use crate::client::{self, Client, Delivery, Settlements, SubscribeOptions, Verdict};
-use crate::types::{Code, Name, Rejection, Seq};
+use crate::types::{self, CloudDefaults, Code, Name, Rejection, Seq};
 
 /// Without --idle-exit: as good as for ever.
 const NO_IDLE_EXIT: Duration = Duration::from_secs(u32::MAX as u64);
@@ -53,7 +53,8 @@ pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failu
         batch.truncate(left.min(batch.len() as u64) as usize);
         left -= batch.len() as u64;
         // What could not be shown is not acknowledged: it comes again.
-        print(common.output, &flags.channel, &batch, |_| None)?;
+        let form = Form::of(common.output, flags.cloud_events);
+        print(form, &flags.channel, &batch, |_| None)?;
         let seqs: Vec<Seq> = batch.iter().map(|d| d.seq).collect();
         match flags.ack {
             SubAck::Auto => subscriber.ack(&seqs).await?,
@@ -73,11 +74,16 @@ pub async fn pull(common: &Common, flags: &Pull) -> Result<Exit, Failure> {
         ..SubscribeOptions::default()
     };
     let wait = connect::seconds("--wait", flags.wait)?;
+    if flags.cloud_events && flags.ack == PullAck::Manual {
+        let message = "--cloud-events has no place for the tokens of --ack manual";
+        return Err(Failure::usage(message).hint("leave one of them out"));
+    }
+    let form = Form::of(common.output, flags.cloud_events);
     let client = connect::client(common).await?;
     let mut puller = client.puller(flags.channel.clone(), options).await?;
     let batch = puller.fetch(flags.batch, wait).await?;
     let settler = puller.settler();
-    print(common.output, &flags.channel, &batch, |d| settler.token(d).map(|t| t.to_string()))?;
+    print(form, &flags.channel, &batch, |d| settler.token(d).map(|t| t.to_string()))?;
     if flags.ack == PullAck::Auto {
         puller.ack(&batch.iter().map(|d| d.seq).collect::<Vec<_>>()).await?;
     }
@@ -160,8 +166,26 @@ async fn settle(
     Ok(Exit::Ok)
 }
 
+/// How events are shown.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    People,
+    Json,
+    CloudEvents,
+}
+
+impl Form {
+    fn of(format: Format, cloud_events: bool) -> Form {
+        match format {
+            _ if cloud_events => Form::CloudEvents,
+            Format::Table => Form::People,
+            Format::Json | Format::Jsonl => Form::Json,
+        }
+    }
+}
+
 fn print(
-    format: Format,
+    form: Form,
     channel: &Name,
     batch: &[Delivery],
     token: impl Fn(&Delivery) -> Option<String>,
@@ -169,12 +193,21 @@ fn print(
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for delivery in batch {
         let token = token(delivery);
-        match format {
-            Format::Table => writeln!(out, "{}", for_people(delivery, token.as_deref()))?,
-            _ => writeln!(out, "{}", to_json(channel, delivery, token))?,
+        match form {
+            Form::People => writeln!(out, "{}", for_people(delivery, token.as_deref()))?,
+            Form::Json => writeln!(out, "{}", to_json(channel, delivery, token))?,
+            Form::CloudEvents => writeln!(out, "{}", to_cloud_event(channel, delivery)?)?,
         }
     }
     out.flush()
+}
+
+/// With the place in the channel where the event names none itself.
+fn to_cloud_event(channel: &Name, delivery: &Delivery) -> std::io::Result<Value> {
+    let event = delivery.event.decode().map_err(std::io::Error::other)?;
+    let (id, kind) = (delivery.seq.to_string(), "event".to_string());
+    let defaults = CloudDefaults { id, source: format!("/channels/{channel}"), kind };
+    Ok(Value::Object(event.to_cloud_event(defaults)))
 }
 
 fn for_people(delivery: &Delivery, token: Option<&str>) -> String {
@@ -196,6 +229,16 @@ fn for_people(delivery: &Delivery, token: Option<&str>) -> String {
     line
 }
 
+fn by_name(values: Vec<(String, types::Value)>) -> Value {
+    let plain = |value| match value {
+        types::Value::Bool(truth) => json!(truth),
+        types::Value::Int(number) => json!(number),
+        types::Value::Float(number) => json!(number),
+        types::Value::Text(text) => json!(text),
+    };
+    values.into_iter().map(|(name, value)| (name, plain(value))).collect()
+}
+
 fn to_json(channel: &Name, delivery: &Delivery, token: Option<String>) -> Value {
     let mut line = json!({
         "channel": channel,
@@ -213,6 +256,8 @@ fn to_json(channel: &Name, delivery: &Delivery, token: Option<String>) -> Value 
         line["domain"] = json!(header.domain);
         line["type"] = json!(header.kind);
         line["name"] = json!(header.name);
+        line["header"] = by_name(header.variable);
+        line["fields"] = by_name(header.fields);
     }
     if let Some(letter) = &delivery.dead_letter {
         line["dead_letter"] = json!({"channel": letter.channel, "consumer": letter.proxy,

@@ -4,6 +4,7 @@
 //! clock or a runtime. A value that exists is valid: constructors check, later code does not.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod cloud_event;
 mod event;
 mod id;
 pub mod limits;
@@ -13,6 +14,7 @@ mod ranges;
 mod rejection;
 mod settings;
 
+pub use cloud_event::{CloudDefaults, CloudEventError};
 pub use event::{Event, EventBytes, EventError, Header, Payload, Value};
 pub use id::{
     ChannelId, ClusterId, EntryId, GroupId, LaneId, NodeId, Opener, PayloadKey, ProxyId, Seq,

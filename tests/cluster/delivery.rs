@@ -155,3 +155,44 @@ async fn a_full_channel_refuses_and_goes_on_when_there_is_room() {
     assert!((1..100).contains(&events.len()), "{} events were accepted", events.len());
     cluster.lines(&["pub", "small", "--count", "5", "--size", "1000"]).await;
 }
+
+#[tokio::test]
+async fn structured_events_and_cloud_events_come_back_as_they_went() {
+    let cluster = cluster(1, &[]).await;
+    let order = r#"{"specversion":"1.0","id":"7","source":"/shop","type":"order","customer":"eve",
+        "datacontenttype":"application/json","data":{"total":3,"items":[1,2]}}"#;
+    cluster.lines(&["pub", "default", "--cloud-event", order]).await;
+    let words = ["--domain", "shop", "--type", "refund", "--event-name", "r1"];
+    let more = ["--header", "trace=\"12\"", "--field", "total=3", "--field", "fast=true"];
+    cluster.lines(&[&["pub", "default", "back"], &words[..], &more[..]].concat()).await;
+
+    let all = ["sub", "default", "--from", "all", "--max", "2"];
+    let events = cluster.lines(&all).await;
+    assert_eq!(
+        (&events[0]["type"], &events[0]["fields"]["customer"]),
+        (&"order".into(), &"eve".into())
+    );
+    let refund = &events[1];
+    assert_eq!((&refund["domain"], &refund["name"]), (&"shop".into(), &"r1".into()));
+    assert_eq!(refund["header"], serde_json::json!({"trace": "12"}));
+    assert_eq!(refund["fields"], serde_json::json!({"total": 3, "fast": true}));
+
+    let clouds = cluster.lines(&[&all[..], &["--cloud-events"]].concat()).await;
+    assert_eq!(clouds[0], serde_json::from_str::<serde_json::Value>(order).expect("JSON"));
+    assert_eq!(
+        (&clouds[1]["id"], &clouds[1]["source"]),
+        (&"2".into(), &"/channels/default".into())
+    );
+    assert_eq!((&clouds[1]["type"], &clouds[1]["total"]), (&"refund".into(), &3.into()));
+
+    for (words, says) in [
+        (vec!["pub", "default", "--cloud-event", r#"{"id":"7"}"#], "specversion"),
+        (vec!["pub", "default", "--cloud-event", "--type", "t", "{}"], "--type"),
+        (vec!["pub", "default", "x", "--field", "nothing"], "NAME=VALUE"),
+        (vec!["pull", "default", "--ack", "manual", "--cloud-events"], "tokens"),
+    ] {
+        let output = cluster.run(&words).await;
+        assert_eq!(output.status.code(), Some(64), "{words:?}: {}", both(&output));
+        assert!(both(&output).contains(says), "{words:?}: {}", both(&output));
+    }
+}
