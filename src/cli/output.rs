@@ -53,6 +53,12 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// Times in milliseconds, as in `31, 40 ms`.
+pub fn millis(times: &[u64]) -> String {
+    let times: Vec<_> = times.iter().map(ToString::to_string).collect();
+    format!("{} ms", times.join(", "))
+}
+
 /// A count for people: digits in groups of three.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();

@@ -152,7 +152,7 @@ impl Source {
 /// How a body becomes an event.
 enum Form {
     /// It is the body of events with this header.
-    Body(Header),
+    Body(Box<Header>),
     /// It is a CloudEvent.
     CloudEvent,
 }
@@ -162,18 +162,18 @@ impl Form {
         if flags.cloud_event {
             return Form::CloudEvent;
         }
-        Form::Body(Header {
+        Form::Body(Box::new(Header {
             domain: flags.domain.clone(),
             kind: flags.kind.clone(),
             name: flags.event_name.clone(),
             variable: flags.header.clone(),
             fields: flags.field.clone(),
-        })
+        }))
     }
 
     fn event(&self, body: Vec<u8>) -> Result<EventBytes, String> {
         let event = match self {
-            Form::Body(header) => Event { header: header.clone(), ..Event::of_body(body) },
+            Form::Body(header) => Event { header: (**header).clone(), ..Event::of_body(body) },
             Form::CloudEvent => Event::from_cloud_event(&body)
                 .map_err(|why| format!("this is no CloudEvent 1.0: {why}"))?,
         };

@@ -106,10 +106,10 @@ impl Figures {
             lines.push(format!("latency   p50 {p50:.2} ms   p99 {p99:.2} ms   max {max:.2} ms"));
         }
         if !self.failover_ms.is_empty() {
-            lines.push(format!("failover  {:?} ms", self.failover_ms));
+            lines.push(format!("failover  {}", output::millis(&self.failover_ms)));
         }
         if !self.delivery_ms.is_empty() {
-            lines.push(format!("delivery  {:?} ms", self.delivery_ms));
+            lines.push(format!("delivery  {}", output::millis(&self.delivery_ms)));
         }
         lines.extend(self.backlog.iter().flat_map(Backlog::lines));
         lines.extend(self.catch_up.iter().flat_map(CatchUp::lines));

@@ -203,10 +203,14 @@ fn print(common: &Common, report: &Report, passed: bool) {
     }
     let delivered: Vec<_> =
         report.delivered.iter().map(|(name, n)| format!("{name} {}", output::count(*n))).collect();
+    let acked_again = match report.failover_ms.as_slice() {
+        [] => String::new(),
+        times => format!(", next ack after {}", output::millis(times)),
+    };
     output::say(format_args!(
         "\nacknowledged        {}\ndelivered           {}\nlost                {}\n\
          duplicates          {} ({} of them unmarked)\nrefused, unknown    {}, {}\n\
-         leaders killed      {}, next ack after {:?} ms\nnodes' states       {}\n\n{}",
+         leaders killed      {}{}\nnodes' states       {}\n\n{}",
         output::count(report.acked),
         delivered.join(", "),
         report.lost,
@@ -215,7 +219,7 @@ fn print(common: &Common, report: &Report, passed: bool) {
         report.refused,
         report.unknown,
         report.kills,
-        report.failover_ms,
+        acked_again,
         if report.audit_equal { "equal, ledgers add up" } else { "NOT EQUAL" },
         if passed { "PASSED: nothing acknowledged was lost" } else { "FAILED" },
     ));
