@@ -1,8 +1,8 @@
 //! One outbound connection to a peer: dialled when needed, requests matched to answers by id.
 //!
-//! A link never retries a request: openraft does that. It notices a dead connection in three ways
-//! (the stream ends, a write fails, or requests go unanswered for [`SILENCE_MAX`]), fails
-//! whatever waits on it, and dials again for the next request.
+//! A link never retries a request: openraft does that. It notices a dead connection in four ways
+//! (the stream ends, a write fails, requests go unanswered for [`SILENCE_MAX`], or another link met
+//! another [`Life`] of the peer), fails whatever waits on it, and dials again for the next request.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +14,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::env::Runtime;
 use crate::transport::{FrameError, FrameOut, Net, Reader, Writer};
+use crate::wire::Welcome;
 
 use super::dial::Dialer;
+use super::life::Life;
 use super::member::Member;
 use super::rpc::{self, Request, Response};
 
@@ -115,9 +117,14 @@ impl Drop for Forget<'_> {
 impl<E: Runtime> Link<E> {
     /// A link to `target`; nothing is dialled before the first request.
     pub fn new<N: Net>(target: Member, dialer: Dialer<N>, env: E) -> Link<E> {
+        Link::sharing(Life::new(), target, dialer, env)
+    }
+
+    /// A link that learns from the others with this `life` when the peer began another.
+    pub fn sharing<N: Net>(life: Life, target: Member, dialer: Dialer<N>, env: E) -> Link<E> {
         let (calls, queue) = mpsc::channel(QUEUE_MAX);
         let shared = Arc::new(Shared::default());
-        let task = Task { target, dialer, env: env.clone(), shared: shared.clone(), queue };
+        let task = Task { target, life, dialer, env: env.clone(), shared: shared.clone(), queue };
         env.spawn(task.run());
         Link { calls, shared, env }
     }
@@ -172,6 +179,7 @@ impl<E: Clone> Clone for Link<E> {
 
 struct Task<N, E> {
     target: Member,
+    life: Life,
     dialer: Dialer<N>,
     env: E,
     shared: Arc<Shared>,
@@ -184,7 +192,8 @@ impl<N: Net, E: Runtime> Task<N, E> {
             let end = match self.dialer.dial(&self.target, &self.env, CONNECT_MAX).await {
                 Ok((welcome, reader, writer)) => {
                     self.shared.lock().version = welcome.version;
-                    self.converse(first, welcome.version, reader, writer).await
+                    self.life.meet(welcome.incarnation);
+                    self.converse(first, &welcome, reader, writer).await
                 }
                 Err(error) => error.to_string(),
             };
@@ -198,7 +207,7 @@ impl<N: Net, E: Runtime> Task<N, E> {
     async fn converse(
         &mut self,
         first: Call,
-        version: u16,
+        welcome: &Welcome,
         mut reader: Reader<N::Stream>,
         mut writer: Writer<N::Stream>,
     ) -> String {
@@ -206,10 +215,11 @@ impl<N: Net, E: Runtime> Task<N, E> {
         // The time it took to connect does not count.
         shared.lock().asked_at = Some(self.env.monotonic());
         let calls = (first, &mut self.queue);
-        let writing = write_calls(calls, version, shared, &mut writer);
+        let writing = write_calls(calls, welcome.version, shared, &mut writer);
         tokio::select! { biased;
             end = read_answers(shared, &self.env, &mut reader) => end,
             end = writing => end,
+            () = self.life.ended(welcome.incarnation) => "it has begun another life".to_string(),
             () = silence(shared, &self.env) => "nothing is heard from it any more".to_string(),
         }
     }

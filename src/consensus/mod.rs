@@ -22,8 +22,7 @@
 //! - Nothing here uses a runtime, socket or disk directly: [`RaftRuntime`] ties ours and
 //!   openraft's view of a runtime together, streams come from a `Net`.
 //!
-//! Left out: reads from a leader's lease (never trusted; [`Replica::linearize`] asks a majority),
-//! resumable snapshot transfer.
+//! Left out: reads from a leader's lease (never trusted; [`Replica::linearize`] asks a majority).
 
 mod addresses;
 mod appending;
@@ -39,6 +38,7 @@ mod evidence;
 mod facts;
 mod held;
 mod leadership;
+mod life;
 mod link;
 mod log_store;
 mod marks;

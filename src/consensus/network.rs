@@ -28,6 +28,7 @@ use super::config::{RaftRuntime, RaftVote, Types};
 use super::dial::Dialer;
 use super::entry::pack;
 use super::held::Confirmed;
+use super::life::Life;
 use super::link::{CallError, Link};
 use super::member::Member;
 use super::rpc::{AppendHead, Appended, EntryHead, Request, Response};
@@ -52,20 +53,24 @@ pub(super) struct Peers<N, E> {
     dialer: Dialer<N>,
     env: E,
     links: BTreeMap<(u64, Lane), (Member, Link<E>)>,
+    lives: BTreeMap<u64, Life>,
     confirmed: Confirmed,
     sender: Sender,
 }
 
 impl<N: Net, E: RaftRuntime> Peers<N, E> {
     pub fn new(dialer: Dialer<N>, env: E, sender: Sender) -> Peers<N, E> {
-        Peers { dialer, env, links: BTreeMap::new(), confirmed: Confirmed::default(), sender }
+        let (links, lives, confirmed) = Default::default();
+        Peers { dialer, env, links, lives, confirmed, sender }
     }
 
     fn peer(&mut self, target: u64, member: &Member, lane: Lane) -> Peer<E> {
         let link = match self.links.get(&(target, lane)) {
             Some((known, link)) if known == member => link.clone(),
             _ => {
-                let link = Link::new(member.clone(), self.dialer.clone(), self.env.clone());
+                let life = self.lives.entry(target).or_insert_with(Life::new).clone();
+                let (dialer, env) = (self.dialer.clone(), self.env.clone());
+                let link = Link::sharing(life, member.clone(), dialer, env);
                 self.links.insert((target, lane), (member.clone(), link.clone()));
                 link
             }

@@ -15,6 +15,8 @@ struct Peer {
     net: MemNet,
     listener: MemListener,
     link: Link<TokioRuntime>,
+    /// Shares the life with the first.
+    other: Link<TokioRuntime>,
 }
 
 async fn peer() -> Peer {
@@ -24,13 +26,23 @@ async fn peer() -> Peer {
     let identity =
         PeerIdentity { node: NodeId(1), cluster: CLUSTER, token: "secret".into(), incarnation: 3 };
     let dialer = Dialer { identity, addresses: Addresses::default(), net: net.clone() };
-    let link = Link::new(target, dialer, TokioRuntime::new());
-    Peer { net, listener, link }
+    let life = Life::new();
+    let link = || Link::sharing(life.clone(), target.clone(), dialer.clone(), TokioRuntime::new());
+    Peer { net, listener, link: link(), other: link() }
 }
 
 impl Peer {
     /// Accepts the next connection and answers its hello as `node`.
     async fn accept(&mut self, node: u64) -> (Reader<MemStream>, Writer<MemStream>) {
+        self.accept_as(node, 1).await
+    }
+
+    /// The same, as this life of it.
+    async fn accept_as(
+        &mut self,
+        node: u64,
+        incarnation: u64,
+    ) -> (Reader<MemStream>, Writer<MemStream>) {
         let (stream, _) = self.listener.accept().await.unwrap();
         let (mut reader, mut writer) = split(stream, limits::PEER_FRAME_BYTES_MAX);
         let frame = reader.read().await.unwrap().unwrap();
@@ -41,7 +53,7 @@ impl Peer {
             version: PROTOCOL_VERSION,
             cluster: CLUSTER,
             node: NodeId(node),
-            incarnation: 1,
+            incarnation,
             leader: false,
             event_bytes_max: 0,
             lane_in_flight_max: 0,
@@ -120,6 +132,26 @@ async fn a_silent_connection_is_given_up() {
     let id = next_request(&mut reader).await;
     respond(&mut writer, id, 6).await;
     assert_eq!(term(again.await.unwrap()), 6);
+}
+
+#[tokio::test]
+async fn a_connection_to_an_earlier_life_ends_when_another_meets_the_next() {
+    let mut peer = peer().await;
+    let lost = tokio::spawn(peer.ask(PATIENT));
+    let (mut reader, _writer) = peer.accept_as(2, 1).await;
+    next_request(&mut reader).await;
+    let other = peer.other.clone();
+    let asked = async move {
+        other.call(&Request::Install, Vec::from([Bytes::from_static(b"bulk")]), PATIENT).await
+    };
+    let found = tokio::spawn(asked);
+    let (mut reader, mut writer) = peer.accept_as(2, 2).await;
+    let Err(CallError::Unreachable(reason)) = lost.await.unwrap() else { panic!("answered") };
+    assert!(reason.contains("another life"), "{reason}");
+    // The one that met it goes on.
+    let id = next_request(&mut reader).await;
+    respond(&mut writer, id, 4).await;
+    assert_eq!(term(found.await.unwrap()), 4);
 }
 
 #[tokio::test]
