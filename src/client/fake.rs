@@ -221,6 +221,7 @@ impl FakeCluster {
             Start::New => next,
             Start::All => 1,
             Start::Seq(seq) => seq,
+            Start::Time(_) => unreachable!("nobody asks for it here"),
         };
         self.proxies.entry(id).or_insert(FakeProxy { start, ..FakeProxy::default() });
         id
@@ -299,6 +300,7 @@ impl FakeSession {
             AttachTarget::Volatile { start: Start::New, .. } => (None, next_seq),
             AttachTarget::Volatile { start: Start::All, .. } => (None, 1),
             AttachTarget::Volatile { start: Start::Seq(seq), .. } => (None, seq),
+            AttachTarget::Volatile { .. } => unreachable!("nobody asks for it here"),
             AttachTarget::Durable { name, start, .. } => {
                 let proxy = cluster.proxy(name, start);
                 (Some(proxy), cluster.proxies[&proxy].start)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::types::{LaneId, Name, ProxySettings, Start, limits};
+use crate::types::{LaneId, Name, ProxySettings, Qos, Start, limits};
 
 /// How to reach a cluster, and how patient to be.
 #[derive(Debug, Clone)]
@@ -144,6 +144,11 @@ pub struct SubscribeOptions {
     /// What a durable consumer is created with, and what an existing one must have. `None`:
     /// whatever an existing one has, defaults for a new one.
     pub settings: Option<ProxySettings>,
+    /// The consumer admin of a new durable consumer; an existing one must be of it. `None`: the
+    /// default one, or whichever an existing one is of.
+    pub admin: Option<Name>,
+    /// What is set for a new durable consumer itself; an existing one must have all of it.
+    pub qos: Qos,
     /// Events delivered and not taken from the client, at most [`limits::CREDIT_EVENTS_MAX`].
     pub credit_events: u32,
     /// The same in bytes, at most [`limits::CREDIT_BYTES_MAX`].
@@ -161,6 +166,8 @@ impl Default for SubscribeOptions {
             name: None,
             from: Start::New,
             settings: None,
+            admin: None,
+            qos: Qos::default(),
             credit_events: 8192,
             credit_bytes: 8 << 20,
             unconfirmed_max: 65_536,

@@ -18,6 +18,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::wire::PROTOCOL_VERSION_MIN;
+
 use crate::storage::{Entry, FileInfo, Keys};
 use crate::types::{EntryId, GroupId, PayloadKey};
 
@@ -83,8 +85,8 @@ impl Request {
     /// The protocol version that brought it.
     pub fn since(&self) -> u16 {
         match self {
-            Request::Events | Request::Room => 3,
-            _ => 1,
+            Request::Events | Request::Room => 6,
+            _ => PROTOCOL_VERSION_MIN,
         }
     }
 }

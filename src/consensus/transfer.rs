@@ -30,7 +30,7 @@ use super::rpc::{Request, Response, Wanted};
 use super::snapshot::{RaftSnapshot, SnapshotData};
 
 /// Members that speak this are sent events instead of segment files.
-pub(super) const EVENTS_SINCE: u16 = 3;
+pub(super) const EVENTS_SINCE: u16 = 6;
 /// What follows a snapshot stays in the log so long after it was sent, or was not: the follower
 /// goes on from there, or the next attempt begins.
 const LOG_KEPT_FOR: Duration = Duration::from_secs(10);

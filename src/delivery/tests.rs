@@ -5,7 +5,7 @@ use super::{Cluster, ConsumerId, Driver, MachineFacts, Output, ProxyStats, Reque
 use crate::dispatch::{Attachment, Departure, Mode};
 use crate::machine::{Command, LaneTarget, Publish, Reply};
 use crate::types::{
-    Code, Name, Opener, Outcome, ProxyId, ProxySettings, Rejection, Seq, SeqRange, SeqRanges,
+    Code, Name, Opener, Outcome, ProxyId, ProxySettings, Qos, Rejection, Seq, SeqRange, SeqRanges,
     Start, limits,
 };
 use crate::wire::{Nack, ServerMessage, Settle, SettleConfirmed, Terminate};
@@ -38,7 +38,14 @@ impl Rig {
     fn proxy(&mut self, settings: ProxySettings) -> ProxyId {
         let channel = self.cluster.read(default_channel);
         let name = Name::new("p").unwrap();
-        let command = Command::CreateProxy { channel, name, settings, start: Start::New };
+        let command = Command::CreateProxy {
+            channel,
+            name,
+            settings,
+            start: Start::New,
+            admin: None,
+            qos: Qos::default(),
+        };
         match self.cluster.apply(command) {
             Reply::ProxyReady { proxy, .. } => proxy,
             other => panic!("{other:?}"),

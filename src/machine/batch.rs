@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! 0  u8   magic (0xAB)
-//! 1  u8   version (1)
+//! 1  u8   version (2)
 //! 2  u64  tenure
 //! 10 u64  stamp
 //! 18 u32  number of commands, each:
@@ -25,7 +25,7 @@ use super::{Batch, Command, Publish};
 use crate::types::{ChannelId, LaneId, Stamp, Tenure};
 
 const MAGIC: u8 = 0xAB;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEADER_BYTES: usize = 22;
 const COMMAND_HEADER_BYTES: usize = 5;
 const PUBLISH_HEADER_BYTES: usize = 36;
@@ -41,8 +41,8 @@ pub enum BatchError {
     #[error("entry starts with byte {0:#04x}, not with {MAGIC:#04x}: it is no batch of commands")]
     Magic(u8),
     #[error(
-        "the entry has version {0}, this build reads version {VERSION}: a newer build wrote it; use \
-         that build, or a newer one"
+        "the entry has version {0}, this build reads version {VERSION}: another build wrote it; use \
+         that build"
     )]
     Version(u8),
     #[error("command {0} has the unknown tag {1}: a newer build wrote it; use that build")]

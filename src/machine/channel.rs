@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::admin::Admin;
 use super::dead_letters::{DeadLetter, DeadLetters};
 use super::fact::{self, Kind};
-use super::slots::{Slot, Slots, Tally};
-use crate::types::{ChannelId, ChannelSettings, LaneId, Name, PayloadKey, ProxyId, Seq, limits};
+use super::slots::{Arrival, Mark, Room, Slot, Slots, Tally};
+use crate::types::{
+    Admission, ChannelId, ChannelSettings, EventQos, LaneId, Name, PayloadKey, ProxyId, Qos, Seq,
+    Stamp, limits,
+};
 
 /// An event channel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -15,6 +19,14 @@ pub struct Channel {
     id: ChannelId,
     name: Name,
     settings: ChannelSettings,
+    pub(super) qos: Qos,
+    /// Its consumer admins; the default one only once something is set for it.
+    pub(super) admins: BTreeMap<Name, Admin>,
+    /// Raised whenever it, an admin or a proxy of it is defined anew.
+    pub(super) definitions: u64,
+    /// What its settings come to.
+    #[serde(skip)]
+    pub(super) admission: Admission,
     accepted: u64,
     no_interest: u64,
     pub(super) slots: Slots,
@@ -33,6 +45,10 @@ impl Channel {
             id,
             name,
             settings,
+            qos: Qos::default(),
+            admins: BTreeMap::new(),
+            definitions: 0,
+            admission: Admission::default(),
             accepted: 0,
             no_interest: 0,
             slots: Slots::new(id),
@@ -52,6 +68,35 @@ impl Channel {
 
     pub fn settings(&self) -> &ChannelSettings {
         &self.settings
+    }
+
+    /// What is set for it.
+    pub fn qos(&self) -> &Qos {
+        &self.qos
+    }
+
+    /// What that comes to for its events.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// Rises whenever the channel, an admin or a proxy of it is defined anew.
+    pub fn definitions(&self) -> u64 {
+        self.definitions
+    }
+
+    /// Its consumer admins, by name; the default one first if nothing was ever set for it.
+    pub fn admins(&self) -> impl Iterator<Item = (Name, Admin)> {
+        let default = Name::default_admin();
+        let unset = (!self.admins.contains_key(&default)).then(|| (default, Admin::default()));
+        let set = self.admins.iter().map(|(name, admin)| (name.clone(), admin.clone()));
+        unset.into_iter().chain(set)
+    }
+
+    /// The consumer admin of this name.
+    pub fn admin(&self, name: &Name) -> Option<Admin> {
+        let default = || (*name == Name::default_admin()).then(Admin::default);
+        self.admins.get(name).cloned().or_else(default)
     }
 
     /// Whether it holds another channel's dead letters. Only the machine makes such names.
@@ -110,6 +155,22 @@ impl Channel {
         self.slots.get(seq).and_then(|_| self.letters.get(seq))
     }
 
+    /// The retained events at or after `from` that ask for something of their delivery.
+    pub fn marked_from(&self, from: Seq) -> impl Iterator<Item = (Seq, Slot)> {
+        self.slots.marked_from(from)
+    }
+
+    /// The retained events at or after `from`.
+    pub fn slots_from(&self, from: Seq) -> impl Iterator<Item = (Seq, Slot)> {
+        self.slots.iter_from(from)
+    }
+
+    /// The first event retained that was accepted then or later.
+    pub fn retained_since(&self, accepted: Stamp) -> Option<Seq> {
+        let found = self.slots.iter_from(0).find(|(_, slot)| slot.accepted >= accepted);
+        found.map(|(seq, _)| seq)
+    }
+
     /// Its durable proxies, by name.
     pub fn proxies(&self) -> impl Iterator<Item = (&Name, ProxyId)> {
         self.proxies.iter().map(|(name, id)| (name, *id))
@@ -120,11 +181,18 @@ impl Channel {
         self.proxies.get(name).copied()
     }
 
-    /// Accepts events with consecutive payload positions from `key` on until one would lift the
-    /// pending bytes beyond the channel's cap; returns how many.
-    pub(super) fn append(&mut self, key: PayloadKey, sizes: impl Iterator<Item = u32>) -> u64 {
+    /// Accepts events with consecutive payload positions from `key` on, each given as its size and
+    /// what it asks for, until one finds no room; returns how many.
+    pub(super) fn append(
+        &mut self,
+        (key, now): (PayloadKey, Stamp),
+        events: impl Iterator<Item = (u32, EventQos)>,
+    ) -> u64 {
         let waiting = self.proxies.len() as u32;
-        let count = self.slots.append(key, waiting, self.settings.pending_bytes_max, sizes);
+        let rules = self.admission;
+        let arrivals =
+            events.map(|(size, asks)| Arrival { size, mark: Mark::new(asks, &rules, now) });
+        let count = self.slots.append((key, now), waiting, self.room(), arrivals);
         self.accepted += count;
         if waiting == 0 {
             self.no_interest += count;
@@ -133,11 +201,24 @@ impl Channel {
         count
     }
 
-    /// Accepts a dead letter, whatever the cap; the caller trims.
-    pub(super) fn append_letter(&mut self, slot: &Slot, letter: DeadLetter) {
+    fn room(&self) -> Room {
+        let events = match self.admission.reject_new_events {
+            true => self.admission.max_queue_length,
+            // The leader makes room.
+            false => 0,
+        };
+        Room { bytes: self.settings.pending_bytes_max, events }
+    }
+
+    /// Accepts a dead letter, whatever the cap; the caller trims. It keeps its priority, and has
+    /// no times any more.
+    pub(super) fn append_letter(&mut self, slot: &Slot, letter: DeadLetter, now: Stamp) {
         let waiting = self.proxies.len() as u32;
         self.letters.insert(self.next_seq(), letter);
-        self.slots.append(slot.key(), waiting, u64::MAX, std::iter::once(slot.size));
+        let mark = Mark { priority: slot.mark.priority, ..Mark::default() };
+        let arrival = std::iter::once(Arrival { size: slot.size, mark });
+        let room = Room { bytes: u64::MAX, events: 0 };
+        self.slots.append((slot.key(), now), waiting, room, arrival);
         self.accepted += 1;
         if waiting == 0 {
             self.no_interest += 1;
@@ -165,7 +246,12 @@ impl Channel {
             self.accepted,
             self.no_interest,
         ];
+        let qos = (self.id, &self.qos, self.definitions);
+        let admins = self.admins.iter().map(|(name, admin)| (self.id, name, admin));
+        let admins = admins.map(|admin| fact::of_value(Kind::Admin, &admin));
         fact::of_value(Kind::ChannelDefinition, &definition)
+            .wrapping_add(fact::of_value(Kind::ChannelQos, &qos))
+            .wrapping_add(admins.fold(0, u64::wrapping_add))
             .wrapping_add(fact::of_words(Kind::ChannelCounters, counters))
             .wrapping_add(self.slots.hash())
             .wrapping_add(self.letters.hash())

@@ -7,17 +7,19 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::fact::Sum;
-use super::slots::Slot;
+use super::slots::{Mark, Slot};
+use crate::types::Stamp;
 
 /// Slots in consecutive order. How many it may hold is the business of [`super::slots`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Chunk {
     len: u32,
     runs: Vec<Run>,
-    sizes: Column,
+    sizes: Column<u32>,
+    marks: Column<Mark>,
     /// Durable proxies that have not settled each. Follows from the proxies' facts.
     #[serde(skip)]
-    waiting: Column,
+    waiting: Column<u32>,
     /// Slots somebody waits for.
     #[serde(skip)]
     awaited: u32,
@@ -33,6 +35,7 @@ struct Run {
     first: u32,
     index: u64,
     position: u32,
+    accepted: Stamp,
 }
 
 impl Chunk {
@@ -63,18 +66,24 @@ impl Chunk {
     pub fn push(&mut self, slot: Slot) {
         let place = self.len;
         let goes_on = self.runs.last().is_some_and(|run| {
-            run.index == slot.index
+            (run.index, run.accepted) == (slot.index, slot.accepted)
                 && u64::from(run.position) + u64::from(place - run.first)
                     == u64::from(slot.position)
         });
         if !goes_on {
-            let (index, position) = (slot.index, slot.position);
-            self.runs.push(Run { first: place, index, position });
+            let Slot { index, position, accepted, .. } = slot;
+            self.runs.push(Run { first: place, index, position, accepted });
         }
         self.sizes.push(self.len(), slot.size);
+        self.marks.push(self.len(), slot.mark);
         self.waiting.push(self.len(), slot.waiting);
         self.awaited += u32::from(slot.waiting > 0);
         self.len += 1;
+    }
+
+    /// Whether some slot asks for something.
+    pub fn has_marks(&self) -> bool {
+        !self.marks.each.is_empty() || self.marks.same != Mark::default()
     }
 
     /// One more waits for each of these slots.
@@ -103,7 +112,11 @@ impl Chunk {
         let ascending = self.runs.windows(2).all(|pair| pair[0].first < pair[1].first);
         let within = self.runs.last().is_none_or(|run| run.first < self.len);
         let from_zero = self.runs.first().map_or(self.len == 0, |run| run.first == 0);
-        ascending && within && from_zero && self.sizes.fits(self.len())
+        ascending
+            && within
+            && from_zero
+            && self.sizes.fits(self.len())
+            && self.marks.fits(self.len())
     }
 
     fn run_of(&self, place: usize) -> usize {
@@ -116,27 +129,29 @@ impl Chunk {
             index: run.index,
             position: run.position.saturating_add(place as u32 - run.first),
             size: self.sizes.get(place),
+            accepted: run.accepted,
+            mark: self.marks.get(place),
             waiting: self.waiting.get(place),
         }
     }
 }
 
-/// One number for each slot.
+/// One value for each slot.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Column {
-    /// The value of all, or 0 if they differ.
-    same: u32,
+struct Column<T> {
+    /// The value of all, or the default if they differ.
+    same: T,
     /// Empty while all are the same.
-    each: Vec<u32>,
+    each: Vec<T>,
 }
 
-impl Column {
-    fn get(&self, place: usize) -> u32 {
+impl<T: Copy + Default + PartialEq> Column<T> {
+    fn get(&self, place: usize) -> T {
         self.each.get(place).copied().unwrap_or(self.same)
     }
 
     /// Appends a value after `len` others.
-    fn push(&mut self, len: usize, value: u32) {
+    fn push(&mut self, len: usize, value: T) {
         if len == 0 {
             self.same = value;
         } else if !self.each.is_empty() || self.same != value {
@@ -144,7 +159,7 @@ impl Column {
         }
     }
 
-    fn spread(&mut self, len: usize) -> &mut Vec<u32> {
+    fn spread(&mut self, len: usize) -> &mut Vec<T> {
         if self.each.is_empty() {
             self.each = vec![std::mem::take(&mut self.same); len];
         }
@@ -152,7 +167,7 @@ impl Column {
     }
 
     /// Changes the values at `places` of a column of `len`.
-    fn change(&mut self, places: Range<usize>, len: usize, to: impl Fn(u32) -> u32) {
+    fn change(&mut self, places: Range<usize>, len: usize, to: impl Fn(T) -> T) {
         if self.each.is_empty() && places == (0..len) {
             self.same = to(self.same);
             return;
@@ -170,7 +185,7 @@ impl Column {
     }
 
     fn fits(&self, len: usize) -> bool {
-        self.each.is_empty() || (self.each.len() == len && self.same == 0)
+        self.each.is_empty() || (self.each.len() == len && self.same == T::default())
     }
 }
 
@@ -183,14 +198,16 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_like_a_list_of_slots(
-            pushes in prop::collection::vec((0u64..3, 0u32..3, 0u32..3, 0u32..2), 0..40),
+            pushes in prop::collection::vec((0u64..3, 0u32..3, 0u32..3, 0u32..2, 0i16..2), 0..40),
             changes in prop::collection::vec((any::<bool>(), 0usize..45, 0usize..45), 0..12),
         ) {
             let (mut chunk, mut model) = (Chunk::default(), Vec::<Slot>::new());
-            for (index, skip, size, waiting) in pushes {
+            for (index, skip, size, waiting, priority) in pushes {
                 let next = model.last().filter(|slot| slot.index == index);
                 let position = next.map_or(0, |slot| slot.position + 1) + skip / 2;
-                let slot = Slot { index, position, size, waiting };
+                let accepted = Stamp(u64::from(skip > 1));
+                let mark = Mark { priority, ..Mark::default() };
+                let slot = Slot { index, position, size, accepted, mark, waiting };
                 chunk.push(slot);
                 model.push(slot);
             }
@@ -226,9 +243,10 @@ mod tests {
     fn a_thousand_alike_cost_as_much_as_one() {
         let mut chunk = Chunk::default();
         for position in 0..1024 {
-            chunk.push(Slot { index: 7, position, size: 270, waiting: 2 });
+            let (accepted, mark) = (Stamp(5), Mark::default());
+            chunk.push(Slot { index: 7, position, size: 270, accepted, mark, waiting: 2 });
         }
-        assert!(postcard::to_stdvec(&chunk).unwrap().len() < 16);
+        assert!(postcard::to_stdvec(&chunk).unwrap().len() < 20);
         chunk.release(0..500);
         chunk.release(500..1024);
         assert_eq!(chunk.waiting, Column { same: 1, each: Vec::new() });

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, ProxyId, ProxySettings,
-    Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Tenure,
+    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, ProxyId, ProxySettings, Qos,
+    QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Tenure,
 };
 
 /// The content of one log entry: commands of many sources under one stamp and tenure.
@@ -40,9 +40,35 @@ pub enum Command {
         name: Name,
         settings: ProxySettings,
         start: Start,
+        /// Of which consumer admin; an existing proxy must be of it, too. `None`: the default one,
+        /// or whichever an existing proxy is of.
+        admin: Option<Name>,
+        /// What is set for the proxy itself; an existing one must have all of it.
+        qos: Qos,
     },
     DeleteProxy {
         proxy: ProxyId,
+    },
+    /// Creates a consumer admin; refused if there is one of that name.
+    CreateAdmin {
+        channel: ChannelId,
+        name: Name,
+        qos: Qos,
+    },
+    /// Deletes a consumer admin with its proxies. The default one stays.
+    DeleteAdmin {
+        channel: ChannelId,
+        name: Name,
+    },
+    /// Changes the quality of service; all of it, or nothing if a part of it cannot be.
+    SetQos {
+        target: Target,
+        changes: Vec<QosChange>,
+    },
+    /// Suspended proxies, and those of suspended admins, deliver nothing.
+    Suspend {
+        target: Target,
+        suspended: bool,
     },
     /// Opens a lane: a new one, the one of this name, or the one of this id. Raises its epoch,
     /// which fences whoever used it before. Refused if a later opening of the same client was
@@ -73,6 +99,15 @@ pub enum Command {
     },
     /// Asks for the state hash at this place of the log.
     Checkpoint,
+}
+
+/// What is changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    Channel(ChannelId),
+    /// A consumer admin.
+    Admin(ChannelId, Name),
+    Proxy(ProxyId),
 }
 
 /// Which lane to open.
@@ -151,6 +186,12 @@ pub enum Reply {
     Checkpoint {
         index: u64,
         hash: u64,
+    },
+    /// A definition changed. What a leader decides once it has applied the entry at `index` follows
+    /// the new one, for all events; `next_seq` is the first that had not been accepted before.
+    Changed {
+        index: u64,
+        next_seq: Seq,
     },
     /// Done, and there is nothing more to say.
     Done,

@@ -20,6 +20,10 @@ pub(super) enum Kind {
     LaneDefinition = 10,
     LaneProgress = 11,
     LaneRun = 12,
+    Mark = 13,
+    ChannelQos = 14,
+    Admin = 15,
+    ProxyQos = 16,
 }
 
 /// Most words that a fact of numbers can have.

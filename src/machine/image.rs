@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0  4    magic "AQMS"
-//! 4  u8   version (2)
+//! 4  u8   version (3)
 //! 5  u64  state hash, little endian
 //! 13 ..   postcard: globals; then number and items of channels, proxies, lanes
 //! ```
@@ -18,10 +18,10 @@ use thiserror::Error;
 
 use super::{Channel, Lane, Machine, Proxy};
 use crate::planted::{Bug, planted};
-use crate::types::{Stamp, Tenure};
+use crate::types::{ChannelId, Stamp, Tenure};
 
 const MAGIC: &[u8; 4] = b"AQMS";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Why bytes are not an image of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -29,8 +29,8 @@ pub enum ImageError {
     #[error("the image is cut short or does not begin with its magic bytes")]
     Magic,
     #[error(
-        "the image has version {0}, this build reads version {VERSION}: a newer build wrote it; use \
-         that build, or a newer one"
+        "the image has version {0}, this build reads version {VERSION}: another build wrote it; use \
+         that build"
     )]
     Version(u8),
     #[error("the image does not parse: {0}")]
@@ -142,8 +142,12 @@ impl Machine {
                 Arc::make_mut(channel).lanes.insert(name.clone(), lane.id());
             }
         }
-        for channel in self.channels.values_mut() {
-            Arc::make_mut(channel).slots.refind_first();
+        let ids: Vec<ChannelId> = self.channels.keys().copied().collect();
+        for id in ids {
+            self.resolve(id);
+            if let Some(channel) = self.channels.get_mut(&id) {
+                Arc::make_mut(channel).slots.refind_first();
+            }
         }
     }
 }

@@ -33,6 +33,7 @@
 //! from a clone while apply goes on.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod admin;
 mod apply;
 mod batch;
 mod block;
@@ -55,6 +56,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use admin::Admin;
 pub use batch::BatchError;
 pub use block::{
     EVENT_PREFIX_BYTES, PayloadLocation, block_holds, events, payload_location, payload_locations,
@@ -62,6 +64,7 @@ pub use block::{
 pub use channel::Channel;
 pub use command::{
     Batch, Command, LaneTarget, Publish, PublishRun, Published, Reply, Settle, SettlePart, Settled,
+    Target,
 };
 pub use dead_letters::DeadLetter;
 pub use image::ImageError;
@@ -69,5 +72,5 @@ pub use lane::Lane;
 pub use live::LiveKey;
 pub use loss::Loss;
 pub use proxy::Proxy;
-pub use slots::{Slot, Tally};
+pub use slots::{Mark, Slot, Tally};
 pub use state::Machine;

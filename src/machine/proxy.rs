@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fact::{self, Kind, Sum};
 use super::settled::Settled;
-use crate::types::{ChannelId, Counts, Name, ProxyId, ProxySettings, Seq, SeqRange};
+use crate::types::{ChannelId, Counts, Name, ProxyId, ProxySettings, Qos, Seq, SeqRange, Service};
 
 /// A durable proxy of a channel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -15,8 +15,19 @@ pub struct Proxy {
     channel: ChannelId,
     name: Name,
     settings: ProxySettings,
+    /// The consumer admin it is of.
+    pub(super) admin: Name,
+    /// What is set for it alone.
+    pub(super) qos: Qos,
+    pub(super) suspended: bool,
+    /// What its own settings, its admin's and its channel's come to.
+    #[serde(skip)]
+    pub(super) service: Service,
+    /// Whether it delivers nothing, by its own definition or its admin's.
+    #[serde(skip)]
+    pub(super) rests: bool,
     /// Raised whenever the definition changes; settlements name the one they were judged under.
-    revision: u64,
+    pub(super) revision: u64,
     start_seq: Seq,
     pub(super) settled: Settled,
     /// Counted deliveries of unsettled events, so that a poison event stays bounded.
@@ -28,7 +39,7 @@ pub struct Proxy {
 impl Proxy {
     pub(super) fn new(
         id: ProxyId,
-        channel: ChannelId,
+        (channel, admin): (ChannelId, Name),
         name: Name,
         settings: ProxySettings,
         start_seq: Seq,
@@ -38,6 +49,11 @@ impl Proxy {
             channel,
             name,
             settings,
+            admin,
+            qos: Qos::default(),
+            suspended: false,
+            service: Service::default(),
+            rests: false,
             revision: 1,
             start_seq,
             settled: Settled::new(id, start_seq),
@@ -60,6 +76,31 @@ impl Proxy {
 
     pub fn settings(&self) -> &ProxySettings {
         &self.settings
+    }
+
+    /// The consumer admin it is of.
+    pub fn admin(&self) -> &Name {
+        &self.admin
+    }
+
+    /// What is set for it alone.
+    pub fn qos(&self) -> &Qos {
+        &self.qos
+    }
+
+    /// What holds for it, inherited or its own.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Whether it is suspended itself.
+    pub fn is_suspended(&self) -> bool {
+        self.suspended
+    }
+
+    /// Whether it delivers nothing: it is suspended, or its admin is.
+    pub fn rests(&self) -> bool {
+        self.rests
     }
 
     /// Revision of the definition, from 1.
@@ -114,7 +155,9 @@ impl Proxy {
     pub(super) fn hash(&self) -> u64 {
         let definition =
             (self.id, self.channel, &self.name, &self.settings, self.revision, self.start_seq);
+        let qos = (self.id, &self.admin, &self.qos, self.suspended);
         fact::of_value(Kind::ProxyDefinition, &definition)
+            .wrapping_add(fact::of_value(Kind::ProxyQos, &qos))
             .wrapping_add(self.settled.hash())
             .wrapping_add(self.attempts_sum.value())
     }

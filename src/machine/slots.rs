@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::chunk::Chunk;
 use super::fact::{self, Kind, Sum};
 use super::shared;
-use crate::types::{ChannelId, ChannelSettings, PayloadKey, Seq, SeqRange};
+use crate::types::{
+    Admission, ChannelId, ChannelSettings, EventQos, PayloadKey, Seq, SeqRange, Stamp,
+};
 
 /// Slots per chunk. What a chunk holds is part of the state hash, so this is part of the format.
 #[cfg(not(test))]
@@ -29,8 +31,62 @@ pub struct Slot {
     pub(super) position: u32,
     /// Size of the event in bytes, header and body.
     pub size: u32,
+    /// When it was accepted.
+    pub accepted: Stamp,
+    pub mark: Mark,
     /// Durable proxies that have not settled it.
     pub waiting: u32,
+}
+
+/// What an event asks of its delivery, once what its channel says is counted in. Fixed when it is
+/// accepted; all 0 for nearly all events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Greater is more urgent.
+    pub priority: i16,
+    /// Not to be delivered before; 0: at once.
+    pub start: Stamp,
+    /// It expires then, of stop time and timeout the earlier; 0: never.
+    pub stop: Stamp,
+}
+
+impl Mark {
+    /// What an event asks for, accepted `now` under these rules.
+    pub(super) fn new(asks: EventQos, rules: &Admission, now: Stamp) -> Mark {
+        let timeout_ms = match asks.timeout_ms {
+            0 => rules.timeout_ms,
+            own => own.into(),
+        };
+        let timeout = (timeout_ms > 0).then(|| now.plus_millis(timeout_ms));
+        let moment = |ms: u64| (ms > 0).then(|| Stamp(0).plus_millis(ms));
+        Mark {
+            priority: if asks.priority == 0 { rules.priority } else { asks.priority },
+            start: moment(asks.start_ms).unwrap_or_default(),
+            stop: moment(asks.stop_ms).into_iter().chain(timeout).min().unwrap_or_default(),
+        }
+    }
+}
+
+/// An event on its way into a channel.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival {
+    /// Bytes, header and body.
+    pub size: u32,
+    pub mark: Mark,
+}
+
+/// What must not be exceeded while somebody waits; 0 events: no limit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub bytes: u64,
+    pub events: u64,
+}
+
+impl Room {
+    fn is_full(self, pending: Tally, size: u32) -> bool {
+        pending.bytes.saturating_add(u64::from(size)) > self.bytes
+            || (self.events > 0 && pending.events >= self.events)
+    }
 }
 
 impl Slot {
@@ -96,7 +152,14 @@ fn last_of(chunk: u64) -> Seq {
 
 fn slot_fact(channel: ChannelId, seq: Seq, slot: &Slot) -> u64 {
     let place = u64::from(slot.position) << 32 | u64::from(slot.size);
-    fact::of_words(Kind::Slot, [channel.0, seq, slot.index, place])
+    let slot_fact =
+        fact::of_words(Kind::Slot, [channel.0, seq, slot.index, place, slot.accepted.0]);
+    if slot.mark == Mark::default() {
+        return slot_fact;
+    }
+    let Mark { priority, start, stop } = slot.mark;
+    let words = [channel.0, seq, priority as u64, start.0, stop.0];
+    slot_fact.wrapping_add(fact::of_words(Kind::Mark, words))
 }
 
 impl Slots {
@@ -164,30 +227,46 @@ impl Slots {
         })
     }
 
-    /// Appends events with consecutive payload positions from `key` on, for each of which
-    /// `waiting` proxies wait, until `sizes` ends or one would lift the pending bytes beyond
-    /// `pending_bytes_max`. Returns how many were appended. The caller trims.
+    /// The retained events at or after `from` that ask for something, ascending. Costs nothing for
+    /// chunks without such.
+    pub fn marked_from(&self, from: Seq) -> impl Iterator<Item = (Seq, Slot)> {
+        let history_start = self.history_start;
+        let (start, offset) = place(from);
+        let chunks = self.chunks.range(start..).filter(|(_, chunk)| chunk.has_marks());
+        chunks.flat_map(move |(number, chunk)| {
+            let first = first_of(*number);
+            chunk
+                .iter(if *number == start { offset } else { 0 })
+                .map(move |(place, slot)| (first + place as u64, slot))
+                .filter(|(_, slot)| slot.mark != Mark::default())
+                .filter(move |(seq, slot)| slot.waiting > 0 || *seq >= history_start)
+        })
+    }
+
+    /// Appends events accepted `now` with consecutive payload positions from `key` on, for each of
+    /// which `waiting` proxies wait, until `arrivals` ends or one finds no room. Returns how many
+    /// were appended. The caller trims.
     pub fn append(
         &mut self,
-        mut key: PayloadKey,
+        (mut key, now): (PayloadKey, Stamp),
         waiting: u32,
-        pending_bytes_max: u64,
-        sizes: impl Iterator<Item = u32>,
+        room: Room,
+        arrivals: impl Iterator<Item = Arrival>,
     ) -> u64 {
         let start = self.next_seq;
-        let mut sizes = sizes.peekable();
+        let mut arrivals = arrivals.peekable();
         let mut full = false;
-        while !full && sizes.peek().is_some() {
+        while !full && arrivals.peek().is_some() {
             let chunk = Arc::make_mut(self.chunks.entry(place(self.next_seq).0).or_default());
             while (chunk.len() as u64) < CHUNK_SLOTS
-                && let Some(&size) = sizes.peek()
+                && let Some(&Arrival { size, mark }) = arrivals.peek()
             {
-                full = waiting > 0
-                    && self.pending.bytes.saturating_add(u64::from(size)) > pending_bytes_max;
+                full = waiting > 0 && room.is_full(self.pending, size);
                 if full {
                     break;
                 }
-                let slot = Slot { index: key.index, position: key.position, size, waiting };
+                let PayloadKey { index, position } = key;
+                let slot = Slot { index, position, size, accepted: now, mark, waiting };
                 let fact = slot_fact(self.channel, self.next_seq, &slot);
                 chunk.sum.add(fact);
                 self.sum.add(fact);
@@ -199,7 +278,7 @@ impl Slots {
                     self.pending.add(size);
                 }
                 key.position = key.position.saturating_add(1);
-                sizes.next();
+                arrivals.next();
             }
         }
         self.next_seq - start

@@ -5,7 +5,7 @@ use super::view::{ChannelView, View};
 use crate::delivery::{ConsumerId, Request};
 use crate::dispatch::{Attachment, Mode};
 use crate::machine::{Command, Reply};
-use crate::types::{ChannelId, Code, Name, ProxyId, ProxySettings, Rejection, Start, limits};
+use crate::types::{ChannelId, Code, ProxyId, Rejection, Start, limits};
 use crate::wire::{
     Attach, AttachTarget, Attached, Closed, Credit, FlowMode, Pull, Settle, SettleConfirmed,
 };
@@ -36,13 +36,12 @@ impl Session {
                     (None, Start::New) => next,
                     (None, Start::All) => view.retained_from(channel.id, 1),
                     (None, Start::Seq(seq)) => view.retained_from(channel.id, seq),
+                    (None, Start::Time(ms)) => view.retained_since(channel.id, ms),
                 };
                 let attachment = Attachment::Volatile { channel: channel.id, next_seq };
                 self.attached(&attach, channel, attachment, 0, view);
             }
-            AttachTarget::Durable { name, settings, start } => {
-                self.attach_durable(attach, channel, (name, settings, start), view);
-            }
+            AttachTarget::Durable { .. } => self.attach_durable(attach, channel, view),
         }
     }
 
@@ -65,23 +64,25 @@ impl Session {
     }
 
     /// Takes the proxy that exists, or has one made.
-    fn attach_durable(
-        &mut self,
-        attach: Attach,
-        channel: ChannelView,
-        (name, settings, start): (Name, Option<ProxySettings>, Start),
-        view: &impl View,
-    ) {
+    fn attach_durable(&mut self, attach: Attach, channel: ChannelView, view: &impl View) {
+        let AttachTarget::Durable { name, settings, start, admin, qos } = attach.target.clone()
+        else {
+            return;
+        };
         let existing = view.proxy(channel.id, &name);
-        if let Some(proxy) = existing
+        if let Some(proxy) = &existing
             && settings.as_ref().is_none_or(|wanted| *wanted == proxy.settings)
+            && admin.is_none()
+            && qos.is_empty()
         {
             let attachment = Attachment::Durable(proxy.id);
             return self.attached(&attach, channel, attachment, proxy.revision, view);
         }
-        // One that exists with other settings is refused by the machine, in its words.
-        let settings = settings.unwrap_or_default();
-        let command = Command::CreateProxy { channel: channel.id, name, settings, start };
+        // Whether one that exists is what is asked for, the machine says, in its words.
+        let settings = settings.or(existing.map(|proxy| proxy.settings)).unwrap_or_default();
+        let channel_id = channel.id;
+        let command =
+            Command::CreateProxy { channel: channel_id, name, settings, start, admin, qos };
         self.propose(command, Pending::Attach { attach: Box::new(attach), channel: channel.id });
     }
 

@@ -250,6 +250,10 @@ impl<C: Cluster> View for Look<'_, C> {
         self.cluster.read(|machine| View::retained_from(machine, channel, from))
     }
 
+    fn retained_since(&self, channel: ChannelId, ms: u64) -> Seq {
+        self.cluster.read(|machine| View::retained_since(machine, channel, ms))
+    }
+
     fn proxy(&self, channel: ChannelId, name: &Name) -> Option<ProxyView> {
         self.cluster.read(|machine| View::proxy(machine, channel, name))
     }

@@ -1,7 +1,7 @@
 //! What a session must know of the replicated state.
 
 use crate::machine::Machine;
-use crate::types::{ChannelId, Name, ProxyId, ProxySettings, Seq};
+use crate::types::{ChannelId, Name, ProxyId, ProxySettings, Seq, Stamp};
 
 /// A short look at the replicated state.
 pub trait View {
@@ -13,6 +13,10 @@ pub trait View {
 
     /// The first retained event at or after `from`, or the next one.
     fn retained_from(&self, channel: ChannelId, from: Seq) -> Seq;
+
+    /// The first retained event accepted at this time or later, in milliseconds since the Unix
+    /// epoch, or the next one.
+    fn retained_since(&self, channel: ChannelId, ms: u64) -> Seq;
 
     /// The durable proxy of this name.
     fn proxy(&self, channel: ChannelId, name: &Name) -> Option<ProxyView>;
@@ -50,6 +54,11 @@ impl View for Machine {
     fn retained_from(&self, channel: ChannelId, from: Seq) -> Seq {
         let Some(channel) = Machine::channel(self, channel) else { return from };
         channel.next_retained(from).unwrap_or(channel.next_seq())
+    }
+
+    fn retained_since(&self, channel: ChannelId, ms: u64) -> Seq {
+        let Some(channel) = Machine::channel(self, channel) else { return 1 };
+        channel.retained_since(Stamp(0).plus_millis(ms)).unwrap_or(channel.next_seq())
     }
 
     fn proxy(&self, channel: ChannelId, name: &Name) -> Option<ProxyView> {

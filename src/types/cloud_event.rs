@@ -29,6 +29,8 @@ const RESERVED: [&str; 5] = ["specversion", "type", "subject", "data", "domain"]
 const OURS: &str = "aq";
 const PRIORITY: &str = "aqpriority";
 const TIMEOUT: &str = "aqtimeoutms";
+const START: &str = "aqstartms";
+const STOP: &str = "aqstopms";
 /// The rest of the variable header and of the fields: base64 of their postcard form.
 const HEADER: &str = "aqheader";
 const FIELDS: &str = "aqfields";
@@ -111,6 +113,11 @@ impl Event {
         }
         if self.timeout_ms != 0 {
             put(TIMEOUT, self.timeout_ms.to_string().into());
+        }
+        for (name, moment) in [(START, self.start_ms), (STOP, self.stop_ms)] {
+            if moment != 0 {
+                put(name, moment.to_string().into());
+            }
         }
         let mut rest = Vec::new();
         for (name, value) in &self.header.variable {
@@ -209,6 +216,11 @@ impl Attributes {
         if let Some(text) = self.text(TIMEOUT)? {
             let number = text.parse().map_err(|_| wrong(TIMEOUT, "must be a number in a text"))?;
             event.timeout_ms = number;
+        }
+        for (name, moment) in [(START, &mut event.start_ms), (STOP, &mut event.stop_ms)] {
+            if let Some(text) = self.text(name)? {
+                *moment = text.parse().map_err(|_| wrong(name, "must be a number in a text"))?;
+            }
         }
         event.header.variable.extend(self.rest(HEADER)?);
         event.header.fields.extend(self.rest(FIELDS)?);
@@ -379,6 +391,7 @@ mod tests {
         #[test]
         fn structured_events_come_back(
             (priority, timeout_ms) in (any::<i16>(), any::<u32>()),
+            (start_ms, stop_ms) in (any::<u64>(), 0u64..2),
             (domain, kind, name) in (".{0,6}", ".{1,6}", ".{0,6}"),
             (variable, fields) in (values(), values()),
             (media, body) in (
@@ -387,7 +400,8 @@ mod tests {
             ),
         ) {
             let header = Header { domain, kind, name, variable, fields };
-            let mut event = Event { priority, timeout_ms, header, body: body.into() };
+            let body = body.into();
+            let mut event = Event { priority, timeout_ms, start_ms, stop_ms, header, body };
             let header = &mut event.header.variable;
             // It has what every CloudEvent has; nothing is filled in.
             header.insert(0, ("source".into(), Value::Text("here".into())));

@@ -4,12 +4,16 @@
 //! and delivery. Layout, little endian:
 //!
 //! ```text
-//! 0  u8   version (1)
+//! 0  u8   version: 2 if it has a start or stop time, else 1
 //! 1  u8   flags (0, reserved)
 //! 2  i16  priority
 //! 4  u32  timeout in milliseconds (0: none)
 //! 8  u32  length H of the header section
-//! 12 H    header section: postcard of `Header`, empty when all of it is default
+//!         version 2 only:
+//! 12 u64  start time in milliseconds since the Unix epoch (0: none)
+//! 20 u64  stop time, likewise
+//!
+//!    H    header section: postcard of `Header`, empty when all of it is default
 //!    ..   body, opaque
 //! ```
 
@@ -19,8 +23,12 @@ use thiserror::Error;
 
 use super::{LaneId, Stamp, limits};
 
-const VERSION: u8 = 1;
-const FIXED_BYTES: usize = 12;
+const PLAIN: u8 = 1;
+const TIMED: u8 = 2;
+const PLAIN_BYTES: usize = 12;
+const TIMED_BYTES: usize = 28;
+/// How nearly all events begin: plain, without priority and timeout.
+const ORDINARY: [u8; 8] = [PLAIN, 0, 0, 0, 0, 0, 0, 0];
 
 /// A value of a header or filterable field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,9 +63,48 @@ pub struct Event {
     pub priority: i16,
     /// Milliseconds after acceptance at which it expires; 0: never.
     pub timeout_ms: u32,
+    /// OMG StartTime, not delivered before: milliseconds since the Unix epoch; 0: none.
+    pub start_ms: u64,
+    /// OMG StopTime, it expires then, likewise.
+    pub stop_ms: u64,
     pub header: Header,
     /// Opaque bytes.
     pub body: Bytes,
+}
+
+/// What an event asks for itself; all 0: nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EventQos {
+    pub priority: i16,
+    /// After it was accepted.
+    pub timeout_ms: u32,
+    /// Milliseconds since the Unix epoch.
+    pub start_ms: u64,
+    /// Milliseconds since the Unix epoch.
+    pub stop_ms: u64,
+}
+
+impl EventQos {
+    /// Reads it from the bytes of an event. Bytes that are none ask for nothing: whoever accepts
+    /// events from strangers checks them before.
+    pub fn read(event: &[u8]) -> EventQos {
+        let is_event = matches!(event.first(), Some(&(PLAIN | TIMED)));
+        if event.starts_with(&ORDINARY) || !is_event {
+            return EventQos::default();
+        }
+        let at = |place: usize| event.get(place..place + 8).and_then(|b| b.try_into().ok());
+        let timed = |place| match event.first() {
+            Some(&TIMED) => at(place).map_or(0, u64::from_le_bytes),
+            _ => 0,
+        };
+        let first: [u8; 8] = at(0).unwrap_or_default();
+        EventQos {
+            priority: i16::from_le_bytes([first[2], first[3]]),
+            timeout_ms: u32::from_le_bytes([first[4], first[5], first[6], first[7]]),
+            start_ms: timed(12),
+            stop_ms: timed(20),
+        }
+    }
 }
 
 /// An event as it travels: checked once at the border, then opaque.
@@ -79,9 +126,9 @@ pub struct Payload {
 /// Why bytes are not an event.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EventError {
-    #[error("event of {0} bytes is cut short: its fixed part has {FIXED_BYTES}")]
+    #[error("event of {0} bytes is cut short: its fixed part has {PLAIN_BYTES} at least")]
     Short(usize),
-    #[error("event version {0} is unknown: this build reads version {VERSION}")]
+    #[error("event version {0} is unknown: this build reads versions {PLAIN} and {TIMED}")]
     Version(u8),
     #[error("event header section of {0} bytes is too long or longer than the event itself")]
     HeaderLength(usize),
@@ -107,12 +154,17 @@ impl Event {
         if header.len() > limits::EVENT_HEADER_BYTES_MAX {
             return Err(EventError::HeaderLength(header.len()));
         }
-        let mut bytes = BytesMut::with_capacity(FIXED_BYTES + header.len() + self.body.len());
-        bytes.put_u8(VERSION);
+        let timed = self.start_ms > 0 || self.stop_ms > 0;
+        let mut bytes = BytesMut::with_capacity(TIMED_BYTES + header.len() + self.body.len());
+        bytes.put_u8(if timed { TIMED } else { PLAIN });
         bytes.put_u8(0);
         bytes.put_i16_le(self.priority);
         bytes.put_u32_le(self.timeout_ms);
         bytes.put_u32_le(header.len() as u32);
+        if timed {
+            bytes.put_u64_le(self.start_ms);
+            bytes.put_u64_le(self.stop_ms);
+        }
         bytes.put_slice(&header);
         bytes.put_slice(&self.body);
         Ok(EventBytes(bytes.freeze()))
@@ -126,37 +178,39 @@ impl EventBytes {
         if bytes.len() > max {
             return Err(EventError::TooLarge { bytes: bytes.len(), max });
         }
-        if bytes.len() < FIXED_BYTES {
+        if bytes.len() < PLAIN_BYTES {
             return Err(EventError::Short(bytes.len()));
         }
-        if bytes[0] != VERSION {
+        if bytes[0] != PLAIN && bytes[0] != TIMED {
             return Err(EventError::Version(bytes[0]));
         }
         let event = EventBytes(bytes);
+        if event.0.len() < event.fixed_len() {
+            return Err(EventError::Short(event.0.len()));
+        }
         let header = event.header_len();
-        if header > limits::EVENT_HEADER_BYTES_MAX || FIXED_BYTES + header > event.0.len() {
+        if header > limits::EVENT_HEADER_BYTES_MAX || event.fixed_len() + header > event.0.len() {
             return Err(EventError::HeaderLength(header));
         }
         Ok(event)
+    }
+
+    fn fixed_len(&self) -> usize {
+        if self.0[0] == TIMED { TIMED_BYTES } else { PLAIN_BYTES }
     }
 
     fn header_len(&self) -> usize {
         u32::from_le_bytes([self.0[8], self.0[9], self.0[10], self.0[11]]) as usize
     }
 
-    /// OMG Priority of the event.
-    pub fn priority(&self) -> i16 {
-        i16::from_le_bytes([self.0[2], self.0[3]])
-    }
-
-    /// Milliseconds after acceptance at which it expires; 0: never.
-    pub fn timeout_ms(&self) -> u32 {
-        u32::from_le_bytes([self.0[4], self.0[5], self.0[6], self.0[7]])
+    /// What the event asks for itself.
+    pub fn qos(&self) -> EventQos {
+        EventQos::read(&self.0)
     }
 
     /// Parses the header section.
     pub fn header(&self) -> Result<Header, EventError> {
-        let section = &self.0[FIXED_BYTES..FIXED_BYTES + self.header_len()];
+        let section = &self.0[self.fixed_len()..self.fixed_len() + self.header_len()];
         if section.is_empty() {
             return Ok(Header::default());
         }
@@ -165,14 +219,17 @@ impl EventBytes {
 
     /// The opaque body, shared, not copied.
     pub fn body(&self) -> Bytes {
-        self.0.slice(FIXED_BYTES + self.header_len()..)
+        self.0.slice(self.fixed_len() + self.header_len()..)
     }
 
     /// The whole event, parsed.
     pub fn decode(&self) -> Result<Event, EventError> {
+        let EventQos { priority, timeout_ms, start_ms, stop_ms } = self.qos();
         Ok(Event {
-            priority: self.priority(),
-            timeout_ms: self.timeout_ms(),
+            priority,
+            timeout_ms,
+            start_ms,
+            stop_ms,
             header: self.header()?,
             body: self.body(),
         })
@@ -202,6 +259,8 @@ mod tests {
         Event {
             priority: -7,
             timeout_ms: 1500,
+            start_ms: 0,
+            stop_ms: 0,
             header: Header {
                 domain: "Telecom".into(),
                 kind: "Alarm".into(),
@@ -218,12 +277,22 @@ mod tests {
         let bytes = sample().encode().unwrap();
         let back = EventBytes::check(bytes.as_bytes().clone(), 1 << 20).unwrap();
         assert_eq!(back.decode().unwrap(), sample());
+        let timed = Event { stop_ms: 7 << 40, ..sample() };
+        let bytes = timed.encode().unwrap();
+        let back = EventBytes::check(bytes.as_bytes().clone(), 1 << 20).unwrap();
+        assert_eq!(back.decode().unwrap(), timed);
+        assert_eq!(back.body(), sample().body);
     }
 
     #[test]
     fn golden_bytes() {
         let bytes = Event { priority: 2, timeout_ms: 3, ..Event::of_body("hi") }.encode().unwrap();
         assert_eq!(&bytes.as_bytes()[..], b"\x01\x00\x02\x00\x03\x00\x00\x00\x00\x00\x00\x00hi");
+        let event = Event { start_ms: 1, stop_ms: 258, ..Event::of_body("hi") };
+        let bytes = event.encode().unwrap();
+        let fixed = b"\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
+        let times = b"\x01\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0hi";
+        assert_eq!(bytes.as_bytes(), &[&fixed[..], &times[..]].concat());
     }
 
     #[test]
@@ -236,6 +305,9 @@ mod tests {
         let mut long = vec![0; 12];
         (long[0], long[8]) = (1, 1);
         assert_eq!(check(long), Err(EventError::HeaderLength(1)));
+        let mut short = vec![0; 27];
+        short[0] = 2;
+        assert_eq!(check(short), Err(EventError::Short(27)));
         let mut garbled = good.clone();
         garbled[12] = 0xff;
         let parsed = EventBytes::check(Bytes::from(garbled), 1 << 20).unwrap();

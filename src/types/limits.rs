@@ -39,6 +39,9 @@ pub const LANE_IDLE_MS: u64 = 24 * 3600 * 1000;
 pub const CHANNELS_MAX: usize = 10_000;
 /// Durable proxies of one channel. Creating one more is refused with `too_many_proxies`.
 pub const PROXIES_PER_CHANNEL_MAX: usize = 1_000;
+/// Consumer admins of one channel, the default one included. Creating one more is refused with
+/// `too_many_admins`.
+pub const ADMINS_PER_CHANNEL_MAX: usize = 100;
 
 /// Bytes of commands in one log entry; a single command may exceed it.
 pub const BATCH_BYTES_TARGET: usize = 512 << 10;

@@ -10,18 +10,22 @@ mod id;
 pub mod limits;
 mod name;
 mod outcome;
+mod qos;
 mod ranges;
 mod rejection;
 mod settings;
 
 pub use cloud_event::{CloudDefaults, CloudEventError};
-pub use event::{Event, EventBytes, EventError, Header, Payload, Value};
+pub use event::{Event, EventBytes, EventError, EventQos, Header, Payload, Value};
 pub use id::{
     ChannelId, ClusterId, EntryId, GroupId, LaneId, NodeId, Opener, PayloadKey, ProxyId, Seq,
     Stamp, Tenure,
 };
 pub use name::{Name, NameError};
 pub use outcome::{Counts, Outcome};
+pub use qos::{
+    Admission, Discard, Domain, Level, Order, Property, Qos, QosChange, QosError, Service, Spec,
+};
 pub use ranges::{SeqRange, SeqRanges};
 pub use rejection::{Code, Rejection};
 pub use settings::{ChannelSettings, ProxySettings, Start};

@@ -52,6 +52,11 @@ impl Name {
         Name("default".into())
     }
 
+    /// The consumer admin that every channel has from the start.
+    pub fn default_admin() -> Name {
+        Name("default".into())
+    }
+
     /// The name of the dead-letter channel of the channel with this name. It can be longer than
     /// a name that users may choose, by the suffix.
     pub fn dead_letter(&self) -> Name {

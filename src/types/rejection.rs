@@ -25,7 +25,7 @@ pub enum Code {
     TooManyChannels,
     TooManyProxies,
     TooManyLanes,
-    /// The channel's pending bytes are at their cap.
+    /// The channel's pending events or bytes are at their cap.
     ChannelFull,
     /// A publish does not continue the lane: see [`Rejection::expected`].
     OutOfSequence,
@@ -51,6 +51,11 @@ pub enum Code {
     MembershipRefused,
     /// The thing asked for is not allowed here.
     NotAllowed,
+    UnknownAdmin,
+    AdminExists,
+    TooManyAdmins,
+    /// A property of the quality of service cannot be set so.
+    InvalidQos,
 }
 
 impl Code {
@@ -63,12 +68,16 @@ impl Code {
             Code::WrongCluster => "wrong_cluster",
             Code::UnknownChannel => "unknown_channel",
             Code::UnknownProxy => "unknown_proxy",
+            Code::UnknownAdmin => "unknown_admin",
             Code::UnknownLane => "unknown_lane",
             Code::ChannelExists => "channel_exists",
             Code::ProxyExists => "proxy_exists",
+            Code::AdminExists => "admin_exists",
             Code::TooManyChannels => "too_many_channels",
             Code::TooManyProxies => "too_many_proxies",
+            Code::TooManyAdmins => "too_many_admins",
             Code::TooManyLanes => "too_many_lanes",
+            Code::InvalidQos => "invalid_qos",
             Code::ChannelFull => "channel_full",
             Code::OutOfSequence => "out_of_sequence",
             Code::LaneFenced => "lane_fenced",

@@ -73,4 +73,7 @@ pub enum Start {
     All,
     /// With this sequence, or the earliest retained after it.
     Seq(Seq),
+    /// With the earliest retained that was accepted at this time or later, in milliseconds since
+    /// the Unix epoch.
+    Time(u64),
 }

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::block::EventsBlock;
 use super::codec::{Payload, WireError, messages, put_head, take_head};
-use crate::types::{LaneId, Name, Opener, ProxyId, ProxySettings, Seq, SeqRanges, Start, limits};
+use crate::types::{
+    LaneId, Name, Opener, ProxyId, ProxySettings, Qos, Seq, SeqRanges, Start, limits,
+};
 
 messages! {
     /// A message from client to server.
@@ -96,6 +98,10 @@ pub enum AttachTarget {
         settings: Option<ProxySettings>,
         /// For a new proxy.
         start: Start,
+        /// The consumer admin of a new proxy, which an existing one must be of, too.
+        admin: Option<Name>,
+        /// What is set for a new proxy itself; an existing one must have all of it.
+        qos: Qos,
     },
 }
 

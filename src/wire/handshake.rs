@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 use super::codec::{Encoded, WireError, put_head, take_head, whole_head};
 use crate::types::{ClusterId, NodeId, Rejection, limits};
 
-/// The newest protocol version this build speaks. 2: a welcome ends with the newest version that
-/// the answering side speaks. 3: members send each other the events of a snapshot by their keys, and
+/// The newest protocol version this build speaks. 5: a welcome ends with the newest version that
+/// the answering side speaks. 6: members send each other the events of a snapshot by their keys, and
 /// tell each other how much room their disks have.
-pub const PROTOCOL_VERSION: u16 = 3;
-/// The oldest one.
-pub const PROTOCOL_VERSION_MIN: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 6;
+/// The oldest one. 1 to 3 were those of builds whose state has other facts: not of one cluster.
+pub const PROTOCOL_VERSION_MIN: u16 = 4;
+/// A welcome names the newest version from this one on.
+const NEWEST_SINCE: u16 = 5;
 
 /// The newest one that this process speaks.
 static NEWEST: AtomicU16 = AtomicU16::new(PROTOCOL_VERSION);
@@ -175,15 +177,15 @@ fn bounded(kind: u8, what: &'static str, text: &str, max: usize) -> Result<(), W
 impl Welcome {
     fn encode(&self) -> Vec<u8> {
         let head = put_head(Vec::new(), self);
-        if self.version < 2 { head } else { put_head(head, &self.newest) }
+        if self.version < NEWEST_SINCE { head } else { put_head(head, &self.newest) }
     }
 
     fn decode(body: &[u8]) -> Result<Welcome, WireError> {
         let (welcome, used) = take_head::<Welcome>(WELCOME, body)?;
         let rest = &body[used..];
         let newest = match welcome.version {
-            0 | 1 if rest.is_empty() => welcome.version,
-            0 | 1 => return Err(WireError::Trailing { kind: WELCOME, bytes: rest.len() }),
+            ..NEWEST_SINCE if rest.is_empty() => welcome.version,
+            ..NEWEST_SINCE => return Err(WireError::Trailing { kind: WELCOME, bytes: rest.len() }),
             _ => whole_head(WELCOME, rest)?,
         };
         Ok(Welcome { newest, ..welcome })

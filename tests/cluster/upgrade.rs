@@ -16,11 +16,11 @@ fn all_healthy(status: &Value) -> bool {
 
 #[tokio::test]
 async fn nodes_are_upgraded_one_by_one_under_load_and_can_go_back() {
-    let mut cluster = cluster(3, &["--protocol-version-max", "1"]).await;
-    cluster.until("all speak version 1", |s| protocols(s) == [1, 1, 1]).await;
+    let mut cluster = cluster(3, &["--protocol-version-max", "4"]).await;
+    cluster.until("all speak version 4", |s| protocols(s) == [4, 4, 4]).await;
     cluster.consumer("default", "all").await;
     let mut acks = Vec::new();
-    let steps = [(1, "2"), (2, "2"), (2, "1"), (3, "2"), (2, "2")];
+    let steps = [(1, "5"), (2, "5"), (2, "4"), (3, "5"), (2, "5")];
     let mut seen = Vec::new();
     for (step, (id, version)) in steps.into_iter().enumerate() {
         let publisher = cluster.publisher("default", &format!("step{step}"), 4_000);
@@ -39,7 +39,7 @@ async fn nodes_are_upgraded_one_by_one_under_load_and_can_go_back() {
         acks.extend(finish(publisher).await);
         cluster.audit().await;
     }
-    assert_eq!(seen, [[2, 1, 1], [2, 2, 1], [2, 1, 1], [2, 1, 2], [2, 2, 2]]);
+    assert_eq!(seen, [[5, 4, 4], [5, 5, 4], [5, 4, 4], [5, 4, 5], [5, 5, 5]]);
     let deliveries = cluster.drain("default", "all", "3").await;
     nothing_lost(&acks, &deliveries);
 }

@@ -119,6 +119,8 @@ impl Consumer {
                 name: name.clone(),
                 settings: options.settings.clone(),
                 start: options.from,
+                admin: options.admin.clone(),
+                qos: options.qos.clone(),
             },
             None => AttachTarget::Volatile { start: options.from, resume_after: self.seen },
         };

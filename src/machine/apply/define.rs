@@ -3,11 +3,21 @@
 use std::sync::Arc;
 
 use super::Answer;
-use crate::machine::{Machine, Proxy, Reply};
+use super::quality::{check_qos, unknown_admin};
+use crate::machine::{Channel, Machine, Proxy, Reply};
 use crate::types::{
-    ChannelId, ChannelSettings, Code, Name, Outcome, ProxyId, ProxySettings, Rejection, Start,
-    limits,
+    ChannelId, ChannelSettings, Code, Level, Name, Outcome, ProxyId, ProxySettings, Qos, Rejection,
+    Stamp, Start, limits,
 };
+
+/// What is asked of a proxy.
+pub(super) struct Wish<'a> {
+    pub name: &'a Name,
+    pub settings: &'a ProxySettings,
+    pub start: Start,
+    pub admin: Option<&'a Name>,
+    pub qos: &'a Qos,
+}
 
 impl Machine {
     pub(super) fn create_channel(&mut self, name: &Name, settings: &ChannelSettings) -> Answer {
@@ -46,58 +56,49 @@ impl Machine {
         Ok(Reply::Done)
     }
 
-    pub(super) fn create_proxy(
-        &mut self,
-        channel: ChannelId,
-        name: &Name,
-        settings: &ProxySettings,
-        start: Start,
-    ) -> Answer {
-        check_settings(settings)?;
+    pub(super) fn create_proxy(&mut self, channel: ChannelId, wish: &Wish) -> Answer {
+        check_settings(wish.settings)?;
+        check_qos(wish.qos, Level::Proxy, &format!("proxy '{}'", wish.name))?;
         let found = self.channel(channel).ok_or_else(|| unknown_channel(channel))?;
-        if let Some(proxy) = found.proxy(name).and_then(|id| self.proxy(id)) {
-            return existing(proxy, settings);
+        if let Some(proxy) = found.proxy(wish.name).and_then(|id| self.proxy(id)) {
+            return existing(proxy, wish);
         }
-        if found.proxies.len() >= limits::PROXIES_PER_CHANNEL_MAX {
-            return Err(Rejection::new(
-                Code::TooManyProxies,
-                format!("channel '{}' has {} proxies", found.name(), found.proxies.len()),
-            )
-            .hint("delete proxies that nobody uses"));
+        if let Some(admin) = wish.admin.filter(|admin| found.admin(admin).is_none()) {
+            return Err(unknown_admin(found, admin));
         }
+        check_number(found)?;
         let id = ProxyId(self.next_id());
-        let reply = self.add_proxy(id, channel, name, settings, start);
+        let reply = self.add_proxy(id, channel, wish);
         reply.ok_or_else(|| unknown_channel(channel))
     }
 
     /// Adds a proxy that waits for every retained event from its start on. Events after its start
     /// that are gone already end as `skipped`.
-    fn add_proxy(
-        &mut self,
-        id: ProxyId,
-        channel: ChannelId,
-        name: &Name,
-        settings: &ProxySettings,
-        start: Start,
-    ) -> Option<Reply> {
+    fn add_proxy(&mut self, id: ProxyId, channel: ChannelId, wish: &Wish) -> Option<Reply> {
         let host = Arc::make_mut(self.channels.get_mut(&channel)?);
         let next = host.next_seq();
-        let start_seq = match start {
+        let start_seq = match wish.start {
             Start::New => next,
             Start::All => host.first_retained(),
             Start::Seq(seq) => host.next_retained(seq).unwrap_or(next),
+            Start::Time(ms) => host.retained_since(Stamp(0).plus_millis(ms)).unwrap_or(next),
         };
-        let mut proxy = Proxy::new(id, channel, name.clone(), settings.clone(), start_seq);
+        let admin = wish.admin.cloned().unwrap_or_else(Name::default_admin);
+        let (name, settings) = (wish.name.clone(), wish.settings.clone());
+        let mut proxy = Proxy::new(id, (channel, admin), name, settings, start_seq);
+        proxy.qos = wish.qos.clone();
         for hole in host.slots.holes(start_seq) {
             proxy.settled.settle(hole, Outcome::Skipped);
         }
         for range in proxy.settled.unsettled(start_seq, next - 1) {
             host.slots.wait(range);
         }
-        host.proxies.insert(name.clone(), id);
+        host.proxies.insert(wish.name.clone(), id);
+        host.definitions += 1;
         self.touched.insert(channel);
         let revision = proxy.revision();
         self.proxies.insert(id, Arc::new(proxy));
+        self.resolve(channel);
         Some(Reply::ProxyReady { proxy: id, revision, start_seq, created: true })
     }
 
@@ -106,6 +107,7 @@ impl Machine {
         let Some(channel) = self.channels.get_mut(&proxy.channel()) else { return Ok(Reply::Done) };
         let channel = Arc::make_mut(channel);
         channel.proxies.remove(proxy.name());
+        channel.definitions += 1;
         for range in proxy.settled.unsettled(proxy.start_seq(), channel.next_seq() - 1) {
             channel.slots.release(range);
         }
@@ -115,17 +117,24 @@ impl Machine {
     }
 }
 
-fn existing(proxy: &Proxy, settings: &ProxySettings) -> Answer {
-    if proxy.settings() != settings {
-        return Err(Rejection::new(
-            Code::ProxyExists,
-            format!(
-                "proxy '{}' exists with other settings: it has {}; asked for were {settings}",
-                proxy.name(),
-                proxy.settings()
-            ),
-        )
-        .hint("attach with its settings, or delete it first"));
+fn existing(proxy: &Proxy, wish: &Wish) -> Answer {
+    let name = proxy.name();
+    let other = |what: String| {
+        Err(Rejection::new(Code::ProxyExists, format!("proxy '{name}' exists with other {what}"))
+            .hint("attach with its settings, change them, or delete it first"))
+    };
+    if proxy.settings() != wish.settings {
+        let (has, asked) = (proxy.settings(), wish.settings);
+        return other(format!("settings: it has {has}; asked for were {asked}"));
+    }
+    if let Some(asked) = wish.admin.filter(|admin| *admin != proxy.admin()) {
+        return other(format!("admin: it is of '{}', not of '{asked}'", proxy.admin()));
+    }
+    let differs = |(property, value): &(_, _)| proxy.qos().get(*property) != Some(*value);
+    if let Some((property, value)) = wish.qos.iter().find(differs) {
+        let show = |value: i64| property.spec().domain.show(value);
+        let has = proxy.qos().get(property).map_or("inherited".to_string(), show);
+        return other(format!("quality: its {property} is {has}; asked for was {}", show(value)));
     }
     Ok(Reply::ProxyReady {
         proxy: proxy.id(),
@@ -133,6 +142,24 @@ fn existing(proxy: &Proxy, settings: &ProxySettings) -> Answer {
         start_seq: proxy.start_seq(),
         created: false,
     })
+}
+
+/// Refuses one more proxy than a channel may have.
+fn check_number(channel: &Channel) -> Result<(), Rejection> {
+    let (name, has) = (channel.name(), channel.proxies.len());
+    let max = channel.admission().max_consumers as usize;
+    if max > 0 && has >= max {
+        let message = format!("channel '{name}' has {has} proxies of {max} (max_consumers)");
+        return Err(Rejection::new(Code::TooManyProxies, message)
+            .hint("delete proxies that nobody uses, or raise max_consumers of the channel"));
+    }
+    if has >= limits::PROXIES_PER_CHANNEL_MAX {
+        let message = format!("channel '{name}' has {has} proxies");
+        return Err(
+            Rejection::new(Code::TooManyProxies, message).hint("delete proxies that nobody uses")
+        );
+    }
+    Ok(())
 }
 
 fn check_settings(settings: &ProxySettings) -> Result<(), Rejection> {

@@ -47,6 +47,15 @@ impl Machine {
             )
             .hint("reuse named lanes; unused ones expire after a day"));
         }
+        let max = self.channel(channel).map_or(0, |channel| channel.admission().max_suppliers);
+        if max > 0 {
+            let lanes = self.lanes.values().filter(|lane| lane.channel() == channel).count();
+            if lanes as u64 >= max {
+                let message = format!("the channel has {lanes} lanes of {max} (max_suppliers)");
+                return Err(Rejection::new(Code::TooManyLanes, message)
+                    .hint("reuse named lanes, or raise max_suppliers of the channel"));
+            }
+        }
         let id = LaneId { index: place.index, position: place.command };
         if let (Some(name), Some(channel)) = (name, self.channels.get_mut(&channel)) {
             Arc::make_mut(channel).lanes.insert(name.clone(), id);

@@ -3,10 +3,12 @@
 mod define;
 mod lanes;
 mod publish;
+mod quality;
 mod settle;
 
 use super::{Batch, Command, Machine, Reply};
 use crate::types::{Code, PayloadKey, Rejection, Tenure};
+use define::Wish;
 
 /// Where in the log a command stands.
 #[derive(Debug, Clone, Copy)]
@@ -66,10 +68,15 @@ impl Machine {
             )),
             Command::CreateChannel { name, settings } => self.create_channel(name, settings),
             Command::DeleteChannel { channel } => self.delete_channel(*channel),
-            Command::CreateProxy { channel, name, settings, start } => {
-                self.create_proxy(*channel, name, settings, *start)
+            Command::CreateProxy { channel, name, settings, start, admin, qos } => {
+                let wish = Wish { name, settings, start: *start, admin: admin.as_ref(), qos };
+                self.create_proxy(*channel, &wish)
             }
             Command::DeleteProxy { proxy } => self.delete_proxy(*proxy),
+            Command::CreateAdmin { channel, name, qos } => self.create_admin(*channel, name, qos),
+            Command::DeleteAdmin { channel, name } => self.delete_admin(*channel, name),
+            Command::SetQos { target, changes } => self.set_qos(target, changes),
+            Command::Suspend { target, suspended } => self.suspend(target, *suspended),
             Command::OpenLane { channel, target, opener } => {
                 self.open_lane(place, *channel, target, *opener)
             }

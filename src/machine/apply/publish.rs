@@ -6,7 +6,7 @@ use super::Answer;
 use super::lanes::{fenced, unknown_lane};
 use crate::machine::block::Lengths;
 use crate::machine::{Channel, Lane, Machine, Publish, PublishRun, Published, Reply};
-use crate::types::{Code, PayloadKey, Rejection};
+use crate::types::{Code, EventQos, PayloadKey, Rejection, Stamp};
 
 impl Machine {
     /// Answers `Published` once the lane is known and not fenced, even if nothing was accepted.
@@ -31,7 +31,8 @@ impl Machine {
         let repeated = repeat(lane, publish, &mut answer);
         if answer.refused.is_none() && repeated < publish.count {
             let key = PayloadKey { position: key.position.saturating_add(repeated), ..key };
-            accept(lane, Arc::make_mut(channel), publish, repeated, key, &mut answer);
+            let place = (key, self.stamp);
+            accept(lane, Arc::make_mut(channel), publish, repeated, place, &mut answer);
             if answer.runs.last().is_some_and(|run| !run.duplicate) {
                 self.touched.insert(publish.channel);
             }
@@ -56,7 +57,7 @@ fn accept(
     channel: &mut Channel,
     publish: &Publish,
     repeated: u32,
-    key: PayloadKey,
+    place: (PayloadKey, Stamp),
     answer: &mut Published,
 ) {
     let first = publish.first_sequence + u64::from(repeated);
@@ -69,9 +70,12 @@ fn accept(
     for _ in 0..repeated {
         lengths.next();
     }
-    let sizes = lengths.take(offered as usize).map(|(_, length)| length);
+    let events = lengths.take(offered as usize).map(|(start, length)| {
+        let bytes = publish.events.get(start..start + length as usize).unwrap_or_default();
+        (length, EventQos::read(bytes))
+    });
     let first_seq = channel.next_seq();
-    let count = channel.append(key, sizes);
+    let count = channel.append(place, events);
     if count > 0 {
         lane.accepted(count, first_seq);
         let run =
@@ -84,11 +88,14 @@ fn accept(
 }
 
 fn full(channel: &Channel) -> Rejection {
-    let (name, bytes) = (channel.name(), channel.pending().bytes);
-    let max = channel.settings().pending_bytes_max;
-    Rejection::new(
-        Code::ChannelFull,
-        format!("channel '{name}' is full: {bytes} of {max} pending bytes"),
-    )
-    .hint("resend when its consumers have caught up, or delete proxies that nobody uses")
+    let (name, pending) = (channel.name(), channel.pending());
+    let admission = channel.admission();
+    let (events, length) = (pending.events, admission.max_queue_length);
+    let full = if admission.reject_new_events && length > 0 && events >= length {
+        format!("{events} of {length} pending events (max_queue_length)")
+    } else {
+        format!("{} of {} pending bytes", pending.bytes, channel.settings().pending_bytes_max)
+    };
+    Rejection::new(Code::ChannelFull, format!("channel '{name}' is full: {full}"))
+        .hint("resend when its consumers have caught up, or delete proxies that nobody uses")
 }

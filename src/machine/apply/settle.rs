@@ -56,10 +56,11 @@ impl Machine {
             Some(id) => *id,
             None => self.add_channel(name, ChannelSettings::default()),
         };
+        let now = self.stamp;
         let channel = Arc::make_mut(self.channels.get_mut(&id)?);
         let first = channel.next_seq();
         for (slot, letter) in letters {
-            channel.append_letter(&slot, letter);
+            channel.append_letter(&slot, letter, now);
         }
         channel.trim();
         self.touched.insert(id);

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 use super::{batch, block};
 use crate::machine::{
     Batch, BatchError, Command, ImageError, LaneTarget, Machine, Publish, Settle, SettlePart,
-    payload_location, payload_locations,
+    Target, payload_location, payload_locations,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, ProxyId, ProxySettings,
-    SeqRange, Stamp, Start, Tenure,
+    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
+    ProxySettings, Qos, SeqRange, Stamp, Start, Tenure,
 };
 
 fn publish(lane: u64, first_sequence: u64, sizes: &[u32]) -> Command {
@@ -22,6 +22,12 @@ fn publish(lane: u64, first_sequence: u64, sizes: &[u32]) -> Command {
         count: sizes.len() as u32,
         events: block(sizes),
     })
+}
+
+fn some_qos() -> Qos {
+    let mut qos = Qos::default();
+    qos.set(Property::OrderPolicy, Some(2));
+    qos
 }
 
 fn every_command() -> Batch {
@@ -38,8 +44,17 @@ fn every_command() -> Batch {
             name: name.clone(),
             settings: ProxySettings::default(),
             start: Start::Seq(300),
+            admin: None,
+            qos: Qos::default(),
         },
         Command::DeleteProxy { proxy: ProxyId(7) },
+        Command::CreateAdmin { channel, name: name.clone(), qos: some_qos() },
+        Command::DeleteAdmin { channel, name: name.clone() },
+        Command::SetQos {
+            target: Target::Admin(channel, name.clone()),
+            changes: vec![(Property::Timeout, Some(9)), (Property::Priority, None)],
+        },
+        Command::Suspend { target: Target::Proxy(ProxyId(7)), suspended: true },
         Command::OpenLane {
             channel,
             target: LaneTarget::Named(name),
@@ -74,11 +89,11 @@ fn batch_golden_bytes() {
     let bytes = batch(Tenure(6), Stamp(7), commands).encode();
     #[rustfmt::skip]
     let expected = [
-        0xAB, 1, // magic, version
+        0xAB, 2, // magic, version
         6, 0, 0, 0, 0, 0, 0, 0, // tenure
         7, 0, 0, 0, 0, 0, 0, 0, // stamp
         2, 0, 0, 0, // commands
-        0, 1, 0, 0, 0, 11, // checkpoint
+        0, 1, 0, 0, 0, 15, // checkpoint
         1, 47, 0, 0, 0, // publish
         1, 0, 0, 0, 0, 0, 0, 0, // channel
         4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // lane
@@ -94,7 +109,7 @@ fn batch_golden_bytes() {
 #[test]
 fn every_command_golden_hash() {
     let hash = xxhash_rust::xxh3::xxh3_64(&every_command().encode());
-    assert_eq!(format!("{hash:016x}"), "2ea4732d822dd40e");
+    assert_eq!(format!("{hash:016x}"), "345c8e142ced5fe0");
 }
 
 #[test]
@@ -149,7 +164,14 @@ fn sample_machine() -> Machine {
     let begin = Command::BeginTenure { node: NodeId(1) };
     let opener = Opener { client: 1 << 40, attempt: 3 };
     let open = Command::OpenLane { channel: ChannelId(1), target: LaneTarget::Fresh, opener };
-    let proxy = Command::CreateProxy { channel: ChannelId(1), name, settings, start: Start::New };
+    let proxy = Command::CreateProxy {
+        channel: ChannelId(1),
+        name,
+        settings,
+        start: Start::New,
+        admin: None,
+        qos: Qos::default(),
+    };
     machine.apply(4, &batch(Tenure(0), Stamp(5), vec![begin, proxy, open]));
     let publishes = (0..3).map(|i| {
         let Command::Publish(mut publish) = publish(4, 1 + 4 * i, &[5, 6, 7, 8]) else { panic!() };
@@ -178,7 +200,7 @@ fn image_golden_hash() {
     let machine = sample_machine();
     let image = xxhash_rust::xxh3::xxh3_64(&machine.encode());
     let hashes = format!("{:016x} {image:016x}", machine.hash());
-    assert_eq!(hashes, "a8ca614263ab3ead fd04cfa45d90cb4b");
+    assert_eq!(hashes, "3cd4cd273cd9db00 156984ba67c3a040");
 }
 
 #[test]

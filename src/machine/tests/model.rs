@@ -5,16 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::machine::block::publishes;
 use crate::machine::{
     Batch, Command, DeadLetter, LaneTarget, Publish, PublishRun, Published, Reply, Settle, Settled,
-    Tally, events,
+    Tally, Target, events,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, Code, LaneId, Name, Opener, Outcome, PayloadKey, ProxyId,
-    ProxySettings, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Tenure, limits,
+    ChannelId, ChannelSettings, Code, LaneId, Level, Name, Opener, Outcome, PayloadKey, Property,
+    ProxyId, ProxySettings, Qos, QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start,
+    Tenure, limits,
 };
 
 #[derive(Debug, Default)]
 pub struct Model {
     pub stamp: Stamp,
+    applied: u64,
     pub tenure: Tenure,
     last_id: u64,
     pub channels: BTreeMap<ChannelId, ChannelModel>,
@@ -26,6 +28,8 @@ pub struct Model {
 pub struct ChannelModel {
     pub name: Name,
     settings: ChannelSettings,
+    pub qos: Qos,
+    pub admins: BTreeMap<Name, (Qos, bool)>,
     /// Event `seq` is at `seq - 1`.
     pub events: Vec<(PayloadKey, u32)>,
     /// Events that nobody can get any more.
@@ -39,6 +43,10 @@ pub struct ProxyModel {
     pub channel: ChannelId,
     name: Name,
     settings: ProxySettings,
+    pub admin: Name,
+    pub qos: Qos,
+    pub suspended: bool,
+    revision: u64,
     pub start: Seq,
     pub outcomes: BTreeMap<Seq, Outcome>,
     pub attempts: BTreeMap<Seq, u32>,
@@ -69,7 +77,9 @@ fn out_of_sequence(expected: u64) -> Rejection {
 impl ChannelModel {
     fn new(name: Name, settings: ChannelSettings) -> ChannelModel {
         let (gone, letters) = (BTreeSet::new(), BTreeMap::new());
-        ChannelModel { name, settings, events: Vec::new(), gone, no_interest: 0, letters }
+        let admins = BTreeMap::from([(Name::default_admin(), (Qos::default(), false))]);
+        let (qos, events) = (Qos::default(), Vec::new());
+        ChannelModel { name, settings, qos, admins, events, gone, no_interest: 0, letters }
     }
 
     pub fn next_seq(&self) -> Seq {
@@ -103,6 +113,10 @@ impl ChannelModel {
 }
 
 impl ProxyModel {
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
     pub fn floor(&self) -> Seq {
         (self.start..).find(|seq| !self.outcomes.contains_key(seq)).unwrap()
     }
@@ -172,6 +186,7 @@ impl Model {
     }
 
     pub fn apply(&mut self, index: u64, batch: &Batch) -> Vec<Reply> {
+        self.applied = index;
         if matches!(batch.commands.first(), Some(Command::BeginTenure { .. })) {
             self.tenure = Tenure(index);
         } else if batch.tenure != self.tenure {
@@ -199,9 +214,13 @@ impl Model {
             Command::BeginTenure { .. } => Err(refuse(Code::BadRequest)),
             Command::CreateChannel { name, settings } => self.create_channel(name, settings),
             Command::DeleteChannel { channel } => self.delete_channel(*channel),
-            Command::CreateProxy { channel, name, settings, start } => {
-                self.create_proxy(*channel, name, settings, *start)
+            Command::CreateProxy { channel, name, settings, start, admin, qos } => {
+                self.create_proxy(*channel, (name, settings, *start), admin.as_ref(), qos)
             }
+            Command::CreateAdmin { channel, name, qos } => self.create_admin(*channel, name, qos),
+            Command::DeleteAdmin { channel, name } => self.delete_admin(*channel, name),
+            Command::SetQos { target, changes } => self.set_qos(target, changes),
+            Command::Suspend { target, suspended } => self.suspend(target, *suspended),
             Command::DeleteProxy { proxy } => match self.proxies.remove(proxy) {
                 Some(_) => Ok(Reply::Done),
                 None => Err(refuse(Code::UnknownProxy)),
@@ -246,27 +265,45 @@ impl Model {
     fn create_proxy(
         &mut self,
         channel: ChannelId,
-        name: &Name,
-        settings: &ProxySettings,
-        start: Start,
+        (name, settings, start): (&Name, &ProxySettings, Start),
+        admin: Option<&Name>,
+        qos: &Qos,
     ) -> Answer {
         if settings.ack_wait_ms == 0 || !(1..=65_536).contains(&settings.max_in_flight) {
             return Err(refuse(Code::BadRequest));
+        }
+        if !qos.check(Level::Proxy).is_empty() {
+            return Err(refuse(Code::InvalidQos));
         }
         let retained: BTreeSet<Seq> = self.channel(channel)?.retained().into_keys().collect();
         let next = self.channel(channel)?.next_seq();
         let mut here = self.proxies.iter().filter(|(_, proxy)| proxy.channel == channel);
         if let Some((id, proxy)) = here.find(|(_, proxy)| proxy.name == *name) {
-            if proxy.settings != *settings {
+            let unlike = |(property, value)| proxy.qos.get(property) != Some(value);
+            if proxy.settings != *settings
+                || admin.is_some_and(|admin| *admin != proxy.admin)
+                || qos.iter().any(unlike)
+            {
                 return Err(refuse(Code::ProxyExists));
             }
-            let (proxy, start_seq) = (*id, proxy.start);
-            return Ok(Reply::ProxyReady { proxy, revision: 1, start_seq, created: false });
+            let (revision, start_seq) = (proxy.revision, proxy.start);
+            return Ok(Reply::ProxyReady { proxy: *id, revision, start_seq, created: false });
+        }
+        let members = self.proxies.values().filter(|proxy| proxy.channel == channel).count();
+        let admin = admin.cloned().unwrap_or(Name::default_admin());
+        let host = self.channel(channel)?;
+        if !host.admins.contains_key(&admin) {
+            return Err(refuse(Code::UnknownAdmin));
+        }
+        let max = Qos::resolve(&[&host.qos], Property::MaxConsumers) as usize;
+        if max > 0 && members >= max {
+            return Err(refuse(Code::TooManyProxies));
         }
         let from = match start {
             Start::New => next,
             Start::All => 0,
             Start::Seq(seq) => seq,
+            Start::Time(_) => unreachable!("not asked for here"),
         };
         let start_seq = retained.range(from..).next().copied().unwrap_or(next);
         let holes = (start_seq..next).filter(|seq| !retained.contains(seq));
@@ -274,6 +311,10 @@ impl Model {
             channel,
             name: name.clone(),
             settings: settings.clone(),
+            admin,
+            qos: qos.clone(),
+            suspended: false,
+            revision: 1,
             start: start_seq,
             outcomes: holes.map(|seq| (seq, Outcome::Skipped)).collect(),
             attempts: BTreeMap::new(),
@@ -281,6 +322,77 @@ impl Model {
         let id = ProxyId(self.next_id());
         self.proxies.insert(id, proxy);
         Ok(Reply::ProxyReady { proxy: id, revision: 1, start_seq, created: true })
+    }
+
+    fn create_admin(&mut self, id: ChannelId, name: &Name, qos: &Qos) -> Answer {
+        if !qos.check(Level::Admin).is_empty() {
+            return Err(refuse(Code::InvalidQos));
+        }
+        let channel = self.channel(id)?;
+        if channel.admins.contains_key(name) {
+            return Err(refuse(Code::AdminExists));
+        }
+        channel.admins.insert(name.clone(), (qos.clone(), false));
+        Ok(self.changed(id))
+    }
+
+    fn delete_admin(&mut self, id: ChannelId, name: &Name) -> Answer {
+        let channel = self.channel(id)?;
+        if *name == Name::default_admin() {
+            return Err(refuse(Code::NotAllowed));
+        }
+        channel.admins.remove(name).ok_or(refuse(Code::UnknownAdmin))?;
+        self.proxies.retain(|_, proxy| proxy.channel != id || proxy.admin != *name);
+        Ok(self.changed(id))
+    }
+
+    fn set_qos(&mut self, target: &Target, changes: &[QosChange]) -> Answer {
+        let (id, level) = self.find(target)?;
+        let mut asked = Qos::default();
+        asked.change(changes);
+        if !asked.check(level).is_empty() {
+            return Err(refuse(Code::InvalidQos));
+        }
+        let channel = self.channels.get_mut(&id).unwrap();
+        let qos = match target {
+            Target::Channel(_) => &mut channel.qos,
+            Target::Admin(_, name) => &mut channel.admins.get_mut(name).unwrap().0,
+            Target::Proxy(id) => &mut self.proxies.get_mut(id).unwrap().qos,
+        };
+        changes.iter().for_each(|(property, value)| qos.set(*property, *value));
+        Ok(self.changed(id))
+    }
+
+    fn suspend(&mut self, target: &Target, suspended: bool) -> Answer {
+        let (id, _) = self.find(target)?;
+        match target {
+            Target::Channel(_) => return Err(refuse(Code::NotAllowed)),
+            Target::Admin(id, name) => {
+                self.channels.get_mut(id).unwrap().admins.get_mut(name).unwrap().1 = suspended;
+            }
+            Target::Proxy(id) => self.proxies.get_mut(id).unwrap().suspended = suspended,
+        }
+        Ok(self.changed(id))
+    }
+
+    fn find(&mut self, target: &Target) -> Result<(ChannelId, Level), Rejection> {
+        match target {
+            Target::Channel(id) => self.channel(*id).map(|_| (*id, Level::Channel)),
+            Target::Admin(id, name) => match self.channel(*id)?.admins.contains_key(name) {
+                true => Ok((*id, Level::Admin)),
+                false => Err(refuse(Code::UnknownAdmin)),
+            },
+            Target::Proxy(id) => match self.proxies.get(id) {
+                Some(proxy) => Ok((proxy.channel, Level::Proxy)),
+                None => Err(refuse(Code::UnknownProxy)),
+            },
+        }
+    }
+
+    fn changed(&mut self, id: ChannelId) -> Reply {
+        let members = self.proxies.values_mut().filter(|proxy| proxy.channel == id);
+        members.for_each(|proxy| proxy.revision += 1);
+        Reply::Changed { index: self.applied, next_seq: self.channels[&id].next_seq() }
     }
 
     fn open_lane(
@@ -317,6 +429,12 @@ impl Model {
             }
             (None, LaneTarget::Existing(_)) => return Err(refuse(Code::UnknownLane)),
             (None, _) => {
+                let qos = &self.channels[&channel].qos;
+                let max = Qos::resolve(&[qos], Property::MaxSuppliers) as usize;
+                let lanes = self.lanes.values().filter(|lane| lane.channel == channel).count();
+                if max > 0 && lanes >= max {
+                    return Err(refuse(Code::TooManyLanes));
+                }
                 let (openers, results) = (Vec::new(), BTreeMap::new());
                 let lane = LaneModel { channel, name, openers, last_used: stamp, next: 1, results };
                 (id, self.lanes.entry(id).or_insert(lane))
@@ -364,7 +482,7 @@ impl Model {
         size: u32,
     ) -> Result<(Seq, bool), Rejection> {
         let interested = self.interested(publish.channel);
-        let pending = self.pending(publish.channel).bytes;
+        let pending = self.pending(publish.channel);
         let lane = self.lanes.get_mut(&publish.lane).unwrap();
         let channel = self.channels.get_mut(&publish.channel).unwrap();
         if sequence < lane.next {
@@ -374,7 +492,11 @@ impl Model {
         if sequence > lane.next {
             return Err(out_of_sequence(lane.next));
         }
-        if interested && pending + u64::from(size) > channel.settings.pending_bytes_max {
+        let value = |property| Qos::resolve(&[&channel.qos], property) as u64;
+        let length = value(Property::MaxQueueLength);
+        let long = length > 0 && value(Property::RejectNewEvents) == 1 && pending.events >= length;
+        let heavy = pending.bytes + u64::from(size) > channel.settings.pending_bytes_max;
+        if interested && (long || heavy) {
             return Err(refuse(Code::ChannelFull));
         }
         let seq = channel.next_seq();
@@ -424,7 +546,7 @@ impl Model {
             for seq in self.offered(id, &part.sequences) {
                 let proxy = self.proxies.get_mut(&id).unwrap();
                 let winner = proxy.outcomes.get(&seq).copied();
-                if judged && settle.revision != 1 {
+                if judged && settle.revision != proxy.revision {
                     answer.stale += u64::from(winner.is_none());
                 } else if winner.is_some() {
                     let known = winner.filter(|_| seq > proxy.floor());

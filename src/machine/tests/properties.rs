@@ -8,7 +8,7 @@ use super::batch;
 use super::model::Model;
 use super::random::{Op, op};
 use crate::machine::{Batch, Channel, Machine, Reply};
-use crate::types::{ChannelId, Outcome, Rejection, SeqRange, Stamp, Tenure};
+use crate::types::{ChannelId, Outcome, Rejection, SeqRange, Service, Stamp, Tenure};
 
 /// One entry of the log to come.
 #[derive(Debug, Clone)]
@@ -90,7 +90,12 @@ fn compare_channel(machine: &Machine, model: &Model, id: ChannelId) {
 fn compare_proxies(machine: &Machine, model: &Model) {
     for (id, expected) in &model.proxies {
         let proxy = machine.proxy(*id).unwrap();
-        let next = model.channels[&expected.channel].next_seq();
+        let channel = &model.channels[&expected.channel];
+        let next = channel.next_seq();
+        let (admin, rests) = &channel.admins[&expected.admin];
+        assert_eq!(*proxy.service(), Service::new(&expected.qos, admin, &channel.qos));
+        assert_eq!(proxy.rests(), *rests || expected.suspended);
+        assert_eq!(proxy.revision(), expected.revision());
         assert_eq!(machine.offered(proxy), next - expected.start);
         assert_eq!(proxy.counts().total(), expected.outcomes.len() as u64);
         for outcome in crate::types::Outcome::ALL {

@@ -5,10 +5,10 @@ use proptest::sample::select;
 
 use super::block;
 use super::model::Model;
-use crate::machine::{Command, LaneTarget, Publish, Settle, SettlePart};
+use crate::machine::{Command, LaneTarget, Publish, Settle, SettlePart, Target};
 use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, ProxyId, ProxySettings,
-    SeqRange, SeqRanges, Start,
+    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
+    ProxySettings, Qos, SeqRange, SeqRanges, Start,
 };
 
 /// A command before it is known what exists: numbers pick among what does.
@@ -30,6 +30,25 @@ pub enum Op {
     },
     DeleteProxy {
         pick: u8,
+    },
+    CreateAdmin {
+        pick: u8,
+        name: u8,
+        value: i8,
+    },
+    DeleteAdmin {
+        pick: u8,
+        name: u8,
+    },
+    SetQos {
+        pick: u8,
+        level: u8,
+        changes: Vec<(u8, Option<i8>)>,
+    },
+    Suspend {
+        pick: u8,
+        level: u8,
+        suspended: bool,
     },
     OpenLane {
         pick: u8,
@@ -83,6 +102,14 @@ pub fn op() -> impl Strategy<Value = Op> {
         5 => (any::<u8>(), 0u8..4, 0u8..3, 0u8..30)
             .prop_map(|(pick, name, settings, start)| Op::CreateProxy { pick, name, settings, start }),
         1 => any::<u8>().prop_map(|pick| Op::DeleteProxy { pick }),
+        1 => (any::<u8>(), 0u8..4, -1i8..5)
+            .prop_map(|(pick, name, value)| Op::CreateAdmin { pick, name, value }),
+        1 => (any::<u8>(), 0u8..4).prop_map(|(pick, name)| Op::DeleteAdmin { pick, name }),
+        3 => (any::<u8>(), any::<u8>(),
+              prop::collection::vec((0u8..17, prop::option::of(-1i8..6)), 0..3))
+            .prop_map(|(pick, level, changes)| Op::SetQos { pick, level, changes }),
+        1 => (any::<u8>(), any::<u8>(), any::<bool>())
+            .prop_map(|(pick, level, suspended)| Op::Suspend { pick, level, suspended }),
         6 => (any::<u8>(), any::<u8>(), 0u8..3, 0u8..8).prop_map(
             |(pick, target, client, attempt)| Op::OpenLane { pick, target, client, attempt }
         ),
@@ -136,7 +163,25 @@ fn near(floor: u64, ranges: &[(u8, u8)]) -> SeqRanges {
     unordered(&ranges.iter().map(around).collect::<Vec<_>>())
 }
 
+fn nth_property(number: u8) -> Property {
+    Property::all()[usize::from(number)].property
+}
+
+fn quality(property: u8, value: Option<i8>) -> Qos {
+    let mut qos = Qos::default();
+    qos.set(nth_property(property), value.map(i64::from));
+    qos
+}
+
 impl Op {
+    fn target(&self, channel: ChannelId, proxy: ProxyId, level: u8) -> Target {
+        match level % 3 {
+            0 => Target::Channel(channel),
+            1 => Target::Admin(channel, name(level / 3)),
+            _ => Target::Proxy(proxy),
+        }
+    }
+
     /// The command, as things stand in `model`.
     pub fn command(&self, model: &Model) -> Command {
         let channel = |i| pick(model.channels.keys(), i).copied().unwrap_or(ChannelId(99));
@@ -158,6 +203,30 @@ impl Op {
                     5..=14 => Start::All,
                     seq => Start::Seq(u64::from(*seq) - 15),
                 },
+                admin: (start % 4 == 0).then(|| name(start / 4)),
+                qos: match start % 7 {
+                    0 => quality(9, Some(*start as i8 - 7)),
+                    _ => Qos::default(),
+                },
+            },
+            Op::CreateAdmin { pick, name: i, value } => Command::CreateAdmin {
+                channel: channel(*pick),
+                name: name(*i),
+                qos: quality(9, Some(*value)),
+            },
+            Op::DeleteAdmin { pick, name: i } => {
+                Command::DeleteAdmin { channel: channel(*pick), name: name(*i) }
+            }
+            Op::SetQos { pick, level, changes } => Command::SetQos {
+                target: self.target(channel(*pick), proxy(*pick), *level),
+                changes: changes
+                    .iter()
+                    .map(|(property, value)| (nth_property(*property), value.map(i64::from)))
+                    .collect(),
+            },
+            Op::Suspend { pick, level, suspended } => Command::Suspend {
+                target: self.target(channel(*pick), proxy(*pick), *level),
+                suspended: *suspended,
             },
             Op::DeleteProxy { pick } => Command::DeleteProxy { proxy: proxy(*pick) },
             Op::OpenLane { pick, target, client, attempt } => Command::OpenLane {
@@ -189,7 +258,8 @@ impl Op {
                     reason: "why".into(),
                 };
                 let parts = parts.iter().map(part).collect();
-                Command::Settle(Settle { proxy: id, revision: 1 + u64::from(*stale), parts })
+                let revision = model.proxies.get(&id).map_or(1, |proxy| proxy.revision());
+                Command::Settle(Settle { proxy: id, revision: revision + u64::from(*stale), parts })
             }
             Op::CountAttempts { pick, ranges } => {
                 let id = proxy(*pick);

@@ -10,12 +10,12 @@ use std::path::Path;
 
 use super::{batch, block};
 use crate::machine::{
-    Channel, Command, LaneTarget, Machine, Proxy, Publish, Published, Reply, Settle, SettlePart,
-    Settled,
+    Channel, Command, LaneTarget, Machine, Mark, Proxy, Publish, Published, Reply, Settle,
+    SettlePart, Settled, Target,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, ProxyId, ProxySettings,
-    SeqRange, SeqRanges, Stamp, Start, Tenure,
+    ChannelId, ChannelSettings, Event, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
+    ProxySettings, Qos, QosChange, SeqRange, SeqRanges, Stamp, Start, Tenure,
 };
 
 type Failure = Box<dyn Error>;
@@ -42,7 +42,25 @@ enum Line {
         start: Option<String>,
         #[arg(key)]
         max_deliveries: Option<u32>,
+        #[arg(key)]
+        admin: Option<String>,
+        #[arg(key)]
+        qos: Option<String>,
     },
+    /// Creates a consumer admin `CHANNEL/NAME`.
+    Admin { path: String, changes: Vec<String> },
+    /// Deletes a consumer admin.
+    RmAdmin(String),
+    /// Sets properties (`PROPERTY.VALUE`) of `channel NAME`, `admin CHANNEL/NAME` or
+    /// `proxy CHANNEL/NAME`.
+    Qos { level: String, path: String, changes: Vec<String> },
+    /// Suspends or resumes.
+    Suspend { level: String, path: String, suspended: bool },
+    /// What holds for a proxy, inherited or its own.
+    Service(String),
+    /// Publishes one event that asks for something: `priority.N`, `timeout.MS`, `start.MS`,
+    /// `stop.MS`.
+    Ask { alias: String, sequence: u64, asks: Vec<String> },
     /// Deletes a proxy.
     RmProxy(String),
     /// Opens a lane in a channel for a supplier, known to the script as the alias.
@@ -112,6 +130,7 @@ impl goldenscript::Runner for Runner {
             Line::Hours(hours) => self.stamp = self.stamp.plus_millis(hours * 3_600_000),
             Line::Restart => self.machine = Machine::decode(&self.machine.encode())?,
             Line::Show(channel) => return self.show(channel),
+            Line::Service(path) => return Ok(format!("{:?}", self.proxy(path)?.service())),
             line => {
                 let command = self.command(line)?;
                 let reply = self.apply(command, context.tags.contains("late"));
@@ -155,6 +174,15 @@ impl Runner {
         id.and_then(|id| self.machine.proxy(id)).ok_or_else(|| format!("no proxy {path}").into())
     }
 
+    fn target(&self, level: &str, path: &str) -> Result<Target, Failure> {
+        let (channel, name) = path.split_once('/').unwrap_or((path, ""));
+        Ok(match level {
+            "channel" => Target::Channel(self.channel(path)?.id()),
+            "admin" => Target::Admin(self.channel(channel)?.id(), Name::new(name)?),
+            _ => Target::Proxy(self.proxy(path)?.id()),
+        })
+    }
+
     fn lane(&self, alias: &str) -> Result<LaneId, Failure> {
         self.lanes.get(alias).copied().ok_or_else(|| format!("no lane {alias}").into())
     }
@@ -182,13 +210,51 @@ impl Runner {
                 Command::CreateChannel { name: Name::new(name)?, settings }
             }
             Line::RmChannel(name) => Command::DeleteChannel { channel: self.channel(name)?.id() },
-            Line::Proxy { path, start, max_deliveries } => {
+            Line::Proxy { path, start, max_deliveries, admin, qos } => {
                 let (channel, name) = path.split_once('/').ok_or("not CHANNEL/PROXY")?;
                 let max_deliveries = max_deliveries.unwrap_or(0);
                 let settings = ProxySettings { max_deliveries, ..ProxySettings::default() };
                 let channel = self.channel(channel).map_or(ChannelId(99), Channel::id);
                 let start = parse_start(start.as_deref())?;
-                Command::CreateProxy { channel, name: Name::new(name)?, settings, start }
+                let admin = admin.as_deref().map(Name::new).transpose()?;
+                let mut set = Qos::default();
+                set.change(&parse_changes(qos.as_slice())?);
+                let name = Name::new(name)?;
+                Command::CreateProxy { channel, name, settings, start, admin, qos: set }
+            }
+            Line::Admin { path, changes } => {
+                let (channel, name) = path.split_once('/').ok_or("not CHANNEL/ADMIN")?;
+                let mut qos = Qos::default();
+                qos.change(&parse_changes(changes)?);
+                let channel = self.channel(channel)?.id();
+                Command::CreateAdmin { channel, name: Name::new(name)?, qos }
+            }
+            Line::RmAdmin(path) => {
+                let (channel, name) = path.split_once('/').ok_or("not CHANNEL/ADMIN")?;
+                let channel = self.channel(channel)?.id();
+                Command::DeleteAdmin { channel, name: Name::new(name)? }
+            }
+            Line::Qos { level, path, changes } => Command::SetQos {
+                target: self.target(level, path)?,
+                changes: parse_changes(changes)?,
+            },
+            Line::Suspend { level, path, suspended } => {
+                let target = self.target(level, path)?;
+                Command::Suspend { target, suspended: *suspended }
+            }
+            Line::Ask { alias, sequence, asks } => {
+                let lane = self.lane(alias)?;
+                let event = parse_asks(asks)?.encode()?;
+                let mut events = (event.len() as u32).to_le_bytes().to_vec();
+                events.extend_from_slice(event.as_bytes());
+                Command::Publish(Publish {
+                    channel: self.machine.lane(lane).map_or(ChannelId(1), |l| l.channel()),
+                    lane,
+                    epoch: self.epoch(lane),
+                    first_sequence: *sequence,
+                    count: 1,
+                    events: events.into(),
+                })
             }
             Line::RmProxy(path) => Command::DeleteProxy { proxy: self.proxy(path)?.id() },
             Line::Open { channel, alias, name, attempt } => {
@@ -240,7 +306,9 @@ impl Runner {
                 Command::CountAttempts { proxy, sequences: parse_ranges(ranges)? }
             }
             Line::Checkpoint => Command::Checkpoint,
-            Line::Hours(_) | Line::Restart | Line::Show(_) => return Err("not a command".into()),
+            Line::Hours(_) | Line::Restart | Line::Show(_) | Line::Service(_) => {
+                return Err("not a command".into());
+            }
         })
     }
 
@@ -259,7 +327,12 @@ impl Runner {
             pending.bytes,
         )?;
         let slots = (1..channel.next_seq()).filter_map(|seq| Some((seq, channel.slot(seq)?)));
-        let slots: Vec<String> = slots.map(|(seq, slot)| format!("{seq}@{}", slot.key())).collect();
+        let mark = |mark: Mark| match mark == Mark::default() {
+            true => String::new(),
+            false => format!("[{} {}..{}]", mark.priority, mark.start.0 / 1000, mark.stop.0 / 1000),
+        };
+        let slots: Vec<String> =
+            slots.map(|(seq, slot)| format!("{seq}@{}{}", slot.key(), mark(slot.mark))).collect();
         writeln!(out, "  retained: {}", slots.join(" "))?;
         for proxy in self.machine.proxies(channel.id()) {
             self.show_proxy(&mut out, proxy)?;
@@ -311,6 +384,34 @@ fn parse_start(text: Option<&str>) -> Result<Start, Failure> {
     })
 }
 
+fn parse_changes(texts: &[String]) -> Result<Vec<QosChange>, Failure> {
+    let parse = |text: &String| {
+        let (property, value) = text.split_once('.').ok_or("not PROPERTY.VALUE")?;
+        let property: Property = property.parse()?;
+        // A number is passed on as it is: the machine is to refuse it.
+        let value = match value.parse() {
+            Ok(number) => Some(number),
+            Err(_) => Qos::parse(property, value)?,
+        };
+        Ok((property, value))
+    };
+    texts.iter().map(parse).collect()
+}
+
+fn parse_asks(texts: &[String]) -> Result<Event, Failure> {
+    let mut event = Event::of_body("");
+    for text in texts {
+        let (what, value) = text.split_once('.').ok_or("not WHAT.NUMBER")?;
+        match what {
+            "priority" => event.priority = value.parse()?,
+            "timeout" => event.timeout_ms = value.parse()?,
+            "start" => event.start_ms = value.parse()?,
+            _ => event.stop_ms = value.parse()?,
+        }
+    }
+    Ok(event)
+}
+
 fn parse_ranges(texts: &[String]) -> Result<SeqRanges, Failure> {
     let parse = |text: &String| {
         let (first, last) = text.split_once("..").unwrap_or((text, text));
@@ -343,6 +444,9 @@ fn say(reply: &Reply) -> String {
         Reply::Published(published) => say_published(published),
         Reply::Settled(settled) => say_settled(settled),
         Reply::Checkpoint { index, hash } => format!("index {index}, hash {hash:016x}"),
+        Reply::Changed { index, next_seq } => {
+            format!("changed at {index}, before event {next_seq}")
+        }
         Reply::Done => "done".into(),
     }
 }

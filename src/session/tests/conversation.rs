@@ -8,7 +8,7 @@ use crate::dispatch::Attachment;
 use crate::machine::{Command, Reply};
 use crate::session::{Effect, Pending, Session};
 use crate::types::{
-    Code, LaneId, Name, Opener, ProxyId, ProxySettings, Rejection, SeqRange, SeqRanges, Start,
+    Code, LaneId, Name, Opener, ProxyId, ProxySettings, Qos, Rejection, SeqRange, SeqRanges, Start,
     Tenure, limits,
 };
 use crate::wire::{
@@ -90,7 +90,13 @@ fn publish((lane, epoch): (LaneId, u32), first_sequence: u64, bodies: &[&str]) -
 
 fn durable(settings: Option<ProxySettings>) -> Attach {
     let name = Name::new("p").unwrap();
-    let target = AttachTarget::Durable { name, settings, start: Start::New };
+    let target = AttachTarget::Durable {
+        name,
+        settings,
+        start: Start::New,
+        admin: None,
+        qos: Qos::default(),
+    };
     Attach { request: 5, consumer: 7, channel: Name::default_channel(), target, mode: PUSH }
 }
 

@@ -189,8 +189,8 @@ impl Known {
             lane: payload.lane,
             sequence: payload.sequence,
             accepted: payload.accepted,
-            priority: payload.event.priority(),
-            timeout_ms: payload.event.timeout_ms(),
+            priority: payload.event.qos().priority,
+            timeout_ms: payload.event.qos().timeout_ms,
             size: payload.event.len() as u32,
         }
     }
@@ -267,8 +267,8 @@ impl Index {
         self.lanes.push(payload.lane);
         self.sequences.push(payload.sequence);
         self.accepted.push(payload.accepted);
-        self.priorities.push(payload.event.priority());
-        self.timeouts_ms.push(payload.event.timeout_ms());
+        self.priorities.push(payload.event.qos().priority);
+        self.timeouts_ms.push(payload.event.qos().timeout_ms);
         self.sizes.push(payload.event.len() as u32);
     }
 }

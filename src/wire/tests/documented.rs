@@ -51,7 +51,7 @@ fn numbers_of_codes_and_outcomes_are_fixed() {
     }
 }
 
-const CODES: [Code; 25] = [
+const CODES: [Code; 29] = [
     Code::BadRequest,
     Code::VersionMismatch,
     Code::Unauthorized,
@@ -77,4 +77,8 @@ const CODES: [Code; 25] = [
     Code::StorageFailed,
     Code::MembershipRefused,
     Code::NotAllowed,
+    Code::UnknownAdmin,
+    Code::AdminExists,
+    Code::TooManyAdmins,
+    Code::InvalidQos,
 ];

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::examples;
 use crate::types::{
-    Code, Event, LaneId, Name, Opener, Outcome, ProxyId, ProxySettings, Rejection, SeqRange,
+    Code, Event, LaneId, Name, Opener, Outcome, ProxyId, ProxySettings, Qos, Rejection, SeqRange,
     SeqRanges, Stamp, Start, Tenure,
 };
 use crate::wire::*;
@@ -90,8 +90,10 @@ fn target() -> impl Strategy<Value = AttachTarget> {
     prop_oneof![
         (start(), any::<Option<u64>>())
             .prop_map(|(start, resume_after)| AttachTarget::Volatile { start, resume_after }),
-        (name(), prop::option::of(settings), start())
-            .prop_map(|(name, settings, start)| AttachTarget::Durable { name, settings, start }),
+        (name(), prop::option::of(settings), start()).prop_map(|(name, settings, start)| {
+            let (admin, qos) = (Some(name.clone()), Qos::default());
+            AttachTarget::Durable { name, settings, start, admin, qos }
+        }),
     ]
 }
 
