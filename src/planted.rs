@@ -168,6 +168,9 @@ bugs! {
     InFlightSkipped, "in-flight-skipped", Simulation,
         "A new leader goes on after what the one before had delivered, settled or not.",
         "no consumer is stuck";
+    ExpiredDelivered, "expired-delivered", Test("dispatch::tests::property"),
+        "whether an event has ended is not looked at again when its turn comes",
+        "no delivery of an event that has ended";
     NackLosesEvent, "nack-loses-event", Simulation,
         "A negative acknowledgement ends a delivery, and nobody makes another.",
         "no consumer is stuck";

@@ -58,6 +58,11 @@ impl Consumers {
         self.all.get(&key).is_some_and(|c| c.demand.wants())
     }
 
+    /// Whether it decides itself when events go.
+    pub fn pulls(&self, key: ConsumerKey) -> bool {
+        self.all.get(&key).is_some_and(|c| matches!(c.demand, Demand::Pull(_)))
+    }
+
     /// Adds push credit.
     pub fn grant(&mut self, key: ConsumerKey, events: u32, bytes: u64) -> Result<(), Rejection> {
         let granted = self.all.get_mut(&key).is_none_or(|c| c.demand.grant(events, bytes));
@@ -91,16 +96,23 @@ impl Consumers {
         Ok(())
     }
 
-    /// Adds an event to the consumer's batch, which goes when a frame is full. True if it is the
+    /// Adds an event to the consumer's batch, which goes when it has `batch_max` events or a frame
+    /// is full. True if it is the
     /// first of a round; the caller owes an [`Consumers::end_round`] then.
-    pub fn give(&mut self, key: ConsumerKey, delivery: Delivery, out: &mut Vec<Action>) -> bool {
+    pub fn give(
+        &mut self,
+        key: ConsumerKey,
+        delivery: Delivery,
+        batch_max: usize,
+        out: &mut Vec<Action>,
+    ) -> bool {
         let Some(consumer) = self.all.get_mut(&key) else { return false };
         let first = !std::mem::replace(&mut consumer.in_round, true);
         consumer.batch.push(delivery);
         consumer.batch_bytes += delivery.size as usize;
         let completed = consumer.demand.spend(delivery.size);
         if completed.is_some()
-            || consumer.batch.len() >= limits::FRAME_EVENTS_MAX
+            || consumer.batch.len() >= batch_max.min(limits::FRAME_EVENTS_MAX)
             || consumer.batch_bytes >= limits::FRAME_BYTES_TARGET
         {
             consumer.flush(key, out);

@@ -3,9 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::calendar::Calendar;
+use super::catalog::Catalog;
 use super::consumers::{Consumers, Origin};
 use super::fanout::Cursor;
 use super::queue::Queue;
+use super::serve::Sight;
 use super::timers::Timers;
 use super::{Action, Attachment, ConsumerKey, Departure, Facts, Mode, Pull};
 use crate::planted::{Bug, planted};
@@ -16,7 +19,7 @@ use crate::types::{
 
 /// Something that delivers: a durable proxy or a volatile consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Owner {
+pub(super) enum Owner {
     Proxy(ProxyId),
     Volatile(ConsumerKey),
 }
@@ -29,12 +32,18 @@ enum Owner {
 pub struct Dispatcher {
     tenure: Tenure,
     consumers: Consumers,
-    queues: BTreeMap<ProxyId, Queue>,
+    pub(super) queues: BTreeMap<ProxyId, Queue>,
     cursors: BTreeMap<ConsumerKey, Cursor>,
     by_channel: BTreeMap<ChannelId, BTreeSet<Owner>>,
     /// Something happened to these since they were last served.
-    dirty: RoundRobin<Owner>,
+    pub(super) dirty: RoundRobin<Owner>,
     timers: Timers,
+    pub(super) catalogs: BTreeMap<ChannelId, Catalog>,
+    pub(super) calendar: Calendar,
+    /// Their facts changed since they were last looked at.
+    pub(super) stale: BTreeSet<ChannelId>,
+    /// Whether all channels were looked at once.
+    pub(super) surveyed: bool,
 }
 
 impl Dispatcher {
@@ -48,6 +57,10 @@ impl Dispatcher {
             by_channel: BTreeMap::new(),
             dirty: RoundRobin::default(),
             timers: Timers::default(),
+            catalogs: BTreeMap::new(),
+            calendar: Calendar::default(),
+            stale: BTreeSet::new(),
+            surveyed: false,
         }
     }
 
@@ -91,7 +104,11 @@ impl Dispatcher {
     }
 
     /// The soft state of a proxy, made if there is none yet.
-    fn queue(&mut self, facts: &impl Facts, proxy: ProxyId) -> Result<&mut Queue, Rejection> {
+    pub(super) fn queue(
+        &mut self,
+        facts: &impl Facts,
+        proxy: ProxyId,
+    ) -> Result<&mut Queue, Rejection> {
         let known = facts.proxy(proxy).ok_or_else(|| unknown_proxy(proxy))?;
         self.by_channel.entry(known.channel).or_default().insert(Owner::Proxy(proxy));
         let tenure = self.tenure;
@@ -239,9 +256,10 @@ impl Dispatcher {
         self.change(proxy, ranges, |queue, range| queue.touch(range, from, now));
     }
 
-    /// The proposal was applied: what it settles is settled, by it or before it.
-    pub fn applied(&mut self, proxy: ProxyId, proposal: u64) {
-        self.report(proxy, |queue| queue.applied(proposal));
+    /// The proposal was applied: what it settles is settled, by it or before it; but for judgements
+    /// made under an earlier definition, if there were such (`stale`).
+    pub fn applied(&mut self, proxy: ProxyId, proposal: u64, stale: bool) {
+        self.report(proxy, |queue| queue.applied(proposal, stale));
     }
 
     /// The proposal was refused for now, and is in no log. What it settles does not go again; a
@@ -269,6 +287,7 @@ impl Dispatcher {
 
     /// The facts of this channel or of its proxies changed.
     pub fn channel_touched(&mut self, channel: ChannelId) {
+        self.stale.insert(channel);
         for owner in self.by_channel.get(&channel).into_iter().flatten() {
             self.dirty.insert(*owner);
         }
@@ -278,6 +297,7 @@ impl Dispatcher {
     /// order. If the work did not fit into one round, [`Dispatcher::next_wakeup`] is due at once.
     pub fn poll(&mut self, facts: &impl Facts, now: Stamp) -> Vec<Action> {
         let mut out = Vec::new();
+        self.survey(facts, now);
         while let Some(proxy) = self.timers.pop(now) {
             self.dirty.insert(Owner::Proxy(proxy));
         }
@@ -302,10 +322,11 @@ impl Dispatcher {
 
     /// When to poll next although no input comes; a time long past means at once.
     pub fn next_wakeup(&self) -> Option<Stamp> {
-        if !self.dirty.is_empty() {
+        if !self.dirty.is_empty() || !self.stale.is_empty() || !self.surveyed {
             return Some(Stamp(0));
         }
-        self.timers.next().into_iter().chain(self.consumers.next_deadline()).min()
+        let times = [self.timers.next(), self.consumers.next_deadline(), self.calendar.next()];
+        times.into_iter().flatten().min()
     }
 
     /// Events of a durable proxy that were delivered in this tenure and are not settled: in flight,
@@ -335,11 +356,16 @@ impl Dispatcher {
         };
         queue.facts = known;
         queue.pass_time(now);
-        let given = queue.serve(facts, now, turn, &mut self.consumers, out);
+        let catalog = self.catalogs.entry(queue.facts.channel).or_default();
+        let more = queue.judge_all(facts, catalog, now);
+        let sight = Sight { facts, catalog, now };
+        let given = queue.serve(&sight, turn, &mut self.consumers, out);
         queue.flush(now, out);
         self.timers.set(proxy, queue.next_due());
-        if queue.is_idle() {
-            self.forget_queue(proxy);
+        match queue.is_idle() {
+            true => drop(self.forget_queue(proxy)),
+            false if more => self.dirty.insert(Owner::Proxy(proxy)),
+            false => {}
         }
         given
     }

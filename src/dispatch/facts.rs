@@ -1,6 +1,8 @@
 //! What dispatch must know of the replicated state.
 
-use crate::types::{ChannelId, PayloadKey, ProxyId, ProxySettings, Seq};
+use crate::types::{
+    ChannelId, Discard, PayloadKey, ProxyId, ProxySettings, Seq, SeqRange, Service, Stamp,
+};
 
 /// A view of the replicated facts, the same for the whole of one call.
 ///
@@ -10,8 +12,17 @@ pub trait Facts {
     /// The first event at or after `from` that the proxy has not settled.
     fn next_unsettled(&self, proxy: ProxyId, from: Seq) -> Option<Seq>;
 
+    /// The last event at or before `upto` that the proxy has not settled.
+    fn last_unsettled(&self, proxy: ProxyId, upto: Seq) -> Option<Seq>;
+
+    /// The first run of consecutive unsettled events of the proxy, cut to begin at `from`.
+    fn unsettled_from(&self, proxy: ProxyId, from: Seq) -> Option<SeqRange>;
+
     /// Whether the proxy still waits for this event.
     fn is_pending(&self, proxy: ProxyId, seq: Seq) -> bool;
+
+    /// How many events the proxy waits for.
+    fn pending(&self, proxy: ProxyId) -> u64;
 
     /// An event that is pending somewhere or retained as history.
     fn slot(&self, channel: ChannelId, seq: Seq) -> Option<SlotFacts>;
@@ -19,8 +30,24 @@ pub trait Facts {
     /// The first retained event at or after `from`.
     fn next_retained(&self, channel: ChannelId, from: Seq) -> Option<(Seq, SlotFacts)>;
 
+    /// The retained events at or after `from` that ask for something of their delivery, ascending.
+    fn marked(&self, channel: ChannelId, from: Seq) -> impl Iterator<Item = (Seq, SlotFacts)>;
+
     /// The sequence that the channel's next event will get; `None` if there is no such channel.
     fn next_seq(&self, channel: ChannelId) -> Option<Seq>;
+
+    /// All channels.
+    fn channels(&self) -> Vec<ChannelId>;
+
+    /// A number that rises whenever the channel or one of its proxies is defined anew.
+    fn definitions(&self, channel: ChannelId) -> u64;
+
+    /// The durable proxies of a channel.
+    fn proxies(&self, channel: ChannelId) -> Vec<ProxyId>;
+
+    /// How many events too many proxies of the channel wait for, and which are to go. `None`: it
+    /// has no limit, or refuses new events at it.
+    fn overflow(&self, channel: ChannelId) -> Option<(u64, Discard)>;
 
     /// A durable proxy; `None` if there is no such proxy.
     fn proxy(&self, proxy: ProxyId) -> Option<ProxyFacts>;
@@ -35,6 +62,15 @@ pub struct SlotFacts {
     pub key: PayloadKey,
     /// Bytes of the encoded event.
     pub size: u32,
+    pub accepted: Stamp,
+    /// Greater is more urgent.
+    pub priority: i16,
+    /// Not to be delivered before; 0: at once.
+    pub start: Stamp,
+    /// It expires then; 0: never.
+    pub stop: Stamp,
+    /// Proxies that wait for it.
+    pub waiting: u32,
 }
 
 /// A durable proxy's definition.
@@ -44,6 +80,10 @@ pub struct ProxyFacts {
     /// Rises with every change of the definition.
     pub revision: u64,
     pub settings: ProxySettings,
+    /// What holds for it.
+    pub service: Service,
+    /// It is suspended: nothing is delivered.
+    pub rests: bool,
     /// The first event it is owed.
     pub start_seq: Seq,
 }

@@ -2,7 +2,7 @@
 
 use super::consumers::Consumers;
 use super::{Action, ConsumerKey, Delivery, Facts};
-use crate::types::{ChannelId, Seq, SeqRange, Tenure};
+use crate::types::{ChannelId, Seq, SeqRange, Tenure, limits};
 
 /// The position of one volatile consumer. It holds nothing back: what leaves the channel before
 /// the consumer asks for it is reported as a gap.
@@ -44,7 +44,7 @@ impl Cursor {
                 delivery: 1,
                 maybe_redelivered: slot.key.index < self.tenure.0,
             };
-            consumers.give(self.consumer, delivery, out);
+            consumers.give(self.consumer, delivery, limits::FRAME_EVENTS_MAX, out);
             given += 1;
         }
         if given < events_max {

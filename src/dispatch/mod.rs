@@ -10,8 +10,10 @@
 //!
 //! Invariants:
 //! - An event is in flight at one consumer of a proxy at most.
-//! - First deliveries of a proxy go in the order of sequences; what goes again goes before what is
-//!   new. Competing consumers take turns, an event each.
+//! - Events of a proxy go in its order: that of sequences, of priorities or of ends, whichever it
+//!   has now; what goes again goes at its own place. Competing consumers take turns, an event each.
+//! - An event that has ended by its stop time, a timeout or a discard policy is not delivered; one
+//!   that is at a consumer then is left to it. Nothing goes before its start time.
 //! - Whatever can go goes: after a poll that leaves no wake-up due, no event waits while a consumer
 //!   of its proxy wants one and the proxy's window has room.
 //! - The window (delivered and unsettled: in flight, waiting to go again, delayed) never exceeds
@@ -27,24 +29,29 @@
 //!   nothing back for others.
 //! - The work of a poll is bounded ([`limits::DISPATCH_EVENTS_MAX`]) and only touches what changed.
 //!
-//! Left out: payloads (an event is its key and size), filters, and any order but that of sequences;
-//! the latter has its place in `serve`.
+//! Left out: payloads (an event is its key, its size and what it asks for), and filters.
 //!
 //! [`limits::DISPATCH_EVENTS_MAX`]: crate::types::limits::DISPATCH_EVENTS_MAX
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 mod action;
+mod calendar;
+mod catalog;
 mod consumers;
 mod demand;
 mod dispatcher;
 mod facts;
 mod fanout;
+mod judging;
+mod pacing;
 mod pause;
+mod progress;
 mod proposals;
 mod queue;
 mod serve;
 mod timers;
 mod verdicts;
+mod victims;
 mod window;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::pause::Pause;
 use super::queue::Queue;
 use super::verdicts::Verdicts;
 use super::{Action, Settlement};
-use crate::types::{ProxyId, SeqRange, SeqRanges, Stamp};
+use crate::types::{Outcome, ProxyId, SeqRange, SeqRanges, Stamp};
 
 /// What was proposed.
 #[derive(Debug)]
@@ -78,11 +78,19 @@ impl Proposals {
 
 /// What the driver reports of proposals.
 impl Queue {
-    /// The facts say what it said, or what had been said before.
-    pub fn applied(&mut self, proposal: u64) {
+    /// The facts say what it said, or what had been said before. `stale`: but for judgements made
+    /// under an earlier definition, which did not count.
+    pub fn applied(&mut self, proposal: u64, stale: bool) {
         let Some(applied) = self.proposals.land(proposal) else { return };
         self.proposals.pause.shorten();
-        applied.ranges().for_each(|range| self.settled(range));
+        let Proposal::Settle(parts) = applied else { return };
+        for part in parts {
+            let judged = matches!(part.outcome, Outcome::Expired | Outcome::Discarded);
+            match stale && judged {
+                true => part.sequences.iter().for_each(|range| self.go_again(range)),
+                false => part.sequences.iter().for_each(|range| self.settled(range)),
+            }
+        }
     }
 
     /// It is in no log: what it said is said again after a pause. False if it is unknown.

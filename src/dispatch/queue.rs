@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use super::catalog::Rank;
+use super::pacing::Pacing;
+use super::progress::{Behind, Progress};
 use super::proposals::Proposals;
 use super::verdicts::Verdicts;
 use super::window::{State, Window};
 use super::{Action, ConsumerKey, Departure, ProxyFacts};
 use crate::planted::{Bug, planted};
 use crate::schedule::RoundRobin;
-use crate::types::{ProxyId, Seq, SeqRange, SeqRanges, Stamp, Tenure, limits};
+use crate::types::{Outcome, ProxyId, Seq, SeqRange, SeqRanges, Stamp, Tenure, limits};
 
 /// Leases are looked through at most this often, as a part of the lease…
 const LEASE_GRAINS: u64 = 64;
@@ -18,27 +21,33 @@ const LEASE_GRAIN_MS: (u64, u64) = (1, 1000);
 /// The soft state of a durable proxy.
 ///
 /// An unsettled event is in exactly one of these places:
-/// - ahead of `cursor`: not delivered in this tenure;
+/// - ahead of `progress`: not delivered in this tenure;
 /// - in `window`: delivered, and in flight, ready again, or delayed;
 /// - in `settling`: its settlement waits to be proposed, or is on the way to the log;
-/// - in `returned`: that settlement failed, so it is ready again.
+/// - `behind`: that settlement failed, so it is ready again; or its start time came late;
+/// - passed over because its start time is yet to come: the channel's catalog has it.
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) id: ProxyId,
     pub(super) facts: ProxyFacts,
     pub(super) tenure: Tenure,
-    pub(super) cursor: Seq,
+    pub(super) progress: Progress,
     pub(super) window: Window,
-    /// The slots of the window in state `Ready`.
-    pub(super) ready: BTreeSet<Seq>,
+    /// The slots of the window in state `Ready`, in order.
+    pub(super) ready: BTreeSet<(Rank, Seq)>,
     /// The slots of the window in state `Delayed`.
     delayed: BTreeSet<(Stamp, Seq)>,
-    pub(super) returned: SeqRanges,
+    pub(super) behind: Behind,
     pub(super) settling: SeqRanges,
     /// Those of `settling` that had all their deliveries: they do not go again in this tenure.
     pub(super) exhausted: SeqRanges,
     pub(super) verdicts: Verdicts,
     pub(super) proposals: Proposals,
+    pub(super) pacing: Pacing,
+    /// Events before this one have passed the timeout of the proxy, or are gone.
+    pub(super) timed_out: Seq,
+    /// When the next passes it.
+    pub(super) timeout_due: Option<Stamp>,
     /// No lease ends before this.
     lease_check: Option<Stamp>,
     /// Events of earlier tenures whose first delivery in this one is still to be put on record as
@@ -56,13 +65,16 @@ impl Queue {
         Queue {
             id,
             tenure,
-            cursor: facts.start_seq,
+            progress: Progress::new(&facts.service, facts.start_seq),
+            timed_out: facts.start_seq,
+            timeout_due: None,
+            pacing: Pacing::default(),
             heads_to_count: facts.settings.max_in_flight,
             facts,
             window: Window::default(),
             ready: BTreeSet::new(),
             delayed: BTreeSet::new(),
-            returned: SeqRanges::new(),
+            behind: Behind::default(),
             settling: SeqRanges::new(),
             exhausted: SeqRanges::new(),
             verdicts: Verdicts::default(),
@@ -93,7 +105,8 @@ impl Queue {
         self.members.is_empty()
             && self.window.is_empty()
             && self.settling.is_empty()
-            && self.returned.is_empty()
+            && self.behind.is_empty()
+            && !self.facts.service.acts_alone()
             && self.verdicts.is_empty()
             && self.proposals.is_empty()
     }
@@ -136,12 +149,18 @@ impl Queue {
         self.start_settling(range);
     }
 
+    /// The definition of the proxy says that these have ended.
+    pub fn judge_ended(&mut self, range: SeqRange, outcome: Outcome) {
+        self.verdicts.judge(range, outcome);
+        self.start_settling(range);
+    }
+
     fn start_settling(&mut self, range: SeqRange) {
         let known = self.forget(range);
         // Acks of events we did not deliver are only remembered within bounds: forgetting one
         // costs a duplicate at worst.
         if known > 0 || self.settling.range_count() < limits::SETTLING_RANGES_MAX {
-            self.returned.remove_range(range);
+            self.behind.remove(range);
             self.settling.insert_range(range);
         }
     }
@@ -149,7 +168,7 @@ impl Queue {
     /// The facts say that these are settled.
     pub fn settled(&mut self, range: SeqRange) {
         self.forget(range);
-        self.returned.remove_range(range);
+        self.behind.remove(range);
         self.settling.remove_range(range);
         self.exhausted.remove_range(range);
     }
@@ -159,8 +178,7 @@ impl Queue {
         let failed: Vec<SeqRange> = self.settling.overlap(range).collect();
         for part in failed {
             self.settling.remove_range(part);
-            let behind = SeqRange { last: part.last.min(self.cursor.saturating_sub(1)), ..part };
-            self.returned.insert_range(behind);
+            self.behind.put_back(self.progress.passed(part));
         }
     }
 
@@ -170,7 +188,7 @@ impl Queue {
         let before = self.window.len();
         self.window.vacate(range, |slot| match slot.state {
             State::Ready => {
-                ready.remove(&slot.seq);
+                ready.remove(&(slot.rank, slot.seq));
             }
             State::Delayed { until } => {
                 delayed.remove(&(until, slot.seq));
@@ -262,12 +280,12 @@ impl Queue {
         match until {
             Some(until) => {
                 slot.state = State::Delayed { until };
-                self.ready.remove(&seq);
+                self.ready.remove(&(slot.rank, seq));
                 self.delayed.insert((until, seq));
             }
             None => {
                 slot.state = State::Ready;
-                self.ready.insert(seq);
+                self.ready.insert((slot.rank, seq));
             }
         }
     }
@@ -276,7 +294,8 @@ impl Queue {
     pub fn next_due(&self) -> Option<Stamp> {
         let delay = self.delayed.first().map(|(until, _)| *until);
         let pause = self.proposals.pause.until().filter(|_| !self.verdicts.is_empty());
-        self.lease_check.into_iter().chain(delay).chain(pause).min()
+        let times = [self.lease_check, delay, pause, self.pacing.next_due(), self.timeout_due];
+        times.into_iter().flatten().min()
     }
 
     /// Lets delays and leases end.

@@ -1,18 +1,21 @@
 //! Which event goes next, and to whom: the order of one durable proxy.
 //!
-//! Today the order is that of sequences. Another policy replaces [`Queue::next`], which is the only
-//! place that chooses; pacing and rate limits go before it, in [`Queue::serve`].
+//! [`Queue::next`] is the only place that chooses; pacing and suspension go before it, in
+//! [`Queue::serve`].
 
+use super::catalog::{Catalog, Rank};
 use super::consumers::Consumers;
+use super::progress::Scope;
 use super::queue::Queue;
 use super::window::{Slot, State};
 use super::{Action, ConsumerKey, Delivery, Facts, SlotFacts};
 use crate::planted::{Bug, planted};
-use crate::types::{Seq, SeqRange, Stamp, limits};
+use crate::types::{Order, Outcome, Seq, SeqRange, Stamp, limits};
 
 /// An event whose turn it is, before it is judged.
 struct Next {
     seq: Seq,
+    rank: Rank,
     /// Number of its latest delivery in this tenure; 0 if there was none.
     delivered: u32,
     /// Attempts that failed in this tenure.
@@ -25,16 +28,64 @@ struct Candidate {
     facts: SlotFacts,
 }
 
+/// What serving looks at: the facts, the channel's catalog, and the time.
+#[derive(Debug)]
+pub(super) struct Sight<'a, F> {
+    pub facts: &'a F,
+    pub catalog: &'a Catalog,
+    pub now: Stamp,
+}
+
 impl Queue {
     /// Delivers up to `events_max` events; how many went. Fewer mean that nothing more can go now.
-    pub fn serve(
+    pub fn serve<F: Facts>(
         &mut self,
-        facts: &impl Facts,
-        now: Stamp,
+        sight: &Sight<F>,
         events_max: usize,
         consumers: &mut Consumers,
         out: &mut Vec<Action>,
     ) -> usize {
+        let mut given = 0;
+        while !self.facts.rests && given < events_max {
+            let allowed = self.allowance(sight, consumers);
+            let batch = (events_max - given).min(usize::try_from(allowed).unwrap_or(usize::MAX));
+            let gone = self.deliver(sight, batch, consumers, out);
+            given += gone;
+            if gone == 0 || gone < batch || allowed == u64::MAX {
+                break;
+            }
+            self.end_round(consumers, out);
+        }
+        if given < events_max {
+            self.end_round(consumers, out);
+        }
+        given
+    }
+
+    fn end_round(&mut self, consumers: &mut Consumers, out: &mut Vec<Action>) {
+        self.round.drain(..).for_each(|consumer| consumers.end_round(consumer, out));
+    }
+
+    /// How many events may go now. Who pulls decides about that alone.
+    fn allowance<F: Facts>(&mut self, sight: &Sight<F>, consumers: &Consumers) -> u64 {
+        let service = self.facts.service;
+        if service.pacing_ms == 0 || self.members().any(|consumer| consumers.pulls(consumer)) {
+            return u64::MAX;
+        }
+        let out = self.window.len() - self.ready.len();
+        let elsewhere = out as u64 + self.settling.count();
+        let waiting = sight.facts.pending(self.id).saturating_sub(elsewhere);
+        self.pacing.allows(&service, waiting, sight.now)
+    }
+
+    fn deliver<F: Facts>(
+        &mut self,
+        sight: &Sight<F>,
+        events_max: usize,
+        consumers: &mut Consumers,
+        out: &mut Vec<Action>,
+    ) -> usize {
+        let batch_max = self.facts.service.batch_max as usize;
         let mut given = 0;
         while given < events_max {
             let Some(consumer) = self.turns.front() else { break };
@@ -42,85 +93,72 @@ impl Queue {
                 self.turns.pop();
                 continue;
             }
-            let Some(candidate) = self.candidate(facts) else { break };
-            let delivery = self.lease(candidate, consumer, now);
-            if consumers.give(consumer, delivery, out) {
+            let Some(candidate) = self.candidate(sight) else { break };
+            let delivery = self.lease(candidate, consumer, sight.now);
+            if consumers.give(consumer, delivery, batch_max, out) {
                 self.round.push(consumer);
             }
             given += 1;
             self.turns.rotate();
         }
-        if given < events_max {
-            self.round.drain(..).for_each(|consumer| consumers.end_round(consumer, out));
-        }
         given
     }
 
-    /// The first event in order that may go. What turns out to be settled or exhausted on the way
-    /// is dealt with.
-    fn candidate(&mut self, facts: &impl Facts) -> Option<Candidate> {
+    /// The first event in order that may go. What turns out to be settled, ended or exhausted on
+    /// the way is dealt with.
+    fn candidate<F: Facts>(&mut self, sight: &Sight<F>) -> Option<Candidate> {
         loop {
-            let next = self.next(facts)?;
-            if let Some(candidate) = self.judge(facts, next) {
+            let next = self.next(sight)?;
+            if let Some(candidate) = self.judge(sight, next) {
                 return Some(candidate);
             }
         }
     }
 
-    /// Takes the next event in order: the lowest that waits to go again, else the next new one.
-    fn next(&mut self, facts: &impl Facts) -> Option<Next> {
+    /// Takes the next event in order: of those that go again and those that are new the first.
+    fn next<F: Facts>(&mut self, sight: &Sight<F>) -> Option<Next> {
+        let grows = self.may_grow();
+        let service = self.facts.service;
+        let Sight { facts, catalog, now } = *sight;
+        let (proxy, channel) = (self.id, self.facts.channel);
+        let scope = Scope { proxy, channel, service: &service, catalog, now };
         let ready = self.ready.first().copied();
-        match self.first_returned(facts) {
-            Some(seq) if ready.is_none_or(|ready| seq < ready) => {
-                self.returned.remove_range(SeqRange::one(seq));
-                Some(Next { seq, delivered: 1, failed: 0 })
-            }
-            _ => match ready {
-                Some(seq) => {
-                    self.ready.remove(&seq);
-                    let slot = self.window.get_mut(seq)?;
-                    Some(Next { seq, delivered: slot.delivery, failed: slot.failed })
-                }
-                None => self.next_new(facts),
-            },
+        let behind = grows.then(|| self.behind.first(facts, scope)).flatten();
+        let again = ready.into_iter().chain(behind).min();
+        // In the order of sequences what goes again is before what is new.
+        let fresh = match service.order {
+            Order::Fifo if again.is_some() => None,
+            _ => grows.then(|| self.next_new(facts, scope)).flatten(),
+        };
+        let (rank, seq) = again.into_iter().chain(fresh).min()?;
+        if ready == Some((rank, seq)) {
+            self.ready.remove(&(rank, seq));
+            let slot = self.window.get_mut(seq)?;
+            return Some(Next { seq, rank, delivered: slot.delivery, failed: slot.failed });
         }
-    }
-
-    /// The lowest event whose settlement failed, if the window has room for it. Those settled all
-    /// the same are dropped in runs.
-    fn first_returned(&mut self, facts: &impl Facts) -> Option<Seq> {
-        while let Some(first) = self.returned.first()
-            && self.may_grow()
-        {
-            let seq = facts.next_unsettled(self.id, first).unwrap_or(Seq::MAX);
-            if seq == first {
-                return Some(seq);
-            }
-            self.returned.remove_range(SeqRange { first, last: seq - 1 });
+        let delivered = u32::from(self.behind.was_delivered(seq));
+        match behind == Some((rank, seq)) {
+            true => self.behind.remove(SeqRange::one(seq)),
+            false => self.progress.pass(rank, seq),
         }
-        None
+        Some(Next { seq, rank, delivered, failed: 0 })
     }
 
     /// The next event not delivered in this tenure. Its settlement may be on the way already, when
     /// a consumer repeats acks after a failover.
-    fn next_new(&mut self, facts: &impl Facts) -> Option<Next> {
-        while self.may_grow() {
-            let seq = facts.next_unsettled(self.id, self.cursor)?;
-            let slot = || facts.slot(self.facts.channel, seq);
-            if planted(Bug::InFlightSkipped) && slot()?.key.index < self.tenure.0 {
-                self.cursor = seq + 1;
-                continue;
+    fn next_new(&mut self, facts: &impl Facts, scope: Scope) -> Option<(Rank, Seq)> {
+        let (settling, window, behind) = (&self.settling, &self.window, &self.behind);
+        let tenure = self.tenure.0;
+        let skip = |seq: Seq| {
+            let range = settling.overlap(SeqRange { first: seq, last: Seq::MAX }).next();
+            if let Some(range) = range.filter(|range| range.first == seq) {
+                return Some(range.last + 1);
             }
-            let settling = self.settling.overlap(SeqRange { first: seq, last: Seq::MAX }).next();
-            match settling.filter(|range| range.first == seq) {
-                Some(range) => self.cursor = range.last + 1,
-                None => {
-                    self.cursor = seq + 1;
-                    return Some(Next { seq, delivered: 0, failed: 0 });
-                }
-            }
-        }
-        None
+            let lost = || facts.slot(scope.channel, seq).is_some_and(|s| s.key.index < tenure);
+            let skipped = planted(Bug::InFlightSkipped) && lost();
+            (skipped || window.holds(seq) || behind.contains(seq)).then_some(seq + 1)
+        };
+        self.progress.next(facts, scope, skip)
     }
 
     /// Whether the window has room for one more event.
@@ -130,14 +168,18 @@ impl Queue {
     }
 
     /// Completes what is known of an event, unless it may not be delivered (any more).
-    fn judge(&mut self, facts: &impl Facts, mut next: Next) -> Option<Candidate> {
-        let seq = next.seq;
+    fn judge<F: Facts>(&mut self, sight: &Sight<F>, mut next: Next) -> Option<Candidate> {
+        let (seq, facts) = (next.seq, sight.facts);
         let gone = next.delivered > 0 && !facts.is_pending(self.id, seq);
         let slot = facts.slot(self.facts.channel, seq).filter(|_| !gone);
         let Some(slot) = slot else {
             self.forget(SeqRange::one(seq));
             return None;
         };
+        if self.has_ended(&slot, sight.now) {
+            self.judge_ended(SeqRange::one(seq), Outcome::Expired);
+            return None;
+        }
         let max = self.facts.settings.max_deliveries;
         if max > 0 {
             next.failed = next.failed.max(facts.attempts(self.id, seq));
@@ -151,13 +193,13 @@ impl Queue {
 
     /// Puts the event in flight.
     fn lease(&mut self, candidate: Candidate, consumer: ConsumerKey, now: Stamp) -> Delivery {
-        let Candidate { next: Next { seq, delivered, failed }, facts } = candidate;
+        let Candidate { next: Next { seq, rank, delivered, failed }, facts } = candidate;
         let earlier_tenure = facts.key.index < self.tenure.0;
         let counted = delivered == 0 && earlier_tenure && self.count_head(seq);
         let delivery = delivered.max(failed).saturating_add(1);
         let due = self.lease_from(now);
         let state = State::InFlight { consumer, due, counted };
-        self.window.put(Slot { seq, delivery, failed, state });
+        self.window.put(Slot { seq, delivery, failed, rank, state });
         let earlier_tenure = earlier_tenure && !planted(Bug::RedeliveryUnmarked);
         let maybe_redelivered = earlier_tenure || delivery > 1;
         Delivery { seq, key: facts.key, size: facts.size, delivery, maybe_redelivered }

@@ -9,6 +9,8 @@ use crate::types::{Outcome, Seq, SeqRange, SeqRanges};
 #[derive(Debug, Default)]
 pub(super) struct Verdicts {
     acked: SeqRanges,
+    /// By the definition of the proxy: expired or discarded.
+    judged: BTreeMap<Outcome, SeqRanges>,
     /// By reason.
     dead: BTreeMap<String, SeqRanges>,
     /// One set for each command, since a command counts an event once. There is more than one only
@@ -19,6 +21,11 @@ pub(super) struct Verdicts {
 impl Verdicts {
     pub fn ack(&mut self, range: SeqRange) {
         self.acked.insert_range(range);
+    }
+
+    /// The definition of the proxy says that these have ended so.
+    pub fn judge(&mut self, range: SeqRange, outcome: Outcome) {
+        self.judged.entry(outcome).or_default().insert_range(range);
     }
 
     pub fn bury(&mut self, range: SeqRange, reason: &str) {
@@ -40,16 +47,21 @@ impl Verdicts {
 
     /// What waits to be settled, ranges of one kind after those of another.
     pub fn ranges(&self) -> impl Iterator<Item = SeqRange> + '_ {
-        self.acked.iter().chain(self.dead.values().flat_map(SeqRanges::iter))
+        let others = self.judged.values().chain(self.dead.values());
+        self.acked.iter().chain(others.flat_map(SeqRanges::iter))
     }
 
     /// How many ranges wait to be settled.
     pub fn range_count(&self) -> usize {
-        self.acked.range_count() + self.dead.values().map(SeqRanges::range_count).sum::<usize>()
+        let others = self.judged.values().chain(self.dead.values());
+        self.acked.range_count() + others.map(SeqRanges::range_count).sum::<usize>()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.acked.is_empty() && self.dead.is_empty() && self.attempts.is_empty()
+        self.acked.is_empty()
+            && self.judged.is_empty()
+            && self.dead.is_empty()
+            && self.attempts.is_empty()
     }
 
     /// Takes what is to be settled. Acks come first: they win over dead letters.
@@ -58,6 +70,9 @@ impl Verdicts {
         if !self.acked.is_empty() {
             let sequences = std::mem::take(&mut self.acked);
             parts.push(Settlement { outcome: Outcome::Acked, sequences, reason: String::new() });
+        }
+        for (outcome, sequences) in std::mem::take(&mut self.judged) {
+            parts.push(Settlement { outcome, sequences, reason: String::new() });
         }
         for (reason, sequences) in std::mem::take(&mut self.dead) {
             parts.push(Settlement { outcome: Outcome::DeadLettered, sequences, reason });
@@ -76,7 +91,8 @@ impl Verdicts {
             for range in part.sequences.iter() {
                 match part.outcome {
                     Outcome::Acked => self.ack(range),
-                    _ => self.bury(range, &part.reason),
+                    Outcome::DeadLettered => self.bury(range, &part.reason),
+                    judged => self.judge(range, judged),
                 }
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::ConsumerKey;
+use super::catalog::Rank;
 use crate::types::{Seq, SeqRange, Stamp};
 
 /// Vacant slots tolerated beyond the number of occupied ones before the window is packed.
@@ -16,6 +17,8 @@ pub(super) struct Slot {
     pub delivery: u32,
     /// Failed attempts known before that delivery, or after it if it failed.
     pub failed: u32,
+    /// Its place in the order of the proxy.
+    pub rank: Rank,
     pub state: State,
 }
 
@@ -64,6 +67,26 @@ impl Window {
     /// The occupied slots, ascending.
     pub fn iter(&self) -> impl Iterator<Item = &Slot> {
         self.slots.iter().filter(|s| s.state != State::Vacant)
+    }
+
+    /// Whether the event is in the window.
+    pub fn holds(&self, seq: Seq) -> bool {
+        self.slots.back().is_some_and(|last| seq <= last.seq) && self.slot(seq).is_some()
+    }
+
+    fn slot(&self, seq: Seq) -> Option<&Slot> {
+        let slot = self.slots.get(self.position(seq));
+        slot.filter(|slot| slot.seq == seq && slot.state != State::Vacant)
+    }
+
+    /// Whether the event is at a consumer.
+    pub fn is_out(&self, seq: Seq) -> bool {
+        self.slot(seq).is_some_and(|slot| matches!(slot.state, State::InFlight { .. }))
+    }
+
+    /// All slots, to be changed but for their sequences and whether they are vacant.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.slots.iter_mut().filter(|s| s.state != State::Vacant)
     }
 
     /// The slot of this event.
@@ -138,7 +161,7 @@ mod tests {
     use super::*;
 
     fn slot(seq: Seq) -> Slot {
-        Slot { seq, delivery: 1, failed: 0, state: State::Ready }
+        Slot { seq, delivery: 1, failed: 0, rank: 0, state: State::Ready }
     }
 
     proptest! {

@@ -69,6 +69,15 @@ impl Settled {
         Some(SeqRange { first, last })
     }
 
+    /// The last unsettled sequence at or before `upto`.
+    pub fn last_unsettled(&self, upto: Seq) -> Option<Seq> {
+        let mut seq = upto;
+        while self.above.contains(seq) {
+            seq -= 1;
+        }
+        (seq >= self.floor).then_some(seq)
+    }
+
     /// The unsettled ranges in `first..=last`, ascending.
     pub fn unsettled(&self, first: Seq, last: Seq) -> impl Iterator<Item = SeqRange> + '_ {
         let mut from = Some(first);

@@ -112,6 +112,13 @@ impl Machine {
         self.unsettled_from(proxy, from).map(|range| range.first)
     }
 
+    /// The last event at or before `upto` that the proxy has not settled.
+    pub fn last_unsettled(&self, proxy: ProxyId, upto: Seq) -> Option<Seq> {
+        let proxy = self.proxy(proxy)?;
+        let last = self.channel(proxy.channel())?.next_seq().checked_sub(1)?;
+        proxy.settled.last_unsettled(upto.min(last))
+    }
+
     /// The first run of consecutive unsettled events of the proxy, cut to begin at `from`.
     pub fn unsettled_from(&self, proxy: ProxyId, from: Seq) -> Option<SeqRange> {
         let proxy = self.proxy(proxy)?;

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dispatch::{Facts, ProxyFacts, Settlement, SlotFacts};
-use crate::types::{ChannelId, Outcome, PayloadKey, ProxyId, ProxySettings, Seq, SeqRanges};
+use crate::types::{
+    ChannelId, Discard, Outcome, PayloadKey, ProxyId, ProxySettings, Seq, SeqRange, SeqRanges,
+    Service, Stamp,
+};
 
 /// The one channel of the fake.
 pub const CHANNEL: ChannelId = ChannelId(1);
@@ -12,8 +15,11 @@ pub const CHANNEL: ChannelId = ChannelId(1);
 #[derive(Debug)]
 pub struct FakeFacts {
     pub exists: bool,
-    /// Key index and size of each event; event 1 is the first.
-    pub events: Vec<(u64, u32)>,
+    /// Event 1 is the first. What the slots do not know is found when they are asked for.
+    pub events: Vec<SlotFacts>,
+    pub definitions: u64,
+    /// Events that proxies may wait for, and which are to go beyond; 0: all they want.
+    pub max_queue_length: (u64, Discard),
     pub first_retained: Seq,
     pub proxies: BTreeMap<ProxyId, FakeProxy>,
 }
@@ -28,17 +34,35 @@ pub struct FakeProxy {
 impl Default for FakeFacts {
     fn default() -> FakeFacts {
         let proxies = BTreeMap::new();
-        FakeFacts { exists: true, events: Vec::new(), first_retained: 1, proxies }
+        let (events, max_queue_length) = (Vec::new(), (0, Discard::Fifo));
+        FakeFacts {
+            exists: true,
+            events,
+            definitions: 0,
+            max_queue_length,
+            first_retained: 1,
+            proxies,
+        }
     }
 }
 
 impl FakeFacts {
+    /// Accepts an event of this size, of the entry at `index`, which asks for nothing.
+    pub fn plain(index: u64, size: u32) -> SlotFacts {
+        let key = PayloadKey { index, position: 0 };
+        let (accepted, start, stop) = (Stamp(0), Stamp(0), Stamp(0));
+        SlotFacts { key, size, accepted, priority: 0, start, stop, waiting: 0 }
+    }
+
     pub fn end(&self) -> Seq {
         self.events.len() as Seq + 1
     }
 
     pub fn add_proxy(&mut self, id: ProxyId, settings: ProxySettings) {
-        let facts = ProxyFacts { channel: CHANNEL, revision: 1, settings, start_seq: 1 };
+        let (service, rests) = (Service::default(), false);
+        let channel = CHANNEL;
+        let facts = ProxyFacts { channel, revision: 1, settings, service, rests, start_seq: 1 };
+        self.definitions += 1;
         let proxy = FakeProxy { facts, settled: BTreeMap::new(), attempts: BTreeMap::new() };
         self.proxies.insert(id, proxy);
     }
@@ -73,14 +97,59 @@ impl Facts for FakeFacts {
         (from.max(1)..self.end()).find(|seq| !settled.contains_key(seq))
     }
 
+    fn last_unsettled(&self, proxy: ProxyId, upto: Seq) -> Option<Seq> {
+        let settled = &self.proxies.get(&proxy)?.settled;
+        (1..self.end().min(upto.saturating_add(1))).rev().find(|seq| !settled.contains_key(seq))
+    }
+
+    fn unsettled_from(&self, proxy: ProxyId, from: Seq) -> Option<SeqRange> {
+        let first = self.next_unsettled(proxy, from)?;
+        let goes_on = |seq: &Seq| self.is_pending(proxy, *seq);
+        let last = (first..self.end()).take_while(goes_on).last()?;
+        Some(SeqRange { first, last })
+    }
+
+    fn pending(&self, proxy: ProxyId) -> u64 {
+        FakeFacts::pending(self, proxy).len() as u64
+    }
+
+    fn marked(&self, channel: ChannelId, from: Seq) -> impl Iterator<Item = (Seq, SlotFacts)> {
+        let slots =
+            (from.max(1)..self.end()).filter_map(move |s| Some((s, self.slot(channel, s)?)));
+        let none = Stamp(0);
+        slots.filter(move |(_, s)| (s.priority, s.start, s.stop) != (0, none, none))
+    }
+
+    fn channels(&self) -> Vec<ChannelId> {
+        vec![CHANNEL]
+    }
+
+    fn definitions(&self, _: ChannelId) -> u64 {
+        self.definitions
+    }
+
+    fn proxies(&self, _: ChannelId) -> Vec<ProxyId> {
+        self.proxies.keys().copied().collect()
+    }
+
+    fn overflow(&self, channel: ChannelId) -> Option<(u64, Discard)> {
+        let (max, policy) = self.max_queue_length;
+        let slots = (1..self.end()).filter_map(|seq| self.slot(channel, seq));
+        let waited = slots.filter(|slot| slot.waiting > 0).count() as u64;
+        (max > 0).then_some((waited.saturating_sub(max), policy))
+    }
+
     fn is_pending(&self, proxy: ProxyId, seq: Seq) -> bool {
         self.proxies.get(&proxy).is_some_and(|p| !p.settled.contains_key(&seq)) && seq < self.end()
     }
 
     fn slot(&self, channel: ChannelId, seq: Seq) -> Option<SlotFacts> {
         assert_eq!(channel, CHANNEL);
-        let (index, size) = *self.events.get(seq.checked_sub(1)? as usize)?;
-        Some(SlotFacts { key: PayloadKey { index, position: seq as u32 }, size })
+        let event = *self.events.get(seq.checked_sub(1)? as usize)?;
+        let key = PayloadKey { position: seq as u32, ..event.key };
+        let waits = |proxy: &&FakeProxy| !proxy.settled.contains_key(&seq);
+        let waiting = self.proxies.values().filter(waits).count() as u32;
+        Some(SlotFacts { key, waiting, ..event })
     }
 
     fn next_retained(&self, channel: ChannelId, from: Seq) -> Option<(Seq, SlotFacts)> {

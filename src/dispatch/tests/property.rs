@@ -124,7 +124,7 @@ impl World {
 
     fn publish(&mut self, count: u64, size: u32) {
         let index = self.tenure.0 + 1;
-        self.facts.events.extend((0..count).map(|_| (index, size)));
+        self.facts.events.extend((0..count).map(|_| FakeFacts::plain(index, size)));
         self.dispatcher.channel_touched(CHANNEL);
     }
 
@@ -290,7 +290,7 @@ impl World {
 
     fn report(&mut self, proxy: ProxyId, proposal: u64, fate: Fate) {
         match fate {
-            Fate::Applied => self.dispatcher.applied(proxy, proposal),
+            Fate::Applied => self.dispatcher.applied(proxy, proposal, false),
             Fate::Refused => assert!(self.dispatcher.refused(proxy, proposal, self.now)),
             Fate::Failed => self.dispatcher.failed(proxy, proposal, self.now),
         }

@@ -118,7 +118,7 @@ impl Script {
         let count: usize = args.next_pos().unwrap_or("1").parse()?;
         let size = number(args, "size", 100)? as u32;
         let index = number(args, "index", self.tenure.0 + 1)?;
-        self.facts.events.extend(std::iter::repeat_n((index, size), count));
+        self.facts.events.extend(std::iter::repeat_n(FakeFacts::plain(index, size), count));
         self.dispatcher.channel_touched(CHANNEL);
         Ok(())
     }
@@ -189,7 +189,7 @@ impl Script {
                         }
                         _ => {}
                     }
-                    self.dispatcher.applied(proxy, proposal);
+                    self.dispatcher.applied(proxy, proposal, false);
                 }
             }
         }
