@@ -242,7 +242,7 @@ impl Driver {
         };
         let (proxy, proposal) = (flight.proxy, flight.proposal);
         match &outcome {
-            Ok(settled) => self.dispatcher.applied(proxy, proposal, settled.stale > 0),
+            Ok(settled) => self.dispatcher.applied(proxy, proposal, settled.stale > 0, now),
             Err(rejection) if is_for_now(rejection) => {
                 if self.dispatcher.refused(proxy, proposal, now) {
                     return self.confirmations.wait_again(flight);

@@ -112,7 +112,10 @@ impl Dispatcher {
         let known = facts.proxy(proxy).ok_or_else(|| unknown_proxy(proxy))?;
         self.by_channel.entry(known.channel).or_default().insert(Owner::Proxy(proxy));
         let tenure = self.tenure;
-        Ok(self.queues.entry(proxy).or_insert_with(|| Queue::new(proxy, known, tenure)))
+        let make = || Queue::new(proxy, known.clone(), tenure);
+        let queue = self.queues.entry(proxy).or_insert_with(make);
+        queue.facts = known;
+        Ok(queue)
     }
 
     /// A consumer is gone. Its waiting pulls are not answered.
@@ -258,8 +261,8 @@ impl Dispatcher {
 
     /// The proposal was applied: what it settles is settled, by it or before it; but for judgements
     /// made under an earlier definition, if there were such (`stale`).
-    pub fn applied(&mut self, proxy: ProxyId, proposal: u64, stale: bool) {
-        self.report(proxy, |queue| queue.applied(proposal, stale));
+    pub fn applied(&mut self, proxy: ProxyId, proposal: u64, stale: bool, now: Stamp) {
+        self.report(proxy, |queue| queue.applied(proposal, stale, now));
     }
 
     /// The proposal was refused for now, and is in no log. What it settles does not go again; a

@@ -16,6 +16,7 @@ impl Queue {
         if !self.progress.fits(&self.facts.service) {
             self.reorder(facts);
         }
+        self.end_given_back(facts, now);
         let timeouts = self.expire_old(facts, now);
         let excess = self.discard_excess(facts, catalog);
         timeouts || excess
@@ -59,6 +60,17 @@ impl Queue {
                 .filter(|seq| !self.window.holds(*seq) && !self.settling.contains(*seq));
             let idle: SeqRanges = idle.collect();
             idle.iter().for_each(|range| self.behind.release(range));
+        }
+    }
+
+    /// What ended while it was at a consumer ends when it is given back.
+    fn end_given_back(&mut self, facts: &impl Facts, now: Stamp) {
+        for range in std::mem::take(&mut self.given_back).iter() {
+            let slots = self.window.range(range).filter(|slot| slot.state == State::Ready);
+            let slots = slots.filter_map(|s| Some((s.seq, facts.slot(self.facts.channel, s.seq)?)));
+            let ended = slots.filter(|(_, slot)| self.has_ended(slot, now)).map(|(seq, _)| seq);
+            let ended: SeqRanges = ended.collect();
+            ended.iter().for_each(|range| self.judge_ended(range, Outcome::Expired));
         }
     }
 

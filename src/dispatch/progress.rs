@@ -17,8 +17,9 @@ const CURSORS_MAX: usize = 4096;
 /// The cursors of one proxy.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// What it was made for: another service needs another order.
+    /// What it was made for: another service passes other events.
     order: Order,
+    starts: bool,
     stops: bool,
     start: Seq,
     /// Every rank before it is exhausted, as far as is known.
@@ -43,6 +44,7 @@ impl Progress {
     pub fn new(service: &Service, start: Seq) -> Progress {
         Progress {
             order: service.order,
+            starts: service.start_time_supported,
             stops: service.stop_time_supported,
             start,
             position: Rank::MIN,
@@ -53,7 +55,8 @@ impl Progress {
 
     /// Whether it follows what the service asks for.
     pub fn fits(&self, service: &Service) -> bool {
-        self.order == service.order && self.stops == service.stop_time_supported
+        let asked = (service.order, service.start_time_supported, service.stop_time_supported);
+        (self.order, self.starts, self.stops) == asked
     }
 
     /// The part of a range that FIFO has passed; another order cannot tell, and says all.
@@ -64,6 +67,11 @@ impl Progress {
             }
             _ => range,
         }
+    }
+
+    /// Whether nothing that is new can go before this one: it is behind in the order of sequences.
+    pub fn is_past(&self, seq: Seq) -> bool {
+        self.order == Order::Fifo && seq < self.cursor(0)
     }
 
     fn cursor(&self, rank: Rank) -> Seq {

@@ -76,21 +76,23 @@ impl Proposals {
     }
 }
 
+/// Whether an outcome is decided by the definition of the proxy, and not by its consumer.
+fn is_judgement(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Expired | Outcome::Discarded | Outcome::Filtered)
+}
+
 /// What the driver reports of proposals.
 impl Queue {
     /// The facts say what it said, or what had been said before. `stale`: but for judgements made
     /// under an earlier definition, which did not count.
-    pub fn applied(&mut self, proposal: u64, stale: bool) {
+    pub fn applied(&mut self, proposal: u64, stale: bool, now: Stamp) {
         let Some(applied) = self.proposals.land(proposal) else { return };
         self.proposals.pause.shorten();
         let Proposal::Settle(parts) = applied else { return };
-        for part in parts {
-            let judged = matches!(part.outcome, Outcome::Expired | Outcome::Discarded);
-            match stale && judged {
-                true => part.sequences.iter().for_each(|range| self.go_again(range)),
-                false => part.sequences.iter().for_each(|range| self.settled(range)),
-            }
-        }
+        let counts = |part: &Settlement| !stale || !is_judgement(part.outcome);
+        let (said, lost): (Vec<_>, Vec<_>) = parts.into_iter().partition(counts);
+        said.iter().flat_map(|part| part.sequences.iter()).for_each(|range| self.settled(range));
+        self.give_back(lost.iter().flat_map(|part| part.sequences.iter()).collect(), now);
     }
 
     /// It is in no log: what it said is said again after a pause. False if it is unknown.
@@ -109,7 +111,11 @@ impl Queue {
     /// again.
     pub fn failed(&mut self, proposal: u64, now: Stamp) {
         let Some(failed) = self.proposals.land(proposal) else { return };
-        let mut lost: SeqRanges = failed.ranges().collect();
+        self.give_back(failed.ranges().collect(), now);
+    }
+
+    /// No settlement of these has come of a proposal.
+    fn give_back(&mut self, mut lost: SeqRanges, now: Stamp) {
         self.verdicts.ranges().for_each(|range| lost.remove_range(range));
         self.proposals.ranges().for_each(|range| lost.remove_range(range));
         let spent: Vec<SeqRange> =

@@ -48,6 +48,8 @@ pub(super) struct Queue {
     pub(super) timed_out: Seq,
     /// When the next passes it.
     pub(super) timeout_due: Option<Stamp>,
+    /// Given back by consumers since it was last looked whether these have ended meanwhile.
+    pub(super) given_back: SeqRanges,
     /// No lease ends before this.
     lease_check: Option<Stamp>,
     /// Events of earlier tenures whose first delivery in this one is still to be put on record as
@@ -79,6 +81,7 @@ impl Queue {
             exhausted: SeqRanges::new(),
             verdicts: Verdicts::default(),
             proposals: Proposals::default(),
+            given_back: SeqRanges::new(),
             lease_check: None,
             members: BTreeSet::new(),
             turns: RoundRobin::default(),
@@ -286,6 +289,7 @@ impl Queue {
             None => {
                 slot.state = State::Ready;
                 self.ready.insert((slot.rank, seq));
+                self.given_back.insert(seq);
             }
         }
     }

@@ -10,7 +10,7 @@ use super::queue::Queue;
 use super::window::{Slot, State};
 use super::{Action, ConsumerKey, Delivery, Facts, SlotFacts};
 use crate::planted::{Bug, planted};
-use crate::types::{Order, Outcome, Seq, SeqRange, Stamp, limits};
+use crate::types::{Outcome, Seq, SeqRange, Stamp, limits};
 
 /// An event whose turn it is, before it is judged.
 struct Next {
@@ -125,9 +125,8 @@ impl Queue {
         let ready = self.ready.first().copied();
         let behind = grows.then(|| self.behind.first(facts, scope)).flatten();
         let again = ready.into_iter().chain(behind).min();
-        // In the order of sequences what goes again is before what is new.
-        let fresh = match service.order {
-            Order::Fifo if again.is_some() => None,
+        let fresh = match again {
+            Some((_, seq)) if self.progress.is_past(seq) => None,
             _ => grows.then(|| self.next_new(facts, scope)).flatten(),
         };
         let (rank, seq) = again.into_iter().chain(fresh).min()?;
@@ -176,6 +175,11 @@ impl Queue {
             self.forget(SeqRange::one(seq));
             return None;
         };
+        // The catalog releases it when its time has come. What was delivered once goes again.
+        let early = self.facts.service.start_time_supported && slot.start > sight.now;
+        if early && !self.window.holds(seq) {
+            return None;
+        }
         if self.has_ended(&slot, sight.now) {
             self.judge_ended(SeqRange::one(seq), Outcome::Expired);
             return None;

@@ -2,11 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dispatch::{Facts, ProxyFacts, Settlement, SlotFacts};
+use crate::dispatch::{Action, Facts, ProxyFacts, Settlement, SlotFacts};
 use crate::types::{
     ChannelId, Discard, Outcome, PayloadKey, ProxyId, ProxySettings, Seq, SeqRange, SeqRanges,
     Service, Stamp,
 };
+
+/// Whether the definition of the proxy says so, and not its consumer.
+pub fn is_judged(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Expired | Outcome::Discarded)
+}
 
 /// The one channel of the fake.
 pub const CHANNEL: ChannelId = ChannelId(1);
@@ -74,6 +79,25 @@ impl FakeFacts {
             for seq in part.sequences.iter().flat_map(|range| range.first..=range.last) {
                 proxy.settled.entry(seq).or_insert(part.outcome);
             }
+        }
+    }
+
+    /// Applies a proposal. True: judgements of it did not count, since the definition changed.
+    pub fn apply(&mut self, proposal: &Action) -> bool {
+        match proposal {
+            Action::Settle { proxy, revision, parts, .. } => {
+                let current = self.proxies.get(proxy).map(|proxy| proxy.facts.revision);
+                let stale = current.is_some_and(|current| current != *revision);
+                let counts = |part: &&Settlement| !stale || !is_judged(part.outcome);
+                let parts: Vec<Settlement> = parts.iter().filter(counts).cloned().collect();
+                self.settle(*proxy, &parts);
+                stale
+            }
+            Action::CountAttempts { proxy, sequences, .. } => {
+                self.count_attempts(*proxy, sequences);
+                false
+            }
+            _ => false,
         }
     }
 

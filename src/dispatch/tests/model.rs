@@ -3,9 +3,44 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fake::FakeFacts;
+use super::fake::{CHANNEL, FakeFacts};
 use crate::dispatch::*;
-use crate::types::{ProxyId, Seq, SeqRanges, Stamp, limits};
+use crate::types::{Order, ProxyId, Seq, SeqRanges, Stamp, limits};
+
+/// The place of an event in the order of a proxy.
+fn key(facts: &FakeFacts, id: ProxyId, seq: Seq) -> (i128, Seq) {
+    let service = facts.proxies[&id].facts.service;
+    let event = facts.slot(CHANNEL, seq).unwrap();
+    let rank = match service.order {
+        Order::Fifo => 0,
+        Order::Priority => -i128::from(event.priority),
+        Order::Deadline if event.stop.0 > 0 && service.stop_time_supported => event.stop.0.into(),
+        Order::Deadline => i128::MAX,
+    };
+    (rank, seq)
+}
+
+/// Whether an event has come to its end for a proxy.
+fn has_ended(facts: &FakeFacts, id: ProxyId, seq: Seq, now: Stamp) -> bool {
+    let service = facts.proxies[&id].facts.service;
+    let event = facts.slot(CHANNEL, seq).unwrap();
+    let age = now.millis_since(event.accepted);
+    (service.stop_time_supported && event.stop.0 > 0 && event.stop <= now)
+        || (service.timeout_ms > 0 && age >= service.timeout_ms)
+}
+
+/// Whether nothing but a consumer is wanting: it has not ended, and had not all its deliveries.
+fn may_go(facts: &FakeFacts, id: ProxyId, seq: Seq, now: Stamp) -> bool {
+    let proxy = &facts.proxies[&id];
+    let max = proxy.facts.settings.max_deliveries;
+    let recorded = proxy.attempts.get(&seq).copied().unwrap_or(0);
+    !has_ended(facts, id, seq, now) && (max == 0 || recorded < max)
+}
+
+fn has_started(facts: &FakeFacts, id: ProxyId, seq: Seq, now: Stamp) -> bool {
+    let heeded = facts.proxies[&id].facts.service.start_time_supported;
+    !heeded || facts.slot(CHANNEL, seq).unwrap().start <= now
+}
 
 /// Where an unsettled event of a proxy is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,8 +74,6 @@ pub struct ProxyModel {
     judged: BTreeSet<Seq>,
     /// Something was refused: nothing is proposed before this.
     quiet_until: Stamp,
-    /// Highest first delivery.
-    newest: Seq,
 }
 
 #[derive(Debug)]
@@ -147,19 +180,35 @@ impl ProxyModel {
     }
 
     /// What the dispatcher settles: what was judged, and what is on record as attempted too often.
-    fn compare_settling(&mut self, facts: &FakeFacts, id: ProxyId, settling: &SeqRanges) {
+    fn compare_settling(
+        &mut self,
+        facts: &FakeFacts,
+        id: ProxyId,
+        settling: &SeqRanges,
+        now: Stamp,
+    ) {
         let proxy = &facts.proxies[&id];
         let max = proxy.facts.settings.max_deliveries;
-        for seq in facts.pending(id) {
+        let pending = facts.pending(id);
+        let mut discarded = 0;
+        for seq in pending.iter().copied() {
             let known = self.events.get(&seq).is_some_and(|e| e.place == Place::Settling);
             assert!(settling.contains(seq) || !known, "{seq} is settled no more");
             if settling.contains(seq) && !known {
                 let recorded = proxy.attempts.get(&seq).copied().unwrap_or(0);
-                assert!(max > 0 && recorded >= max, "{seq} is given up");
+                let exhausted = max > 0 && recorded >= max;
+                let ended = has_ended(facts, id, seq, now);
+                if !exhausted && !ended {
+                    discarded += 1;
+                }
                 self.settling(std::iter::once(seq));
-                self.events.get_mut(&seq).unwrap().exhausted = true;
+                self.events.get_mut(&seq).unwrap().exhausted =
+                    exhausted && !ended && proxy.facts.service.max_events == 0;
             }
         }
+        let max = proxy.facts.service.max_events;
+        let excess = (pending.len() as u64).saturating_sub(max);
+        assert!(discarded == 0 || (max > 0 && discarded <= excess), "{discarded} discarded");
     }
 
     /// An attempt failed.
@@ -195,10 +244,7 @@ impl ProxyModel {
         let recorded = proxy.attempts.get(&d.seq).copied().unwrap_or(0);
         let old = self.events.get(&d.seq).copied();
         match old.map(|e| e.place) {
-            None => {
-                assert!(d.seq > self.newest, "{} after {}", d.seq, self.newest);
-                self.newest = d.seq;
-            }
+            None => {}
             Some(Place::Waiting { not_before }) => assert!(not_before <= now, "{} early", d.seq),
             Some(Place::Returned) => {}
             Some(other) => panic!("{} goes although {other:?}", d.seq),
@@ -208,18 +254,45 @@ impl ProxyModel {
         assert!(d.delivery > before && d.delivery > failed);
         assert!(settings.max_deliveries == 0 || failed < settings.max_deliveries);
         assert!(d.maybe_redelivered || d.delivery == 1);
+        assert!(!has_ended(facts, id, d.seq, now), "{} has ended", d.seq);
+        let again = matches!(old.map(|e| e.place), Some(Place::Waiting { .. }));
+        assert!(again || has_started(facts, id, d.seq, now), "{} has not started", d.seq);
+        assert!(!proxy.facts.rests, "the proxy is suspended");
         let due = now.plus_millis(settings.ack_wait_ms);
         let place = Place::InFlight { consumer: to, due };
         let event = Event { delivery: d.delivery, failed, ..Event::new(place) };
         self.events.insert(d.seq, event);
     }
 
+    /// What was delivered goes before what was not: nothing of a lower place is left that could have
+    /// gone. One that went again may have gone before new ones for which there was no room.
+    fn nothing_before(
+        &self,
+        facts: &FakeFacts,
+        (id, seq): (ProxyId, Seq),
+        again: bool,
+        now: Stamp,
+    ) {
+        let could_go = |left: &Seq| match self.events.get(left).map(|e| e.place) {
+            None | Some(Place::Returned) => !again && has_started(facts, id, *left, now),
+            Some(Place::Waiting { not_before }) => not_before <= now,
+            _ => false,
+        };
+        let left = facts.pending(id).into_iter();
+        let may_go = |left: &Seq| may_go(facts, id, *left, now);
+        let left = left.filter(|left| may_go(left) && could_go(left));
+        let first = left.map(|left| key(facts, id, left)).min();
+        assert!(first.is_none_or(|first| first > key(facts, id, seq)), "{seq} before {first:?}");
+    }
+
     /// An event that could go now, were there a consumer for it.
     fn deliverable(&self, facts: &FakeFacts, id: ProxyId, now: Stamp) -> Option<Seq> {
         let max = facts.proxies[&id].facts.settings.max_in_flight as usize;
         let room = self.window() < max;
-        facts.pending(id).into_iter().find(|seq| match self.events.get(seq).map(|e| e.place) {
-            None | Some(Place::Returned) => room,
+        let due = |seq: &Seq| may_go(facts, id, *seq, now);
+        let due = facts.pending(id).into_iter().filter(due);
+        due.into_iter().find(|seq| match self.events.get(seq).map(|e| e.place) {
+            None | Some(Place::Returned) => room && has_started(facts, id, *seq, now),
             Some(Place::Waiting { not_before }) => not_before <= now,
             _ => false,
         })
@@ -245,10 +318,10 @@ impl Model {
         for (id, proxy) in &mut self.proxies {
             proxy.expire(now, facts.proxies[id].facts.settings.max_deliveries);
         }
-        self.judge_deliveries(facts, actions, now);
         for (id, proxy) in &mut self.proxies {
-            proxy.compare_settling(facts, *id, &settling(*id));
+            proxy.compare_settling(facts, *id, &settling(*id), now);
         }
+        self.judge_deliveries(facts, actions, now);
         for action in actions {
             match action {
                 Action::Settle { proxy, parts, .. } => {
@@ -273,7 +346,17 @@ impl Model {
         for action in actions {
             match action {
                 Action::Deliver { consumer, proxy, events, .. } => {
-                    assert!(events.windows(2).all(|pair| pair[0].seq < pair[1].seq), "{action:?}");
+                    // What goes again needs no room; new ones may get some later in a round.
+                    let again = |id, d: &Delivery| {
+                        let known = self.proxies.get(id).and_then(|proxy| proxy.events.get(&d.seq));
+                        known.is_some_and(|event| matches!(event.place, Place::Waiting { .. }))
+                    };
+                    let in_order = |pair: &[Delivery]| match proxy {
+                        Some(id) if again(id, &pair[0]) && !again(id, &pair[1]) => true,
+                        Some(id) => key(facts, *id, pair[0].seq) < key(facts, *id, pair[1].seq),
+                        None => pair[0].seq < pair[1].seq,
+                    };
+                    assert!(events.windows(2).all(in_order), "{action:?}");
                     let model = self.consumers.get_mut(consumer).unwrap();
                     assert_eq!(model.proxy, *proxy);
                     for event in events {
@@ -296,10 +379,19 @@ impl Model {
             }
         }
         // Batches of competing consumers interleave: together they follow the order.
-        durable.sort_by_key(|(seq, proxy, ..)| (*proxy, *seq));
+        durable.sort_by_key(|(seq, proxy, ..)| (*proxy, key(facts, *proxy, *seq)));
+        let again = durable.iter().filter(|(seq, proxy, ..)| {
+            let known = self.proxies.get(proxy).and_then(|proxy| proxy.events.get(seq));
+            known.is_some_and(|event| matches!(event.place, Place::Waiting { .. }))
+        });
+        let again: BTreeSet<(ProxyId, Seq)> =
+            again.map(|(seq, proxy, ..)| (*proxy, *seq)).collect();
         for (_, proxy, consumer, event) in &durable {
             let model = self.proxies.entry(*proxy).or_default();
             model.deliver(facts, *proxy, *consumer, event, now);
+        }
+        for (seq, id, ..) in &durable {
+            self.proxies[id].nothing_before(facts, (*id, *seq), again.contains(&(*id, *seq)), now);
         }
     }
 
@@ -314,18 +406,14 @@ impl Model {
             match consumer.proxy {
                 None => assert_eq!(consumer.next, facts.end(), "{key:?} waits for nothing"),
                 Some(id) => {
-                    let waits = self.proxies[&id].deliverable(facts, id, now);
+                    let rests = facts.proxies[&id].facts.rests;
+                    let waits = self.proxies[&id].deliverable(facts, id, now).filter(|_| !rests);
                     assert_eq!(waits, None, "{key:?} wants it: {:?}", self.proxies[&id]);
                 }
             }
         }
         for (id, proxy) in &self.proxies {
             assert!(proxy.window() <= facts.proxies[id].facts.settings.max_in_flight as usize);
-            let skipped = facts
-                .pending(*id)
-                .into_iter()
-                .find(|seq| *seq < proxy.newest && !proxy.events.contains_key(seq));
-            assert_eq!(skipped, None, "passed over");
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use proptest::prelude::*;
 
-use super::fake::{CHANNEL, FakeFacts};
+use super::fake::{CHANNEL, FakeFacts, is_judged};
 use super::model::{ConsumerModel, Model, Place};
 use crate::dispatch::*;
-use crate::types::{ProxyId, ProxySettings, Seq, SeqRange, SeqRanges, Stamp, Tenure};
+use crate::types::{
+    Discard, Order, ProxyId, ProxySettings, Seq, SeqRange, SeqRanges, Stamp, Tenure,
+};
 
 const PROXIES: [ProxyId; 2] = [ProxyId(1), ProxyId(2)];
 
@@ -40,7 +42,7 @@ struct Op {
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
-    let op = (0u8..32, 0usize..2, any::<u64>(), any::<u64>(), 0u8..4).prop_map(
+    let op = (0u8..33, 0usize..2, any::<u64>(), any::<u64>(), 0u8..4).prop_map(
         |(kind, proxy, a, b, poll)| Op { kind, proxy: PROXIES[proxy], a, b, poll: poll > 0 },
     );
     prop::collection::vec(op, 1..200)
@@ -83,7 +85,7 @@ impl World {
     fn step(&mut self, op: Op) {
         let Op { kind, proxy, a, b, .. } = op;
         match kind {
-            0..=4 => self.publish(a % 6, b as u32 % 300),
+            0..=4 => self.publish(a, b),
             5..=7 => self.attach(op),
             8 => self.detach(a, if b % 2 == 0 { Departure::Lost } else { Departure::Returned }),
             9..=13 => self.demand(a, b),
@@ -99,6 +101,7 @@ impl World {
                 let last = self.facts.end();
                 self.facts.first_retained = self.facts.first_retained.max(a % (last + 1)).max(1);
             }
+            31 => self.define(proxy, a, b),
             _ if a % 4 == 0 => self.begin(),
             _ => {}
         }
@@ -122,9 +125,36 @@ impl World {
         self.proposed.extend(actions.into_iter().filter(to_log));
     }
 
-    fn publish(&mut self, count: u64, size: u32) {
-        let index = self.tenure.0 + 1;
-        self.facts.events.extend((0..count).map(|_| FakeFacts::plain(index, size)));
+    fn publish(&mut self, a: u64, b: u64) {
+        let moment = |n: u64| match n % 4 {
+            0 => self.now.plus_millis(n % 60),
+            _ => Stamp(0),
+        };
+        let event = SlotFacts {
+            accepted: self.now,
+            priority: if b % 3 == 0 { (b / 3 % 5) as i16 - 2 } else { 0 },
+            start: moment(b / 7),
+            stop: moment(b / 11),
+            ..FakeFacts::plain(self.tenure.0 + 1, b as u32 % 300)
+        };
+        self.facts.events.extend((0..a % 6).map(|_| event));
+        self.dispatcher.channel_touched(CHANNEL);
+    }
+
+    /// The definition of a proxy changes.
+    fn define(&mut self, id: ProxyId, a: u64, b: u64) {
+        let known = &mut self.facts.proxies.get_mut(&id).unwrap().facts;
+        known.revision += 1;
+        known.rests = a % 8 == 0;
+        known.service.order = [Order::Fifo, Order::Priority, Order::Deadline][b as usize % 3];
+        known.service.start_time_supported = a % 3 > 0;
+        known.service.stop_time_supported = b % 5 > 0;
+        known.service.timeout_ms = if a % 5 == 0 { 20 + b % 50 } else { 0 };
+        known.service.max_events = if b % 7 == 0 { 1 + a % 20 } else { 0 };
+        known.service.batch_max = 1 + (a % 9) as u32;
+        let policies = [Discard::Fifo, Discard::Lifo, Discard::Priority, Discard::Deadline];
+        known.service.discard = policies[a as usize % 4];
+        self.facts.definitions += 1;
         self.dispatcher.channel_touched(CHANNEL);
     }
 
@@ -242,8 +272,8 @@ impl World {
             return;
         }
         match self.proposed.remove(n % self.proposed.len()) {
-            Action::Settle { proxy, proposal, parts, .. } => {
-                self.decide_settlement(proxy, proposal, &parts, fate);
+            Action::Settle { proxy, proposal, revision, parts } => {
+                self.decide_settlement(proxy, (proposal, revision), &parts, fate);
             }
             Action::CountAttempts { proxy, proposal, sequences } => {
                 if fate == Fate::Applied {
@@ -262,7 +292,7 @@ impl World {
     fn decide_settlement(
         &mut self,
         proxy: ProxyId,
-        proposal: u64,
+        (proposal, revision): (u64, u64),
         parts: &[Settlement],
         fate: Fate,
     ) {
@@ -279,8 +309,17 @@ impl World {
         let model = self.model.proxies.get_mut(&proxy).unwrap();
         match fate {
             Fate::Applied => {
-                self.facts.settle(proxy, parts);
-                model.settled(&all);
+                let parts = parts.to_vec();
+                let (judged, said): (Vec<_>, Vec<_>) =
+                    parts.iter().cloned().partition(|part| is_judged(part.outcome));
+                let action = Action::Settle { proxy, proposal, revision, parts };
+                let stale = self.facts.apply(&action);
+                model.settled(&sequences(&said));
+                match stale {
+                    true => model.settle_failed(&sequences(&judged), &others, self.now),
+                    false => model.settled(&sequences(&judged)),
+                }
+                return self.dispatcher.applied(proxy, proposal, stale, self.now);
             }
             Fate::Refused => model.wait_again(all.iter().flat_map(|r| r.first..=r.last), self.now),
             Fate::Failed => model.settle_failed(&all, &others, self.now),
@@ -290,7 +329,7 @@ impl World {
 
     fn report(&mut self, proxy: ProxyId, proposal: u64, fate: Fate) {
         match fate {
-            Fate::Applied => self.dispatcher.applied(proxy, proposal, false),
+            Fate::Applied => self.dispatcher.applied(proxy, proposal, false, self.now),
             Fate::Refused => assert!(self.dispatcher.refused(proxy, proposal, self.now)),
             Fate::Failed => self.dispatcher.failed(proxy, proposal, self.now),
         }
@@ -298,6 +337,9 @@ impl World {
 
     /// From any state, patient consumers that ack everything get everything.
     fn drain(&mut self) {
+        for id in PROXIES {
+            self.define(id, 1, 1);
+        }
         for n in 0..PROXIES.len() as u64 {
             let op = Op { kind: 0, proxy: PROXIES[n as usize], a: 1, b: 0, poll: true };
             self.attach(op);

@@ -13,7 +13,9 @@ use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 
 use super::fake::{CHANNEL, FakeFacts};
 use crate::dispatch::*;
-use crate::types::{ProxyId, ProxySettings, Rejection, SeqRange, SeqRanges, Stamp, Tenure};
+use crate::types::{
+    Discard, Order, ProxyId, ProxySettings, Rejection, SeqRange, SeqRanges, Stamp, Tenure,
+};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -79,6 +81,16 @@ fn show_action(action: &Action) -> String {
     }
 }
 
+fn policy(args: &mut ArgumentConsumer, name: &str, default: Discard) -> Discard {
+    match args.take_key(name) {
+        Some("fifo") => Discard::Fifo,
+        Some("lifo") => Discard::Lifo,
+        Some("priority") => Discard::Priority,
+        Some(_) => Discard::Deadline,
+        None => default,
+    }
+}
+
 fn key(args: &mut ArgumentConsumer) -> Result<ConsumerKey> {
     let name = args.next_pos().ok_or("which consumer?")?;
     Ok(ConsumerKey(name.strip_prefix('c').ok_or("consumers are c1, c2, …")?.parse()?))
@@ -114,11 +126,48 @@ impl Script {
         Ok(())
     }
 
+    /// What holds for the proxy from now on.
+    fn service(&mut self, args: &mut ArgumentConsumer) -> Result<()> {
+        let known = &mut self.facts.proxies.get_mut(&PROXY).ok_or("no proxy")?.facts;
+        known.revision += 1;
+        known.rests = number(args, "rests", known.rests.into())? > 0;
+        let service = &mut known.service;
+        service.order = match args.take_key("order") {
+            Some("fifo") => Order::Fifo,
+            Some("priority") => Order::Priority,
+            Some(_) => Order::Deadline,
+            None => service.order,
+        };
+        service.discard = policy(args, "discard", service.discard);
+        service.max_events = number(args, "max_events", service.max_events)?;
+        service.timeout_ms = number(args, "timeout", service.timeout_ms)?;
+        service.batch_max = number(args, "batch", service.batch_max.into())? as u32;
+        service.pacing_ms = number(args, "pacing", service.pacing_ms)?;
+        service.start_time_supported =
+            number(args, "starts", service.start_time_supported.into())? > 0;
+        service.stop_time_supported =
+            number(args, "stops", service.stop_time_supported.into())? > 0;
+        let (max, channel) = self.facts.max_queue_length;
+        let max = number(args, "channel_max", max)?;
+        self.facts.max_queue_length = (max, policy(args, "channel_discard", channel));
+        self.facts.definitions += 1;
+        self.dispatcher.channel_touched(CHANNEL);
+        Ok(())
+    }
+
     fn publish(&mut self, args: &mut ArgumentConsumer) -> Result<()> {
         let count: usize = args.next_pos().unwrap_or("1").parse()?;
         let size = number(args, "size", 100)? as u32;
         let index = number(args, "index", self.tenure.0 + 1)?;
-        self.facts.events.extend(std::iter::repeat_n(FakeFacts::plain(index, size), count));
+        let moment = |millis: u64| if millis > 0 { Stamp(0).plus_millis(millis) } else { Stamp(0) };
+        let event = SlotFacts {
+            accepted: self.now,
+            priority: args.take_key("priority").map(str::parse).transpose()?.unwrap_or(0),
+            start: moment(number(args, "start", 0)?),
+            stop: moment(number(args, "stop", 0)?),
+            ..FakeFacts::plain(index, size)
+        };
+        self.facts.events.extend(std::iter::repeat_n(event, count));
         self.dispatcher.channel_touched(CHANNEL);
         Ok(())
     }
@@ -182,14 +231,8 @@ impl Script {
                     self.dispatcher.refused(proxy, proposal, self.now);
                 }
                 _ => {
-                    match &action {
-                        Action::Settle { parts, .. } => self.facts.settle(proxy, parts),
-                        Action::CountAttempts { sequences, .. } => {
-                            self.facts.count_attempts(proxy, sequences);
-                        }
-                        _ => {}
-                    }
-                    self.dispatcher.applied(proxy, proposal, false);
+                    let stale = self.facts.apply(&action);
+                    self.dispatcher.applied(proxy, proposal, stale, self.now);
                 }
             }
         }
@@ -211,6 +254,7 @@ impl Script {
     fn input(&mut self, verb: &str, args: &mut ArgumentConsumer) -> Result<()> {
         match verb {
             "settings" => self.settings(args)?,
+            "service" => self.service(args)?,
             "publish" => self.publish(args)?,
             "attach" => self.attach(args)?,
             "pull" => self.pull(args)?,
