@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 /// Bottom first. A module may use modules of lower layers only.
 const LAYERS: &[&[&str]] = &[
     &["planted"],
-    &["types", "schedule", "env"],
+    &["types"],
+    &["schedule", "env"],
     &["machine", "dispatch", "intake", "wire", "transport", "storage"],
     &["consensus", "client"],
     &["session", "delivery"],

@@ -2,7 +2,7 @@
 
 use crate::dispatch::{Facts, ProxyFacts, SlotFacts};
 use crate::machine::{Machine, Slot};
-use crate::types::{ChannelId, Discard, ProxyId, Seq, SeqRange};
+use crate::types::{ChannelId, Discard, ProxyId, Scheduling, Seq, SeqRange};
 
 /// The facts of a machine that does not change meanwhile.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +66,11 @@ impl Facts for MachineFacts<'_> {
     fn proxies(&self, channel: ChannelId) -> Vec<ProxyId> {
         let channel = self.0.channel(channel);
         channel.map(|channel| channel.proxies().map(|(_, id)| id).collect()).unwrap_or_default()
+    }
+
+    fn scheduling(&self, channel: ChannelId) -> Scheduling {
+        let channel = self.0.channel(channel);
+        channel.map(|channel| channel.admission().scheduling).unwrap_or_default()
     }
 
     fn overflow(&self, channel: ChannelId) -> Option<(u64, Discard)> {

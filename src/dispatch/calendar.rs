@@ -57,6 +57,7 @@ impl Dispatcher {
             if let Some(catalog) = self.catalogs.remove(&channel) {
                 self.calendar.set(channel, catalog.next_due(), None);
             }
+            self.turns.forget_channel(channel);
             return;
         }
         let catalog = self.catalogs.entry(channel).or_default();
@@ -65,6 +66,7 @@ impl Dispatcher {
         self.calendar.set(channel, due, catalog.next_due());
         let definitions = Some(facts.definitions(channel));
         if std::mem::replace(&mut catalog.definitions, definitions) != definitions {
+            self.turns.set_policy(channel, facts.scheduling(channel));
             self.look_for_those_that_act_alone(facts, channel);
         }
         self.relieve(facts, channel);
@@ -76,7 +78,7 @@ impl Dispatcher {
         for id in facts.proxies(channel) {
             let acts = facts.proxy(id).is_some_and(|proxy| proxy.service.acts_alone());
             if acts && self.queue(facts, id).is_ok() {
-                self.dirty.insert(Owner::Proxy(id));
+                self.turns.wake(Owner::Proxy(id));
             }
         }
     }
@@ -86,15 +88,16 @@ impl Dispatcher {
         let (started, stopped) = (catalog.started(now), catalog.stopped(now));
         self.calendar.set(channel, None, catalog.next_due());
         for id in facts.proxies(channel) {
-            if !stopped.is_empty() && self.waits_for_any(facts, id, &stopped) {
-                if let Ok(queue) = self.queue(facts, id) {
-                    queue.stopped(facts, &stopped);
-                    self.dirty.insert(Owner::Proxy(id));
-                }
+            if !stopped.is_empty()
+                && self.waits_for_any(facts, id, &stopped)
+                && let Ok(queue) = self.queue(facts, id)
+            {
+                queue.stopped(facts, &stopped);
+                self.turns.wake(Owner::Proxy(id));
             }
             if let Some(queue) = self.queues.get_mut(&id).filter(|_| !started.is_empty()) {
                 queue.started(&started);
-                self.dirty.insert(Owner::Proxy(id));
+                self.turns.wake(Owner::Proxy(id));
             }
         }
     }
@@ -131,7 +134,7 @@ impl Dispatcher {
         for id in proxies {
             let Ok(queue) = self.queue(facts, id) else { continue };
             chosen.iter().for_each(|range| queue.end_pending(facts, range, Outcome::Discarded));
-            self.dirty.insert(Owner::Proxy(id));
+            self.turns.wake(Owner::Proxy(id));
         }
         if let Some(catalog) = self.catalogs.get_mut(&channel) {
             chosen.iter().for_each(|range| catalog.given_up.insert_range(range));

@@ -10,9 +10,10 @@ use super::fanout::Cursor;
 use super::queue::Queue;
 use super::serve::Sight;
 use super::timers::Timers;
+use super::turns::{TurnStats, Turns};
 use super::{Action, Attachment, ConsumerKey, Departure, Facts, Mode, Pull};
 use crate::planted::{Bug, planted};
-use crate::schedule::RoundRobin;
+use crate::schedule::Claim;
 use crate::types::{
     ChannelId, Code, ProxyId, Rejection, SeqRange, SeqRanges, Stamp, Tenure, limits,
 };
@@ -36,7 +37,7 @@ pub struct Dispatcher {
     cursors: BTreeMap<ConsumerKey, Cursor>,
     by_channel: BTreeMap<ChannelId, BTreeSet<Owner>>,
     /// Something happened to these since they were last served.
-    pub(super) dirty: RoundRobin<Owner>,
+    pub(super) turns: Turns,
     timers: Timers,
     pub(super) catalogs: BTreeMap<ChannelId, Catalog>,
     pub(super) calendar: Calendar,
@@ -55,7 +56,7 @@ impl Dispatcher {
             queues: BTreeMap::new(),
             cursors: BTreeMap::new(),
             by_channel: BTreeMap::new(),
-            dirty: RoundRobin::default(),
+            turns: Turns::default(),
             timers: Timers::default(),
             catalogs: BTreeMap::new(),
             calendar: Calendar::default(),
@@ -99,7 +100,7 @@ impl Dispatcher {
             }
         };
         self.consumers.insert(consumer, origin, mode);
-        self.dirty.insert(owner);
+        self.turns.wake(owner);
         Ok(())
     }
 
@@ -126,7 +127,7 @@ impl Dispatcher {
                 if let Some(queue) = self.queues.get_mut(&proxy) {
                     queue.leave(consumer, departure);
                 }
-                self.dirty.insert(Owner::Proxy(proxy));
+                self.turns.wake(Owner::Proxy(proxy));
             }
             None => {
                 self.cursors.remove(&consumer);
@@ -168,7 +169,7 @@ impl Dispatcher {
             }
             None => Owner::Volatile(consumer),
         };
-        self.dirty.insert(owner);
+        self.turns.wake(owner);
     }
 
     /// These are done. They leave the window now; the next poll returns one [`Action::Settle`] for
@@ -221,7 +222,7 @@ impl Dispatcher {
             end(queue, range);
             count += range.len();
         }
-        self.dirty.insert(Owner::Proxy(proxy));
+        self.turns.wake(Owner::Proxy(proxy));
         Ok(count)
     }
 
@@ -284,7 +285,7 @@ impl Dispatcher {
 
     fn report<T>(&mut self, proxy: ProxyId, apply: impl FnOnce(&mut Queue) -> T) -> Option<T> {
         let queue = self.queues.get_mut(&proxy)?;
-        self.dirty.insert(Owner::Proxy(proxy));
+        self.turns.wake(Owner::Proxy(proxy));
         Some(apply(queue))
     }
 
@@ -292,7 +293,7 @@ impl Dispatcher {
     pub fn channel_touched(&mut self, channel: ChannelId) {
         self.stale.insert(channel);
         for owner in self.by_channel.get(&channel).into_iter().flatten() {
-            self.dirty.insert(*owner);
+            self.turns.wake(*owner);
         }
     }
 
@@ -302,30 +303,50 @@ impl Dispatcher {
         let mut out = Vec::new();
         self.survey(facts, now);
         while let Some(proxy) = self.timers.pop(now) {
-            self.dirty.insert(Owner::Proxy(proxy));
+            self.turns.wake(Owner::Proxy(proxy));
         }
         let mut budget = limits::DISPATCH_EVENTS_MAX;
-        while budget > 0
-            && let Some(owner) = self.dirty.pop()
-        {
-            let turn = budget.min(limits::DISPATCH_TURN_EVENTS);
+        while budget > 0 {
+            self.let_contend(now);
+            let Some((channel, owner, most)) = self.turns.front() else { break };
+            let turn = budget.min(most);
             let given = match owner {
                 Owner::Proxy(proxy) => self.serve_proxy(facts, now, proxy, turn, &mut out),
                 Owner::Volatile(consumer) => self.serve_volatile(facts, consumer, turn, &mut out),
             };
             budget -= given;
-            if given == turn {
-                self.dirty.insert(owner);
-            }
+            self.turns.ended(channel, owner, given, given == turn, now);
         }
         // Last, so that what is there wins over a deadline that has just come.
         self.consumers.expire(now, &mut out);
         out
     }
 
+    /// Those that something happened to wait for their turn from now on.
+    fn let_contend(&mut self, now: Stamp) {
+        for owner in self.turns.woken() {
+            let (channel, claim) = match owner {
+                Owner::Proxy(proxy) => match self.queues.get(&proxy) {
+                    Some(queue) => (queue.facts.channel, queue.claim()),
+                    None => continue,
+                },
+                Owner::Volatile(consumer) => match self.cursors.get(&consumer) {
+                    Some(cursor) => (cursor.channel, Claim::default()),
+                    None => continue,
+                },
+            };
+            self.turns.contend(channel, owner, claim, now);
+        }
+    }
+
+    /// How a durable proxy fared with the scheduler of its channel.
+    pub fn turn_stats(&self, channel: ChannelId, proxy: ProxyId) -> TurnStats {
+        self.turns.stats(channel, Owner::Proxy(proxy))
+    }
+
     /// When to poll next although no input comes; a time long past means at once.
     pub fn next_wakeup(&self) -> Option<Stamp> {
-        if !self.dirty.is_empty() || !self.stale.is_empty() || !self.surveyed {
+        if !self.turns.is_empty() || !self.stale.is_empty() || !self.surveyed {
             return Some(Stamp(0));
         }
         let times = [self.timers.next(), self.consumers.next_deadline(), self.calendar.next()];
@@ -367,7 +388,7 @@ impl Dispatcher {
         self.timers.set(proxy, queue.next_due());
         match queue.is_idle() {
             true => drop(self.forget_queue(proxy)),
-            false if more => self.dirty.insert(Owner::Proxy(proxy)),
+            false if more => self.turns.wake(Owner::Proxy(proxy)),
             false => {}
         }
         given
@@ -408,6 +429,7 @@ impl Dispatcher {
     }
 
     fn forget_owner(&mut self, channel: ChannelId, owner: Owner) {
+        self.turns.forget(channel, owner);
         if let Some(owners) = self.by_channel.get_mut(&channel) {
             owners.remove(&owner);
             if owners.is_empty() {

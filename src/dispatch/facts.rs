@@ -1,7 +1,8 @@
 //! What dispatch must know of the replicated state.
 
 use crate::types::{
-    ChannelId, Discard, PayloadKey, ProxyId, ProxySettings, Seq, SeqRange, Service, Stamp,
+    ChannelId, Discard, PayloadKey, ProxyId, ProxySettings, Scheduling, Seq, SeqRange, Service,
+    Stamp,
 };
 
 /// A view of the replicated facts, the same for the whole of one call.
@@ -44,6 +45,9 @@ pub trait Facts {
 
     /// The durable proxies of a channel.
     fn proxies(&self, channel: ChannelId) -> Vec<ProxyId>;
+
+    /// Which of its proxies is served next.
+    fn scheduling(&self, channel: ChannelId) -> Scheduling;
 
     /// How many events too many proxies of the channel wait for, and which are to go. `None`: it
     /// has no limit, or refuses new events at it.

@@ -69,6 +69,12 @@ impl Progress {
         }
     }
 
+    /// When the next event ends, in the order of ends.
+    pub fn next_end(&self) -> Option<Stamp> {
+        let by_end = self.order == Order::Deadline && self.position > 0;
+        (by_end && self.position < Rank::MAX).then_some(Stamp(self.position.unsigned_abs()))
+    }
+
     /// Whether nothing that is new can go before this one: it is behind in the order of sequences.
     pub fn is_past(&self, seq: Seq) -> bool {
         self.order == Order::Fifo && seq < self.cursor(0)

@@ -10,7 +10,7 @@ use super::verdicts::Verdicts;
 use super::window::{State, Window};
 use super::{Action, ConsumerKey, Departure, ProxyFacts};
 use crate::planted::{Bug, planted};
-use crate::schedule::RoundRobin;
+use crate::schedule::{Claim, RoundRobin};
 use crate::types::{Outcome, ProxyId, Seq, SeqRange, SeqRanges, Stamp, Tenure, limits};
 
 /// Leases are looked through at most this often, as a part of the lease…
@@ -87,6 +87,13 @@ impl Queue {
             turns: RoundRobin::default(),
             round: Vec::new(),
         }
+    }
+
+    /// What it brings before the scheduler of its channel.
+    pub fn claim(&self) -> Claim {
+        let service = &self.facts.service;
+        let deadline = self.progress.next_end();
+        Claim { weight: service.weight, priority: service.urgency, deadline }
     }
 
     pub fn join(&mut self, consumer: ConsumerKey) {

@@ -13,6 +13,7 @@ mod outcome;
 mod qos;
 mod ranges;
 mod rejection;
+mod service;
 mod settings;
 
 pub use cloud_event::{CloudDefaults, CloudEventError};
@@ -23,9 +24,8 @@ pub use id::{
 };
 pub use name::{Name, NameError};
 pub use outcome::{Counts, Outcome};
-pub use qos::{
-    Admission, Discard, Domain, Level, Order, Property, Qos, QosChange, QosError, Service, Spec,
-};
+pub use qos::{Domain, Level, Property, Qos, QosChange, QosError, Spec};
 pub use ranges::{SeqRange, SeqRanges};
 pub use rejection::{Code, Rejection};
+pub use service::{Admission, Discard, Order, Scheduling, Service};
 pub use settings::{ChannelSettings, ProxySettings, Start};

@@ -1,4 +1,5 @@
-//! Quality of service: the properties of OMG Notification Service 1.1, §2.5.
+//! Quality of service: the properties of OMG Notification Service 1.1, §2.5, and those of the
+//! scheduler, which are ours.
 //!
 //! A property is set at a level (channel, consumer admin, consumer proxy, event) and holds for
 //! everything below it that does not set its own. [`Property::spec`] is the one table of names,
@@ -48,6 +49,10 @@ pub enum Property {
     MaxConsumers = 14,
     MaxSuppliers = 15,
     RejectNewEvents = 16,
+    SchedulingPolicy = 17,
+    SchedulingAging = 18,
+    SchedulingWeight = 19,
+    SchedulingPriority = 20,
 }
 
 /// What values a property takes.
@@ -83,6 +88,8 @@ pub struct Spec {
 const RELIABILITY: Domain = Domain::Word(&["persistent"]);
 const ORDERS: Domain = Domain::Word(&["any", "fifo", "priority", "deadline"]);
 const DISCARDS: Domain = Domain::Word(&["any", "fifo", "lifo", "priority", "deadline"]);
+const SCHEDULES: Domain =
+    Domain::Word(&["round_robin", "weighted", "priority", "earliest_deadline"]);
 /// Longest span a property may name, in milliseconds: 49 days.
 const SPAN_MS: i64 = u32::MAX as i64;
 /// Latest moment a property may name, in milliseconds since the Unix epoch: the year 9999.
@@ -91,6 +98,7 @@ const COUNT_MAX: i64 = 1 << 40;
 
 const CHANNEL: &[Level] = &[Level::Channel];
 const EVENT: &[Level] = &[Level::Event];
+const CONSUMERS: &[Level] = &[Level::Admin, Level::Proxy];
 const ABOVE_EVENT: &[Level] = &[Level::Channel, Level::Admin, Level::Proxy];
 
 const fn number(min: i64, max: i64, unit: &'static str) -> Domain {
@@ -146,6 +154,14 @@ table! {
         "lanes of the channel; 0: as many as a cluster may have";
     RejectNewEvents "reject_new_events" "RejectNewEvents", Domain::Flag, default 1, CHANNEL,
         "at max_queue_length: whether new events are refused, or the discard policy of the channel acts";
+    SchedulingPolicy "scheduling_policy" "SchedulingPolicy", SCHEDULES, default 0, CHANNEL,
+        "which proxy is served next when there is more to do than at once";
+    SchedulingAging "scheduling_aging" "SchedulingAging", number(0, 3_600_000, "ms"), default 1000, CHANNEL,
+        "under priority: a proxy rises by 1 for each such span that it waits; 0: never";
+    SchedulingWeight "scheduling_weight" "SchedulingWeight", number(1, 1000, ""), default 1, CONSUMERS,
+        "under weighted: the share of a proxy against others";
+    SchedulingPriority "scheduling_priority" "SchedulingPriority", number(-32_767, 32_767, ""), default 0, CONSUMERS,
+        "under priority: the priority of a proxy against others";
 }
 
 impl Property {
@@ -387,131 +403,9 @@ impl<'de> Deserialize<'de> for Qos {
     }
 }
 
-/// Which event of a proxy goes first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Order {
-    /// In the order of sequences.
-    #[default]
-    Fifo,
-    /// The greatest priority first, then the lowest sequence.
-    Priority,
-    /// The earliest end first (those without one last), then the lowest sequence.
-    Deadline,
-}
-
-/// Which event goes when there are too many.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Discard {
-    /// The oldest.
-    #[default]
-    Fifo,
-    /// The newest.
-    Lifo,
-    /// The lowest priority, and of those the newest.
-    Priority,
-    /// The earliest end, and of those the oldest; those without one last.
-    Deadline,
-}
-
-/// What holds for a consumer proxy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Service {
-    pub order: Order,
-    pub discard: Discard,
-    /// Unsettled events; 0: no limit.
-    pub max_events: u64,
-    /// What admin or proxy say, in milliseconds; 0: nothing. What the channel says is a matter of
-    /// its events.
-    pub timeout_ms: u64,
-    pub start_time_supported: bool,
-    pub stop_time_supported: bool,
-    pub batch_max: u32,
-    pub pacing_ms: u64,
-}
-
-impl Default for Service {
-    fn default() -> Service {
-        Service::new(&Qos::default(), &Qos::default(), &Qos::default())
-    }
-}
-
-impl Service {
-    /// What the settings of a proxy, its admin and its channel come to.
-    pub fn new(proxy: &Qos, admin: &Qos, channel: &Qos) -> Service {
-        let value = |property| Qos::resolve(&[proxy, admin, channel], property);
-        let order = match value(Property::OrderPolicy) {
-            2 => Order::Priority,
-            3 => Order::Deadline,
-            _ => Order::Fifo,
-        };
-        let timeout = Qos::resolve(&[proxy, admin], Property::Timeout);
-        Service {
-            order,
-            discard: discard(value(Property::DiscardPolicy)),
-            max_events: value(Property::MaxEventsPerConsumer).unsigned_abs(),
-            timeout_ms: timeout.unsigned_abs(),
-            start_time_supported: value(Property::StartTimeSupported) != 0,
-            stop_time_supported: value(Property::StopTimeSupported) != 0,
-            batch_max: value(Property::MaximumBatchSize).unsigned_abs() as u32,
-            pacing_ms: value(Property::PacingInterval).unsigned_abs(),
-        }
-    }
-
-    /// Whether something is to be done for a proxy although no consumer is there.
-    pub fn acts_alone(&self) -> bool {
-        self.max_events > 0 || self.timeout_ms > 0
-    }
-}
-
-/// What holds for the events of a channel when they are accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Admission {
-    pub priority: i16,
-    /// 0: never.
-    pub timeout_ms: u64,
-    /// 0: no limit.
-    pub max_queue_length: u64,
-    pub reject_new_events: bool,
-    pub discard: Discard,
-    /// 0: no limit of its own.
-    pub max_consumers: u64,
-    /// 0: no limit of its own.
-    pub max_suppliers: u64,
-}
-
-impl Default for Admission {
-    fn default() -> Admission {
-        Admission::new(&Qos::default())
-    }
-}
-
-impl Admission {
-    /// What the settings of a channel come to.
-    pub fn new(channel: &Qos) -> Admission {
-        let value = |property| Qos::resolve(&[channel], property);
-        Admission {
-            priority: value(Property::Priority) as i16,
-            timeout_ms: value(Property::Timeout).unsigned_abs(),
-            max_queue_length: value(Property::MaxQueueLength).unsigned_abs(),
-            reject_new_events: value(Property::RejectNewEvents) != 0,
-            discard: discard(value(Property::DiscardPolicy)),
-            max_consumers: value(Property::MaxConsumers).unsigned_abs(),
-            max_suppliers: value(Property::MaxSuppliers).unsigned_abs(),
-        }
-    }
-}
-
-fn discard(place: i64) -> Discard {
-    match place {
-        2 => Discard::Lifo,
-        3 => Discard::Priority,
-        4 => Discard::Deadline,
-        _ => Discard::Fifo,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::service::{Order, Service};
     use super::*;
 
     #[test]

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dispatch::{Action, Facts, ProxyFacts, Settlement, SlotFacts};
 use crate::types::{
-    ChannelId, Discard, Outcome, PayloadKey, ProxyId, ProxySettings, Seq, SeqRange, SeqRanges,
-    Service, Stamp,
+    ChannelId, Discard, Outcome, PayloadKey, ProxyId, ProxySettings, Scheduling, Seq, SeqRange,
+    SeqRanges, Service, Stamp,
 };
 
 /// Whether the definition of the proxy says so, and not its consumer.
@@ -23,6 +23,7 @@ pub struct FakeFacts {
     /// Event 1 is the first. What the slots do not know is found when they are asked for.
     pub events: Vec<SlotFacts>,
     pub definitions: u64,
+    pub scheduling: Scheduling,
     /// Events that proxies may wait for, and which are to go beyond; 0: all they want.
     pub max_queue_length: (u64, Discard),
     pub first_retained: Seq,
@@ -44,6 +45,7 @@ impl Default for FakeFacts {
             exists: true,
             events,
             definitions: 0,
+            scheduling: Scheduling::RoundRobin,
             max_queue_length,
             first_retained: 1,
             proxies,
@@ -154,6 +156,10 @@ impl Facts for FakeFacts {
 
     fn proxies(&self, _: ChannelId) -> Vec<ProxyId> {
         self.proxies.keys().copied().collect()
+    }
+
+    fn scheduling(&self, _: ChannelId) -> Scheduling {
+        self.scheduling
     }
 
     fn overflow(&self, channel: ChannelId) -> Option<(u64, Discard)> {

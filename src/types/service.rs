@@ -1,0 +1,156 @@
+//! What the properties set on a channel, an admin and a proxy come to.
+
+use super::qos::{Property, Qos};
+
+/// Which event of a proxy goes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// In the order of sequences.
+    #[default]
+    Fifo,
+    /// The greatest priority first, then the lowest sequence.
+    Priority,
+    /// The earliest end first (those without one last), then the lowest sequence.
+    Deadline,
+}
+
+/// Which event goes when there are too many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Discard {
+    /// The oldest.
+    #[default]
+    Fifo,
+    /// The newest.
+    Lifo,
+    /// The lowest priority, and of those the newest.
+    Priority,
+    /// The earliest end, and of those the oldest; those without one last.
+    Deadline,
+}
+
+/// Which proxy of a channel is served next, when there is more to do than at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scheduling {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// Shares by their weights.
+    Weighted,
+    /// The highest priority, which rises by 1 for each `aging_ms` waited; 0: never.
+    Priority { aging_ms: u64 },
+    /// Whose next event ends first.
+    EarliestDeadline,
+}
+
+/// What holds for a consumer proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Service {
+    pub order: Order,
+    pub discard: Discard,
+    /// Unsettled events; 0: no limit.
+    pub max_events: u64,
+    /// What admin or proxy say, in milliseconds; 0: nothing. What the channel says is a matter of
+    /// its events.
+    pub timeout_ms: u64,
+    pub start_time_supported: bool,
+    pub stop_time_supported: bool,
+    pub batch_max: u32,
+    pub pacing_ms: u64,
+    /// Against other proxies, where the channel's scheduling goes by weights.
+    pub weight: u32,
+    /// Against other proxies, where the channel's scheduling goes by priorities.
+    pub urgency: i16,
+}
+
+impl Default for Service {
+    fn default() -> Service {
+        Service::new(&Qos::default(), &Qos::default(), &Qos::default())
+    }
+}
+
+impl Service {
+    /// What the settings of a proxy, its admin and its channel come to.
+    pub fn new(proxy: &Qos, admin: &Qos, channel: &Qos) -> Service {
+        let value = |property| Qos::resolve(&[proxy, admin, channel], property);
+        let order = match value(Property::OrderPolicy) {
+            2 => Order::Priority,
+            3 => Order::Deadline,
+            _ => Order::Fifo,
+        };
+        let timeout = Qos::resolve(&[proxy, admin], Property::Timeout);
+        Service {
+            order,
+            discard: discard(value(Property::DiscardPolicy)),
+            max_events: value(Property::MaxEventsPerConsumer).unsigned_abs(),
+            timeout_ms: timeout.unsigned_abs(),
+            start_time_supported: value(Property::StartTimeSupported) != 0,
+            stop_time_supported: value(Property::StopTimeSupported) != 0,
+            batch_max: value(Property::MaximumBatchSize).unsigned_abs() as u32,
+            pacing_ms: value(Property::PacingInterval).unsigned_abs(),
+            weight: value(Property::SchedulingWeight).unsigned_abs() as u32,
+            urgency: value(Property::SchedulingPriority) as i16,
+        }
+    }
+
+    /// Whether something is to be done for a proxy although no consumer is there.
+    pub fn acts_alone(&self) -> bool {
+        self.max_events > 0 || self.timeout_ms > 0
+    }
+}
+
+/// What holds for the events of a channel when they are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admission {
+    pub priority: i16,
+    /// 0: never.
+    pub timeout_ms: u64,
+    /// 0: no limit.
+    pub max_queue_length: u64,
+    pub reject_new_events: bool,
+    pub discard: Discard,
+    /// 0: no limit of its own.
+    pub max_consumers: u64,
+    /// 0: no limit of its own.
+    pub max_suppliers: u64,
+    pub scheduling: Scheduling,
+}
+
+impl Default for Admission {
+    fn default() -> Admission {
+        Admission::new(&Qos::default())
+    }
+}
+
+impl Admission {
+    /// What the settings of a channel come to.
+    pub fn new(channel: &Qos) -> Admission {
+        let value = |property| Qos::resolve(&[channel], property);
+        Admission {
+            priority: value(Property::Priority) as i16,
+            timeout_ms: value(Property::Timeout).unsigned_abs(),
+            max_queue_length: value(Property::MaxQueueLength).unsigned_abs(),
+            reject_new_events: value(Property::RejectNewEvents) != 0,
+            discard: discard(value(Property::DiscardPolicy)),
+            max_consumers: value(Property::MaxConsumers).unsigned_abs(),
+            max_suppliers: value(Property::MaxSuppliers).unsigned_abs(),
+            scheduling: match value(Property::SchedulingPolicy) {
+                1 => Scheduling::Weighted,
+                2 => {
+                    let aging_ms = value(Property::SchedulingAging).unsigned_abs();
+                    Scheduling::Priority { aging_ms }
+                }
+                3 => Scheduling::EarliestDeadline,
+                _ => Scheduling::RoundRobin,
+            },
+        }
+    }
+}
+
+fn discard(place: i64) -> Discard {
+    match place {
+        2 => Discard::Lifo,
+        3 => Discard::Priority,
+        4 => Discard::Deadline,
+        _ => Discard::Fifo,
+    }
+}
