@@ -64,6 +64,9 @@ fn channel() -> ChannelReport {
         in_flight: 2,
         clients: 1,
         settings: Default::default(),
+        admin: Name::default_admin(),
+        qos: Default::default(),
+        suspended: false,
     };
     ChannelReport {
         id: ChannelId(4),
@@ -76,6 +79,9 @@ fn channel() -> ChannelReport {
         last_seq: 10,
         first_retained: 1,
         settings: Default::default(),
+        qos: Default::default(),
+        admins: Vec::new(),
+        subscribers: 0,
         proxies: vec![proxy],
     }
 }
