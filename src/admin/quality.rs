@@ -288,3 +288,6 @@ fn unknown_admin(channel: &Name, admin: &Name) -> Rejection {
     Rejection::new(Code::UnknownAdmin, format!("channel '{channel}' has no admin '{admin}'"))
         .hint(format!("list them with `aqueduct admin ls {channel}`, or create it"))
 }
+
+#[cfg(test)]
+mod tests;
