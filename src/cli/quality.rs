@@ -164,3 +164,35 @@ pub fn brief(qos: &types::Qos) -> String {
     let set: Vec<String> = set.collect();
     if set.is_empty() { "-".into() } else { set.join(" ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = include_str!("../../docs/QOS.md");
+
+    /// Every row of the document's table, in the order of the table of properties.
+    #[test]
+    fn the_document_has_the_table_of_properties() {
+        let row = |line: PropertyLine| {
+            let levels: Vec<String> = line.levels.iter().map(ToString::to_string).collect();
+            let PropertyLine { property, omg, allowed, default, meaning, .. } = line;
+            let levels = levels.join(", ");
+            format!("| `{property}` | {omg} | {levels} | {allowed} | {default} | {meaning} |")
+        };
+        let expected: Vec<String> = Properties::all().properties.into_iter().map(row).collect();
+        let (_, after) = DOCUMENT.split_once("## Properties").expect("the section");
+        let (section, _) = after.split_once("\n## ").expect("the next section");
+        let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(rows, expected, "docs/QOS.md differs from the table in types/qos.rs");
+    }
+
+    #[test]
+    fn what_is_set_is_told_in_a_line() {
+        let mut qos = types::Qos::default();
+        assert_eq!(brief(&qos), "-");
+        qos.set(Property::OrderPolicy, Some(2));
+        qos.set(Property::RejectNewEvents, Some(0));
+        assert_eq!(brief(&qos), "order_policy=priority reject_new_events=false");
+    }
+}
