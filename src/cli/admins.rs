@@ -29,7 +29,7 @@ pub async fn run(common: &Common, command: &Admin) -> Result<Exit, Failure> {
             let answer = connect_admin(common)?.remove_admin(channel, name).await?;
             output::result(common.output, &answer, |a| {
                 let proxies = a.value.admin.proxies;
-                format!("removed admin {name} of channel {channel} with {proxies} proxies")
+                format!("removed admin {name} of channel {channel}, and its proxies: {proxies}")
             });
         }
         Admin::Suspend(of) => suspend(common, of, true).await?,

@@ -114,7 +114,8 @@ async fn list(common: &Common, channel: &Name) -> Result<(), Failure> {
     Ok(())
 }
 
-fn state(channel: &ChannelReport, proxy: &ProxyReport) -> &'static str {
+/// Whether a proxy delivers, and if not, whose doing that is.
+pub fn state(channel: &ChannelReport, proxy: &ProxyReport) -> &'static str {
     let admin = channel.admins.iter().find(|admin| admin.name == proxy.admin);
     match (proxy.suspended, admin.is_some_and(|admin| admin.suspended)) {
         (true, _) => "suspended",
