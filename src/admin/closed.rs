@@ -4,8 +4,10 @@ use tarpc::context::Context;
 
 use crate::types::{ChannelSettings, Name, NodeId, Rejection};
 use crate::wire::admin::{
-    AdminService, Answer, Audit, BackupBegun, BackupPiece, BackupPlan, ChannelList, ChannelReport,
-    ClusterInfo, ClusterStatus, Joined, Member, Members, NodeAudit, NodeReport, Transferred,
+    AdminChanged, AdminList, AdminService, Answer, Audit, BackupBegun, BackupPiece, BackupPlan,
+    ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined, Member, Members, NodeAudit,
+    NodeReport, ProxyCreated, ProxyWish, QosReport, QosSet, QosValidation, QosWish, Suspension,
+    Target, Transferred,
 };
 
 /// What a node says while it takes no part.
@@ -96,6 +98,74 @@ impl AdminService for Closed {
         _: Name,
         _: Name,
     ) -> Result<Answer<ChannelReport>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn create_channel_with(
+        self,
+        _: Context,
+        _: Name,
+        _: ChannelSettings,
+        _: QosWish,
+    ) -> Result<Answer<ChannelReport>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn qos(self, _: Context, _: Target) -> Result<Answer<QosReport>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn set_qos(self, _: Context, _: Target, _: QosWish) -> Result<Answer<QosSet>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn validate_qos(
+        self,
+        _: Context,
+        _: Target,
+        _: QosWish,
+    ) -> Result<Answer<QosValidation>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn admins(self, _: Context, _: Name) -> Result<Answer<AdminList>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn create_admin(
+        self,
+        _: Context,
+        _: Name,
+        _: Name,
+        _: QosWish,
+    ) -> Result<Answer<AdminChanged>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn remove_admin(
+        self,
+        _: Context,
+        _: Name,
+        _: Name,
+    ) -> Result<Answer<AdminChanged>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn create_proxy(
+        self,
+        _: Context,
+        _: Name,
+        _: ProxyWish,
+    ) -> Result<Answer<ProxyCreated>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn suspend(
+        self,
+        _: Context,
+        _: Target,
+        _: bool,
+    ) -> Result<Answer<Suspension>, Rejection> {
         Err(self.reason)
     }
 

@@ -5,17 +5,18 @@ use std::future::Future;
 use tarpc::client::RpcError;
 use tarpc::context::Context;
 
-use super::audit::unfit;
 use super::office::Office;
+use super::quality::unknown_proxy;
 use super::report;
 use crate::consensus::Route;
-use crate::machine::{Command, Reply};
+use crate::machine::Command;
 use crate::transport::Net;
 use crate::types::{ChannelSettings, Code, Name, NodeId, Rejection};
 use crate::wire::admin::{
-    AdminService, AdminServiceClient, Answer, Audit, BackupBegun, BackupPiece, BackupPlan,
-    ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined, Member, Members, NodeAudit,
-    NodeReport, Transferred,
+    AdminChanged, AdminList, AdminService, AdminServiceClient, Answer, Audit, BackupBegun,
+    BackupPiece, BackupPlan, ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined,
+    Member, Members, NodeAudit, NodeReport, ProxyCreated, ProxyWish, QosReport, QosSet,
+    QosValidation, QosWish, Suspension, Target, Transferred,
 };
 
 /// Who asks.
@@ -101,18 +102,6 @@ impl<N: Net> Desk<N> {
         }
     }
 
-    async fn create(
-        &self,
-        name: Name,
-        settings: ChannelSettings,
-    ) -> Result<ChannelReport, Rejection> {
-        let command = Command::CreateChannel { name: name.clone(), settings };
-        match self.office.propose(command).await? {
-            Reply::ChannelCreated { .. } => self.office.channel(&name).await,
-            other => Err(unfit(&other)),
-        }
-    }
-
     async fn delete(&self, name: Name) -> Result<ChannelReport, Rejection> {
         let report = self.office.channel(&name).await?;
         self.office.propose(Command::DeleteChannel { channel: report.id }).await?;
@@ -122,9 +111,7 @@ impl<N: Net> Desk<N> {
     async fn delete_proxy(&self, channel: Name, proxy: Name) -> Result<ChannelReport, Rejection> {
         let report = self.office.channel(&channel).await?;
         let Some(found) = report.proxies.iter().find(|known| known.name == proxy) else {
-            let message = format!("channel '{channel}' has no durable consumer '{proxy}'");
-            return Err(Rejection::new(Code::UnknownProxy, message)
-                .hint(format!("list them with `aqueduct channel show {channel}`")));
+            return Err(unknown_proxy(&channel, &proxy));
         };
         self.office.propose(Command::DeleteProxy { proxy: found.id }).await?;
         self.office.channel(&channel).await
@@ -214,9 +201,11 @@ impl<N: Net> AdminService for Desk<N> {
         name: Name,
         settings: ChannelSettings,
     ) -> Answered<ChannelReport> {
-        let here = self.change(self.create(name.clone(), settings.clone()));
+        let none = QosWish::new();
+        let here = self.change(self.office.create_channel(&name, settings.clone(), &none));
+        let asked = (name.clone(), settings.clone());
         let ask =
-            |s: AdminServiceClient, c| async move { s.create_channel(c, name, settings).await };
+            |s: AdminServiceClient, c| async move { s.create_channel(c, asked.0, asked.1).await };
         self.at_leader(c, here, ask).await
     }
 
@@ -228,6 +217,99 @@ impl<N: Net> AdminService for Desk<N> {
     async fn remove_proxy(self, c: Context, channel: Name, proxy: Name) -> Answered<ChannelReport> {
         let here = self.change(self.delete_proxy(channel.clone(), proxy.clone()));
         let ask = |s: AdminServiceClient, c| async move { s.remove_proxy(c, channel, proxy).await };
+        self.at_leader(c, here, ask).await
+    }
+
+    async fn create_channel_with(
+        self,
+        c: Context,
+        name: Name,
+        settings: ChannelSettings,
+        qos: QosWish,
+    ) -> Answered<ChannelReport> {
+        let here = self.change(self.office.create_channel(&name, settings.clone(), &qos));
+        let asked = (name.clone(), settings.clone(), qos.clone());
+        let ask = |s: AdminServiceClient, c| async move {
+            s.create_channel_with(c, asked.0, asked.1, asked.2).await
+        };
+        self.at_leader(c, here, ask).await
+    }
+
+    async fn qos(self, c: Context, target: Target) -> Answered<QosReport> {
+        let here = self.read(self.office.qos(&target));
+        let asked = target.clone();
+        self.at_leader(c, here, |s, c| async move { s.qos(c, asked).await }).await
+    }
+
+    async fn set_qos(self, c: Context, target: Target, wish: QosWish) -> Answered<QosSet> {
+        let here = self.change(self.office.set_qos(&target, &wish));
+        let asked = (target.clone(), wish.clone());
+        let ask = |s: AdminServiceClient, c| async move { s.set_qos(c, asked.0, asked.1).await };
+        self.at_leader(c, here, ask).await
+    }
+
+    async fn validate_qos(
+        self,
+        c: Context,
+        target: Target,
+        wish: QosWish,
+    ) -> Answered<QosValidation> {
+        let here = self.read(async {
+            self.office.locate(&target).await?;
+            Ok(QosValidation::new(target.level(), &wish))
+        });
+        let asked = (target.clone(), wish.clone());
+        let ask =
+            |s: AdminServiceClient, c| async move { s.validate_qos(c, asked.0, asked.1).await };
+        self.at_leader(c, here, ask).await
+    }
+
+    async fn admins(self, c: Context, channel: Name) -> Answered<AdminList> {
+        let here = self.read(self.office.admins(&channel));
+        let asked = channel.clone();
+        self.at_leader(c, here, |s, c| async move { s.admins(c, asked).await }).await
+    }
+
+    async fn create_admin(
+        self,
+        c: Context,
+        channel: Name,
+        name: Name,
+        qos: QosWish,
+    ) -> Answered<AdminChanged> {
+        let here = self.change(self.office.create_admin(&channel, &name, &qos));
+        let asked = (channel.clone(), name.clone(), qos.clone());
+        let ask = |s: AdminServiceClient, c| async move {
+            s.create_admin(c, asked.0, asked.1, asked.2).await
+        };
+        self.at_leader(c, here, ask).await
+    }
+
+    async fn remove_admin(self, c: Context, channel: Name, name: Name) -> Answered<AdminChanged> {
+        let here = self.change(self.office.remove_admin(&channel, &name));
+        let asked = (channel.clone(), name.clone());
+        let ask =
+            |s: AdminServiceClient, c| async move { s.remove_admin(c, asked.0, asked.1).await };
+        self.at_leader(c, here, ask).await
+    }
+
+    async fn create_proxy(
+        self,
+        c: Context,
+        channel: Name,
+        wish: ProxyWish,
+    ) -> Answered<ProxyCreated> {
+        let here = self.change(self.office.create_proxy(&channel, wish.clone()));
+        let asked = (channel.clone(), wish.clone());
+        let ask =
+            |s: AdminServiceClient, c| async move { s.create_proxy(c, asked.0, asked.1).await };
+        self.at_leader(c, here, ask).await
+    }
+
+    async fn suspend(self, c: Context, target: Target, suspended: bool) -> Answered<Suspension> {
+        let here = self.change(self.office.suspend(&target, suspended));
+        let asked = target.clone();
+        let ask = |s: AdminServiceClient, c| async move { s.suspend(c, asked, suspended).await };
         self.at_leader(c, here, ask).await
     }
 

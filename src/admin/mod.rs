@@ -21,6 +21,7 @@ mod closed;
 mod desk;
 mod membership;
 mod office;
+mod quality;
 mod report;
 
 use futures::StreamExt;

@@ -10,6 +10,7 @@ use tarpc::client::RpcError;
 use tarpc::context::Context;
 
 use super::backups::Backups;
+use super::quality::unknown_channel;
 use super::report;
 use crate::client::admin::{DialError, dial_admin};
 use crate::consensus::{
@@ -303,14 +304,7 @@ impl<N: Net> Office<N> {
         let found = self.replica().read(|machine| {
             machine.channel_by_name(name).map(|channel| report::channel(machine, channel))
         });
-        let Some(report) = found else {
-            return Err(Rejection::new(
-                Code::UnknownChannel,
-                format!("there is no channel '{name}'"),
-            )
-            .hint("list them with `aqueduct channel ls`"));
-        };
-        let mut reports = [report];
+        let mut reports = [found.ok_or_else(|| unknown_channel(name))?];
         self.add_soft_state(&mut reports).await;
         let [report] = reports;
         Ok(report)
@@ -320,6 +314,9 @@ impl<N: Net> Office<N> {
         let ids = channels.iter().flat_map(|c| &c.proxies).map(|proxy| proxy.id).collect();
         let stats = self.0.options.delivery.stats(ids).await;
         report::add_soft_state(channels, &stats.proxies);
+        for channel in channels {
+            channel.subscribers = self.0.options.delivery.subscribers_of(channel.id);
+        }
     }
 
     /// Tells the node that it has left.

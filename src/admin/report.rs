@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::consensus;
 use crate::delivery::ProxyStats;
-use crate::machine::{Channel, Machine, Proxy};
-use crate::types::{Outcome, ProxyId};
+use crate::machine::{Admin, Channel, Machine, Proxy};
+use crate::types::{Name, Outcome, ProxyId};
 use crate::wire::admin::{
-    ChannelEntry, ChannelReport, Member, MemberEntry, ProxyReport, Role, SnapshotReport,
+    AdminReport, ChannelEntry, ChannelReport, Member, MemberEntry, ProxyReport, Role,
+    SnapshotReport,
 };
 
 /// All channels, by name.
@@ -30,11 +31,25 @@ pub fn channel(machine: &Machine, channel: &Channel) -> ChannelReport {
         last_seq: channel.next_seq().saturating_sub(1),
         first_retained: channel.first_retained(),
         settings: channel.settings().clone(),
+        qos: channel.qos().clone(),
+        admins: admins(machine, channel),
+        subscribers: 0,
         proxies: machine.proxies(channel.id()).map(|p| proxy(machine, p)).collect(),
     }
 }
 
-fn proxy(machine: &Machine, proxy: &Proxy) -> ProxyReport {
+/// The consumer admins of a channel, by name.
+pub fn admins(machine: &Machine, channel: &Channel) -> Vec<AdminReport> {
+    let report = |(name, admin): (Name, Admin)| {
+        let members = machine.proxies(channel.id()).filter(|proxy| *proxy.admin() == name);
+        let proxies = members.count() as u64;
+        AdminReport { name, qos: admin.qos, suspended: admin.suspended, proxies }
+    };
+    channel.admins().map(report).collect()
+}
+
+/// One durable proxy; nothing in flight.
+pub fn proxy(machine: &Machine, proxy: &Proxy) -> ProxyReport {
     let ended = |outcome| proxy.counts().get(outcome);
     ProxyReport {
         id: proxy.id(),
@@ -50,6 +65,9 @@ fn proxy(machine: &Machine, proxy: &Proxy) -> ProxyReport {
         in_flight: 0,
         clients: 0,
         settings: proxy.settings().clone(),
+        admin: proxy.admin().clone(),
+        qos: proxy.qos().clone(),
+        suspended: proxy.is_suspended(),
     }
 }
 

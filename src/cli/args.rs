@@ -2,6 +2,8 @@
 
 mod bench;
 mod offline;
+mod quality;
+mod receive;
 
 use std::path::PathBuf;
 
@@ -12,9 +14,14 @@ pub use self::bench::{
     BenchLatency, BenchMode, BenchPublish, BenchTarget, LossBy,
 };
 pub use self::offline::{Backup, Log, LogDump, Recover, Restore, Snapshot, SnapshotDump};
-use super::connect::{assignment, host_port, start};
+pub use self::quality::{
+    Admin, AdminCreate, AdminName, Proxy, ProxyCreate, ProxyName, Qos, QosTarget,
+};
+pub use self::receive::{ConsumerSettings, Nack, Pull, PullAck, SubAck, Subscribe, Token};
+use super::asked::{event_timeout, priority, property_value, start_time, stop_time};
+use super::connect::{assignment, host_port};
 use crate::node::ByteSize;
-use crate::types::{Name, Start, Value};
+use crate::types::{Name, QosChange, Value};
 
 /// A fault-tolerant event channel service.
 ///
@@ -89,6 +96,15 @@ pub enum Command {
     /// Create, list, show and remove channels
     #[command(subcommand)]
     Channel(Channel),
+    /// Show, set and check the quality of service of channels, admins and proxies
+    #[command(subcommand)]
+    Qos(Qos),
+    /// Consumer admins: groups of proxies that inherit from them
+    #[command(subcommand)]
+    Admin(Admin),
+    /// Proxies of durable consumers
+    #[command(subcommand)]
+    Proxy(Proxy),
     /// Publish events: the argument, a file, or stdin line by line
     Pub(Publish),
     /// Receive events as they come
@@ -267,6 +283,10 @@ pub struct ChannelCreate {
     /// The same in bytes; whichever limit comes first counts.
     #[arg(long, value_name = "SIZE")]
     pub history_bytes: Option<ByteSize>,
+    /// Property to set for the channel, as in max_queue_length=1000; may be repeated.
+    /// `aqueduct qos properties` lists them.
+    #[arg(long, value_name = "PROPERTY=VALUE", value_delimiter = ',', value_parser = property_value)]
+    pub qos: Vec<QosChange>,
 }
 
 #[derive(Debug, Args)]
@@ -306,118 +326,28 @@ pub struct Publish {
     /// Filterable field; may be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     pub field: Vec<(String, Value)>,
+    /// Priority, -32767 to 32767; greater is more urgent. 0: that of the channel.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = priority)]
+    pub priority: Option<i16>,
+    /// Each event expires so long after it was accepted: 500ms, 90s, 2h, or milliseconds.
+    #[arg(long, alias = "ttl", value_name = "DURATION", value_parser = event_timeout)]
+    pub event_timeout: Option<u32>,
+    /// Not delivered before: +DURATION from now, 2027-01-31T12:00:00Z, or milliseconds since 1970.
+    #[arg(long, value_name = "TIME", value_parser = start_time)]
+    pub start_time: Option<u64>,
+    /// Each event expires at this moment, given like --start-time.
+    #[arg(long, value_name = "TIME", value_parser = stop_time)]
+    pub stop_time: Option<u64>,
     /// Each body is a CloudEvent 1.0 in JSON, which says all of this itself.
     #[arg(
         long,
-        conflicts_with_all = ["domain", "kind", "event_name", "header", "field", "size"]
+        conflicts_with_all = [
+            "domain", "kind", "event_name", "header", "field", "size", "priority", "event_timeout",
+            "start_time", "stop_time"
+        ]
     )]
     pub cloud_event: bool,
     /// Print nothing per event, only the closing line.
     #[arg(long, short)]
     pub quiet: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Subscribe {
-    /// Channel to receive from.
-    pub channel: Name,
-    /// Durable consumer of this name: remembered, and shared by all clients that use it.
-    #[arg(long)]
-    pub name: Option<Name>,
-    /// Where a new consumer starts: new, all, or seq:N.
-    #[arg(long, default_value = "new", value_parser = start)]
-    pub from: Start,
-    /// Stop after this many events.
-    #[arg(long, value_name = "N")]
-    pub max: Option<u64>,
-    /// Stop when nothing came for so long.
-    #[arg(long, value_name = "SECS")]
-    pub idle_exit: Option<f64>,
-    /// Print each event as a CloudEvent 1.0 in JSON.
-    #[arg(long)]
-    pub cloud_events: bool,
-    /// What to answer to each event (durable consumers).
-    #[arg(long, value_enum, default_value_t = SubAck::Auto)]
-    pub ack: SubAck,
-    #[command(flatten)]
-    pub settings: ConsumerSettings,
-}
-
-/// Settings of a durable consumer, used when it is created.
-#[derive(Debug, Clone, Args)]
-pub struct ConsumerSettings {
-    /// Redeliver what is not settled after so long.
-    #[arg(long, value_name = "SECS")]
-    pub ack_wait: Option<f64>,
-    /// After so many deliveries an event goes to the dead-letter channel CHANNEL.dead.
-    #[arg(long, value_name = "N")]
-    pub max_deliveries: Option<u32>,
-    /// Unsettled deliveries at a time, over all clients of the consumer.
-    #[arg(long, value_name = "N")]
-    pub max_in_flight: Option<u32>,
-}
-
-/// What `sub` answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SubAck {
-    /// Confirm each event once it is printed.
-    Auto,
-    /// Answer nothing: each event comes again when its lease ends.
-    None,
-    /// Give each event back: it is redelivered.
-    Nack,
-}
-
-#[derive(Debug, Args)]
-pub struct Pull {
-    /// Channel to fetch from.
-    pub channel: Name,
-    /// Durable consumer to fetch for; created if there is none.
-    #[arg(long, default_value = "puller")]
-    pub name: Name,
-    /// Where a new consumer starts: new, all, or seq:N.
-    #[arg(long, default_value = "all", value_parser = start)]
-    pub from: Start,
-    /// Fetch at most this many events.
-    #[arg(long, default_value_t = 1)]
-    pub batch: u32,
-    /// Wait so long for the first event.
-    #[arg(long, default_value_t = 1.0, value_name = "SECS")]
-    pub wait: f64,
-    /// Print each event as a CloudEvent 1.0 in JSON; only with --ack auto.
-    #[arg(long)]
-    pub cloud_events: bool,
-    /// auto: confirmed once printed; manual: use `aqueduct ack` or `nack` with the token.
-    #[arg(long, value_enum, default_value_t = PullAck::Auto)]
-    pub ack: PullAck,
-    #[command(flatten)]
-    pub settings: ConsumerSettings,
-}
-
-/// Who settles pulled events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum PullAck {
-    /// This command, after printing.
-    Auto,
-    /// The user, by token.
-    Manual,
-}
-
-#[derive(Debug, Args)]
-pub struct Token {
-    /// Channel that it was pulled from.
-    pub channel: Name,
-    /// Name of the durable consumer.
-    pub name: Name,
-    /// The token that `pull` printed.
-    pub token: String,
-}
-
-#[derive(Debug, Args)]
-pub struct Nack {
-    #[command(flatten)]
-    pub token: Token,
-    /// Redeliver not before so long.
-    #[arg(long, default_value_t = 0.0, value_name = "SECS")]
-    pub delay: f64,
 }

@@ -2,8 +2,9 @@
 
 use super::args::{Channel, ChannelCreate, Common};
 use super::exit::{Exit, Failure};
-use super::{connect_admin, output};
-use crate::types::ChannelSettings;
+use super::quality::brief;
+use super::{admins, asked, connect_admin, output};
+use crate::types::{ChannelSettings, Level};
 use crate::wire::admin::{Answer, ChannelList, ChannelReport};
 
 /// Runs a `channel` command.
@@ -11,7 +12,13 @@ pub async fn run(common: &Common, command: &Channel) -> Result<Exit, Failure> {
     let admin = connect_admin(common)?;
     match command {
         Channel::Create(flags) => {
-            let answer = admin.create_channel(&flags.name, &settings(flags)).await?;
+            asked::check(Level::Channel, &flags.qos)?;
+            let (name, settings) = (&flags.name, settings(flags));
+            let answer = match flags.qos.as_slice() {
+                // Nodes of earlier releases know this question.
+                [] => admin.create_channel(name, &settings).await?,
+                qos => admin.create_channel_with(name, &settings, qos).await?,
+            };
             output::result(common.output, &answer, |a| format!("created channel {}", a.value.name));
         }
         Channel::Ls => output::result(common.output, &admin.channels().await?, list),
@@ -55,7 +62,8 @@ fn show(answer: &Answer<ChannelReport>) -> String {
         "channel      {}\naccepted     {} events, the last with sequence {}\n\
          retained     {} events from sequence {}, {}\npending      {} of at most {} (then publishes are refused)\n\
          no interest  {} events came while there was no durable consumer\n\
-         history      {} events or {}, whichever is less\n",
+         history      {} events or {}, whichever is less\n\
+         quality      {}\nsubscribers  {} without a name\n",
         channel.name,
         output::count(channel.accepted),
         channel.last_seq,
@@ -67,9 +75,15 @@ fn show(answer: &Answer<ChannelReport>) -> String {
         output::count(channel.no_interest),
         output::count(settings.history_events),
         output::bytes(settings.history_bytes),
+        brief(&channel.qos),
+        output::count(channel.subscribers),
     );
+    if channel.admins.len() > 1 || channel.admins.iter().any(|a| a.suspended || !a.qos.is_empty()) {
+        text.push_str(&format!("\n{}\n", admins::table(&channel.admins)));
+    }
     let mut table = output::table(&[
         "consumer",
+        "admin",
         "offered",
         "acked",
         "dead",
@@ -83,6 +97,7 @@ fn show(answer: &Answer<ChannelReport>) -> String {
         let limit = proxy.settings.max_deliveries;
         table.add_row(vec![
             proxy.name.to_string(),
+            proxy.admin.to_string(),
             output::count(proxy.offered),
             output::count(proxy.acked),
             output::count(proxy.dead_lettered),

@@ -1,8 +1,9 @@
 //! From flags to connections.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::args::{Common, ConsumerSettings};
+use super::asked::moment;
 use super::exit::Failure;
 use crate::client::{AdminClient, AdminOptions, Client, Options};
 use crate::types::{ProxySettings, Start, Value};
@@ -59,13 +60,17 @@ pub fn admin(common: &Common) -> Result<AdminClient, Failure> {
     Ok(AdminClient::new(options))
 }
 
-/// Where a consumer starts, from the words `new`, `all` or `seq:N`.
+/// Where a consumer starts, from the words `new`, `all`, `seq:N` or `time:T`.
 pub fn start(text: &str) -> Result<Start, String> {
+    if let Some(time) = text.strip_prefix("time:") {
+        let since = moment(time, SystemTime::now()).map(Start::Time);
+        return since.map_err(|why| format!("'{text}' is not a start: {why}"));
+    }
     match text.strip_prefix("seq:").map(str::parse) {
         Some(Ok(seq)) => Ok(Start::Seq(seq)),
         None if text == "new" => Ok(Start::New),
         None if text == "all" => Ok(Start::All),
-        _ => Err(format!("'{text}' is not a start: use new, all or seq:N")),
+        _ => Err(format!("'{text}' is not a start: use new, all, seq:N or time:T")),
     }
 }
 
@@ -92,7 +97,7 @@ pub fn assignment(text: &str) -> Result<(String, Value), String> {
 /// Settings for a durable consumer; `None` if no flag says anything, so that an existing one is
 /// taken as it is.
 pub fn settings(flags: &ConsumerSettings) -> Result<Option<ProxySettings>, Failure> {
-    let ConsumerSettings { ack_wait, max_deliveries, max_in_flight } = flags;
+    let ConsumerSettings { ack_wait, max_deliveries, max_in_flight, .. } = flags;
     if ack_wait.is_none() && max_deliveries.is_none() && max_in_flight.is_none() {
         return Ok(None);
     }

@@ -4,7 +4,9 @@
 //! the admin client; nothing here has a private door into a node. `local` starts clusters of real
 //! processes, for `demo`, `bench --spawn` and the tests.
 
+mod admins;
 pub mod args;
+mod asked;
 mod backup;
 mod bench;
 mod channel;
@@ -18,7 +20,9 @@ pub mod local;
 mod node;
 mod output;
 mod parent;
+mod proxies;
 mod publish;
+mod quality;
 mod receive;
 mod recover;
 mod status;
@@ -104,6 +108,9 @@ async fn dispatch(common: &Common, command: &Command) -> Result<Exit, Failure> {
         Command::Status(flags) => status::status(common, flags).await,
         Command::Audit => status::audit(common).await,
         Command::Channel(command) => channel::run(common, command).await,
+        Command::Qos(command) => quality::run(common, command).await,
+        Command::Admin(command) => admins::run(common, command).await,
+        Command::Proxy(command) => proxies::run(common, command).await,
         Command::Pub(flags) => publish::run(common, flags).await,
         Command::Sub(flags) => receive::subscribe(common, flags).await,
         Command::Pull(flags) => receive::pull(common, flags).await,

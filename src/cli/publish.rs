@@ -115,7 +115,7 @@ enum Source {
 
 impl Source {
     fn of(flags: &Publish) -> Result<Source, Failure> {
-        let form = Form::of(flags);
+        let form = Form::of(flags)?;
         let body: Vec<u8> = match (&flags.file, &flags.body, flags.count) {
             (Some(path), ..) => std::fs::read(path).map_err(|e| Failure::unreadable(path, &e))?,
             (None, Some(body), _) => body.clone().into_bytes(),
@@ -151,29 +151,42 @@ impl Source {
 
 /// How a body becomes an event.
 enum Form {
-    /// It is the body of events with this header.
-    Body(Box<Header>),
+    /// It is the body of events like this one.
+    Body(Box<Event>),
     /// It is a CloudEvent.
     CloudEvent,
 }
 
 impl Form {
-    fn of(flags: &Publish) -> Form {
+    fn of(flags: &Publish) -> Result<Form, Failure> {
         if flags.cloud_event {
-            return Form::CloudEvent;
+            return Ok(Form::CloudEvent);
         }
-        Form::Body(Box::new(Header {
+        let (start_ms, stop_ms) = (flags.start_time.unwrap_or(0), flags.stop_time.unwrap_or(0));
+        if stop_ms > 0 && stop_ms <= start_ms {
+            let message = format!("stop_time {stop_ms} is not after start_time {start_ms}");
+            return Err(Failure::usage(message).hint("such events would expire undelivered"));
+        }
+        let header = Header {
             domain: flags.domain.clone(),
             kind: flags.kind.clone(),
             name: flags.event_name.clone(),
             variable: flags.header.clone(),
             fields: flags.field.clone(),
-        }))
+        };
+        Ok(Form::Body(Box::new(Event {
+            priority: flags.priority.unwrap_or(0),
+            timeout_ms: flags.event_timeout.unwrap_or(0),
+            start_ms,
+            stop_ms,
+            header,
+            ..Event::default()
+        })))
     }
 
     fn event(&self, body: Vec<u8>) -> Result<EventBytes, String> {
         let event = match self {
-            Form::Body(header) => Event { header: (**header).clone(), ..Event::of_body(body) },
+            Form::Body(like) => Event { body: body.into(), ..(**like).clone() },
             Form::CloudEvent => Event::from_cloud_event(&body)
                 .map_err(|why| format!("this is no CloudEvent 1.0: {why}"))?,
         };

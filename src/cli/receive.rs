@@ -1,18 +1,19 @@
 //! `sub`, `pull`, `ack` and `nack`: the consumer's side.
 
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use super::args::{Common, Format, Nack, Pull, PullAck, SubAck, Subscribe, Token};
+use super::asked;
 use super::connect;
 use super::exit::{Exit, Failure};
 use super::interrupt::Interrupts;
 use super::output;
 use super::publish::body_base64;
 use crate::client::{self, Client, Delivery, Settlements, SubscribeOptions, Verdict};
-use crate::types::{self, CloudDefaults, Code, Name, Rejection, Seq};
+use crate::types::{self, CloudDefaults, Code, EventQos, Level, Name, Rejection, Seq};
 
 /// Without --idle-exit: as good as for ever.
 const NO_IDLE_EXIT: Duration = Duration::from_secs(u32::MAX as u64);
@@ -23,8 +24,15 @@ pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failu
         name: flags.name.clone(),
         from: flags.from,
         settings: connect::settings(&flags.settings)?,
+        admin: flags.settings.admin.clone(),
+        qos: asked::qos(Level::Proxy, &flags.settings.qos)?,
         ..SubscribeOptions::default()
     };
+    if options.name.is_none() && (options.admin.is_some() || !options.qos.is_empty()) {
+        let message =
+            "plain subscribers share a proxy: --admin and --qos are for durable consumers";
+        return Err(Failure::usage(message).hint("give the consumer a --name"));
+    }
     // No more than asked for is taken from others who share the consumer.
     let wanted = flags.max.and_then(|max| u32::try_from(max).ok()).unwrap_or(u32::MAX);
     options.credit_events = options.credit_events.min(wanted.max(1));
@@ -71,6 +79,8 @@ pub async fn pull(common: &Common, flags: &Pull) -> Result<Exit, Failure> {
         name: Some(flags.name.clone()),
         from: flags.from,
         settings: connect::settings(&flags.settings)?,
+        admin: flags.settings.admin.clone(),
+        qos: asked::qos(Level::Proxy, &flags.settings.qos)?,
         ..SubscribeOptions::default()
     };
     let wait = connect::seconds("--wait", flags.wait)?;
@@ -239,6 +249,13 @@ fn by_name(values: Vec<(String, types::Value)>) -> Value {
     values.into_iter().map(|(name, value)| (name, plain(value))).collect()
 }
 
+/// Microseconds since the Unix epoch as a date and time.
+fn rfc3339(micros: u64) -> String {
+    // Nobody accepts events after the year 9999, which cannot be written so.
+    let time = UNIX_EPOCH + Duration::from_micros(micros.min(253_402_300_799_999_999));
+    humantime::format_rfc3339_micros(time).to_string()
+}
+
 fn to_json(channel: &Name, delivery: &Delivery, token: Option<String>) -> Value {
     let mut line = json!({
         "channel": channel,
@@ -248,8 +265,19 @@ fn to_json(channel: &Name, delivery: &Delivery, token: Option<String>) -> Value 
         "delivery": delivery.delivery,
         "maybe_redelivered": delivery.maybe_redelivered,
         "accepted_us": delivery.accepted.0,
+        "accepted": rfc3339(delivery.accepted.0),
         "body_base64": body_base64(&delivery.event),
     });
+    let EventQos { priority, timeout_ms, start_ms, stop_ms } = delivery.event.qos();
+    let asked = [
+        ("priority", json!(priority)),
+        ("timeout_ms", json!(timeout_ms)),
+        ("start_ms", json!(start_ms)),
+        ("stop_ms", json!(stop_ms)),
+    ];
+    for (name, value) in asked.into_iter().filter(|(_, value)| *value != 0) {
+        line[name] = value;
+    }
     if let Ok(header) = delivery.event.header()
         && header != Default::default()
     {

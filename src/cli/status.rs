@@ -2,6 +2,7 @@
 
 use super::args::{Common, Format, Status};
 use super::exit::{Exit, Failure};
+use super::proxies::state;
 use super::{connect_admin, output};
 use crate::wire::admin::{Answer, Audit, ClusterStatus};
 
@@ -86,10 +87,14 @@ fn channels(status: &ClusterStatus) -> String {
             String::new(),
         ]);
         for proxy in &channel.proxies {
+            let name = match state(channel, proxy) {
+                "active" => proxy.name.to_string(),
+                state => format!("{} ({state})", proxy.name),
+            };
             let other = proxy.filtered + proxy.expired + proxy.discarded + proxy.skipped;
             table.add_row(vec![
                 String::new(),
-                proxy.name.to_string(),
+                name,
                 output::count(proxy.offered),
                 output::count(proxy.acked),
                 output::count(proxy.dead_lettered),

@@ -85,6 +85,11 @@ impl Handle {
         self.shared.subscribers().contains_key(&channel)
     }
 
+    /// How many subscribe to the channel now, without a durable proxy.
+    pub fn subscribers_of(&self, channel: ChannelId) -> u64 {
+        self.shared.subscribers().get(&channel).map_or(0, |count| *count as u64)
+    }
+
     /// How much is in flight for these proxies, and how many consumers are attached. All zero on
     /// a node that does not serve.
     pub async fn stats(&self, proxies: Vec<ProxyId>) -> Stats {

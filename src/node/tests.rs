@@ -12,6 +12,8 @@ use crate::env::{Publisher, watch};
 use crate::types::{ClusterId, Code, Event, Name, NodeId};
 use crate::wire::admin::Role;
 
+mod quality;
+
 /// A generous bound for anything that should take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 

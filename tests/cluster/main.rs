@@ -12,5 +12,6 @@ mod failover;
 mod full_disk;
 mod interrupt;
 mod membership;
+mod quality;
 mod support;
 mod upgrade;

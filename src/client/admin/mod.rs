@@ -17,6 +17,7 @@
 //! ```
 
 mod dial;
+mod quality;
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};

@@ -9,9 +9,15 @@
 //! and tenure, at which applied index, and whether it is linearizable or how stale. The JSON of
 //! the values is what `aqueduct ... --output json` prints.
 
+mod quality;
 mod service;
 mod values;
 
+pub use quality::{
+    AdminChanged, AdminList, AdminReport, Cut, Origin, PropertyRange, PropertyReport,
+    PropertyValue, ProxyCreated, ProxyWish, QosFault, QosReport, QosSet, QosValidation, QosWish,
+    Suspension, Target, qos_wish, read_wish, unit,
+};
 pub use service::{
     AdminService, AdminServiceClient, AdminServiceRequest, AdminServiceResponse, client_transport,
     server_transport,

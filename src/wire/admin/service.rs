@@ -8,6 +8,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_serde::formats::Json;
 use tokio_util::codec::LengthDelimitedCodec;
 
+use super::quality::{
+    AdminChanged, AdminList, ProxyCreated, ProxyWish, QosReport, QosSet, QosValidation, QosWish,
+    Suspension, Target,
+};
 use super::values::{
     Answer, Audit, BackupBegun, BackupPiece, BackupPlan, ChannelList, ChannelReport, ClusterInfo,
     ClusterStatus, Joined, Member, Members, NodeAudit, NodeReport, Transferred,
@@ -75,6 +79,47 @@ pub trait AdminService {
 
     /// Removes a durable proxy; what it has not settled is no longer kept for it.
     async fn remove_proxy(channel: Name, proxy: Name) -> Result<Answer<ChannelReport>, Rejection>;
+
+    /// Creates a channel for which something is set from its beginning on.
+    async fn create_channel_with(
+        name: Name,
+        settings: ChannelSettings,
+        qos: QosWish,
+    ) -> Result<Answer<ChannelReport>, Rejection>;
+
+    /// The quality of service of a channel, an admin or a proxy: what is set, what is inherited.
+    async fn qos(target: Target) -> Result<Answer<QosReport>, Rejection>;
+
+    /// Sets properties, or inherits them again; all of it, or nothing if a part of it cannot be.
+    async fn set_qos(target: Target, wish: QosWish) -> Result<Answer<QosSet>, Rejection>;
+
+    /// Whether [`set_qos`](AdminService::set_qos) would be accepted. Changes nothing.
+    async fn validate_qos(
+        target: Target,
+        wish: QosWish,
+    ) -> Result<Answer<QosValidation>, Rejection>;
+
+    /// The consumer admins of a channel.
+    async fn admins(channel: Name) -> Result<Answer<AdminList>, Rejection>;
+
+    /// Creates a consumer admin.
+    async fn create_admin(
+        channel: Name,
+        name: Name,
+        qos: QosWish,
+    ) -> Result<Answer<AdminChanged>, Rejection>;
+
+    /// Removes a consumer admin with its proxies; answers what it was.
+    async fn remove_admin(channel: Name, name: Name) -> Result<Answer<AdminChanged>, Rejection>;
+
+    /// Creates a durable proxy; one that exists as asked for is answered as it is.
+    async fn create_proxy(
+        channel: Name,
+        wish: ProxyWish,
+    ) -> Result<Answer<ProxyCreated>, Rejection>;
+
+    /// Suspends an admin or a proxy, which then deliver nothing, or ends that.
+    async fn suspend(target: Target, suspended: bool) -> Result<Answer<Suspension>, Rejection>;
 
     /// Begins a backup of everything acknowledged before the question was asked. The node that
     /// answers takes it, leading or not, after it has asked the leader how far that is; what follows

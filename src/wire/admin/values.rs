@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::AdminReport;
 use crate::types::{
-    ChannelId, ChannelSettings, ClusterId, Name, NodeId, ProxyId, ProxySettings, Seq, Tenure,
+    ChannelId, ChannelSettings, ClusterId, Name, NodeId, ProxyId, ProxySettings, Qos, Seq, Tenure,
 };
 
 /// An answer, and how far to trust it.
@@ -180,6 +181,16 @@ pub struct ChannelReport {
     /// Earliest sequence retained.
     pub first_retained: Seq,
     pub settings: ChannelSettings,
+    /// What is set for it.
+    #[serde(default)]
+    pub qos: Qos,
+    /// Its consumer admins.
+    #[serde(default)]
+    pub admins: Vec<AdminReport>,
+    /// Plain subscribers, which share the volatile default proxy; soft state of the leader, 0
+    /// elsewhere.
+    #[serde(default)]
+    pub subscribers: u64,
     pub proxies: Vec<ProxyReport>,
 }
 
@@ -201,6 +212,15 @@ pub struct ProxyReport {
     /// Clients attached now; soft state of the leader, 0 elsewhere.
     pub clients: u64,
     pub settings: ProxySettings,
+    /// The consumer admin it is of.
+    #[serde(default = "Name::default_admin")]
+    pub admin: Name,
+    /// What is set for it alone.
+    #[serde(default)]
+    pub qos: Qos,
+    /// It delivers nothing. That of its admin counts as well, and is told with the admin.
+    #[serde(default)]
+    pub suspended: bool,
 }
 
 /// One line of `channel ls`.

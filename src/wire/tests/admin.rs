@@ -64,6 +64,9 @@ fn channel() -> ChannelReport {
         in_flight: 2,
         clients: 1,
         settings: Default::default(),
+        admin: Name::default_admin(),
+        qos: Default::default(),
+        suspended: false,
     };
     ChannelReport {
         id: ChannelId(4),
@@ -76,6 +79,9 @@ fn channel() -> ChannelReport {
         last_seq: 10,
         first_retained: 1,
         settings: Default::default(),
+        qos: Default::default(),
+        admins: Vec::new(),
+        subscribers: 0,
         proxies: vec![proxy],
     }
 }
@@ -153,6 +159,55 @@ fn answers_come_back_from_json() {
     assert_eq!(serde_json::from_value::<Answer<ClusterStatus>>(json(&status)).unwrap(), status);
     let audit = audit();
     assert_eq!(serde_json::from_value::<Answer<Audit>>(json(&audit)).unwrap(), audit);
+}
+
+#[test]
+fn what_older_nodes_say_of_channels_is_understood() {
+    let mut older = json(channel());
+    for key in ["qos", "admins", "subscribers"] {
+        older.as_object_mut().unwrap().remove(key);
+    }
+    for key in ["admin", "qos", "suspended"] {
+        older["proxies"][0].as_object_mut().unwrap().remove(key);
+    }
+    assert_eq!(serde_json::from_value::<ChannelReport>(older).unwrap(), channel());
+}
+
+#[test]
+fn quality_is_told_in_names_and_words() {
+    use crate::types::{Level, Property, Qos};
+    let mut qos = Qos::default();
+    qos.set(Property::OrderPolicy, Some(2));
+    let line = PropertyReport {
+        property: Property::OrderPolicy,
+        own: Some(PropertyValue::new(Property::OrderPolicy, 2)),
+        inherited: PropertyValue::new(Property::OrderPolicy, 0),
+        inherited_from: Origin::Default,
+        default: PropertyValue::new(Property::OrderPolicy, 0),
+        effective: PropertyValue::new(Property::OrderPolicy, 2),
+        effective_from: Origin::Admin,
+        allowed: Property::OrderPolicy.spec().domain.to_string(),
+        unit: String::new(),
+        meaning: String::new(),
+    };
+    let report = QosReport {
+        channel: Name::default_channel(),
+        level: Level::Admin,
+        admin: Some(Name::new("fast").unwrap()),
+        proxy: None,
+        qos,
+        properties: vec![line],
+    };
+    let set = answer(QosSet { report, cut: Cut { index: 9, next_seq: 4 } });
+    let told = json(&set);
+    has_keys(&told, "", "channel, level, admin, proxy, qos, properties, cut, applied");
+    let line = "property, own, inherited, inherited_from, default, effective, effective_from, \
+                allowed, unit";
+    has_keys(&told, "/properties/0", line);
+    assert_eq!(told["properties"][0]["own"], "priority");
+    assert_eq!(told["qos"], serde_json::json!({"order_policy": "priority"}));
+    assert_eq!(told["properties"][0]["effective_from"], "admin");
+    assert_eq!(serde_json::from_value::<Answer<QosSet>>(told).unwrap(), set);
 }
 
 #[tokio::test]

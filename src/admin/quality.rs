@@ -1,0 +1,293 @@
+//! Quality of service, consumer admins and proxies: what is set, what is inherited, and changes.
+
+use super::audit::unfit;
+use super::office::Office;
+use super::report;
+use crate::machine::{self, Admin, Channel, Command, Machine, Proxy, Reply};
+use crate::transport::Net;
+use crate::types::{
+    ChannelId, ChannelSettings, Code, Level, Name, Property, Qos, QosChange, Rejection,
+};
+use crate::wire::admin::{
+    AdminChanged, AdminList, AdminReport, ChannelReport, Cut, Origin, PropertyReport,
+    PropertyValue, ProxyCreated, ProxyWish, QosReport, QosSet, QosWish, Suspension, Target,
+    read_wish, unit,
+};
+
+impl<N: Net> Office<N> {
+    /// What is set for a target and what it inherits, as this node's machine has it.
+    pub async fn qos(&self, target: &Target) -> Result<QosReport, Rejection> {
+        self.replica().read(|machine| qos_report(machine, target))
+    }
+
+    /// Whether there is such a target.
+    pub async fn locate(&self, target: &Target) -> Result<(), Rejection> {
+        self.replica().read(|machine| Found::new(machine, target).map(|_| ()))
+    }
+
+    /// Sets properties; all of the wish, or nothing.
+    pub async fn set_qos(&self, target: &Target, wish: &QosWish) -> Result<QosSet, Rejection> {
+        let changes = understand(target.level(), wish, &target.to_string())?;
+        let of = self.machine_target(target)?;
+        let cut = cut(self.propose(Command::SetQos { target: of, changes }).await?)?;
+        Ok(QosSet { report: self.qos(target).await?, cut })
+    }
+
+    /// Creates a channel, then sets something for it.
+    pub async fn create_channel(
+        &self,
+        name: &Name,
+        settings: ChannelSettings,
+        wish: &QosWish,
+    ) -> Result<ChannelReport, Rejection> {
+        let changes = understand(Level::Channel, wish, &format!("channel '{name}'"))?;
+        let command = Command::CreateChannel { name: name.clone(), settings };
+        let channel = match self.propose(command).await? {
+            Reply::ChannelCreated { channel } => channel,
+            other => return Err(unfit(&other)),
+        };
+        if !changes.is_empty() {
+            self.qualify(channel, name, changes).await?;
+        }
+        self.channel(name).await
+    }
+
+    async fn qualify(
+        &self,
+        channel: ChannelId,
+        name: &Name,
+        changes: Vec<QosChange>,
+    ) -> Result<(), Rejection> {
+        let target = machine::Target::Channel(channel);
+        let set = self.propose(Command::SetQos { target, changes }).await;
+        set.map(|_| ()).map_err(|why| {
+            // Not retryable: the channel is there.
+            Rejection::new(
+                Code::TenureLost,
+                format!("channel '{name}' was created; whether its properties were set is unknown: {why}"),
+            )
+            .hint(format!("look with `aqueduct qos get {name}`, and set them with `qos set`"))
+        })
+    }
+
+    /// The consumer admins of a channel.
+    pub async fn admins(&self, channel: &Name) -> Result<AdminList, Rejection> {
+        self.replica().read(|machine| {
+            let found = find_channel(machine, channel)?;
+            Ok(AdminList { channel: channel.clone(), admins: report::admins(machine, found) })
+        })
+    }
+
+    /// Creates a consumer admin.
+    pub async fn create_admin(
+        &self,
+        channel: &Name,
+        name: &Name,
+        wish: &QosWish,
+    ) -> Result<AdminChanged, Rejection> {
+        let changes = understand(Level::Admin, wish, &format!("admin '{name}'"))?;
+        let id = self.replica().read(|machine| find_channel(machine, channel).map(Channel::id))?;
+        let command =
+            Command::CreateAdmin { channel: id, name: name.clone(), qos: qos_of(&changes) };
+        let cut = cut(self.propose(command).await?)?;
+        Ok(AdminChanged { channel: channel.clone(), admin: self.admin(channel, name)?, cut })
+    }
+
+    /// Removes a consumer admin with its proxies; what it was.
+    pub async fn remove_admin(
+        &self,
+        channel: &Name,
+        name: &Name,
+    ) -> Result<AdminChanged, Rejection> {
+        let id = self.replica().read(|machine| find_channel(machine, channel).map(Channel::id))?;
+        let admin = self.admin(channel, name)?;
+        let command = Command::DeleteAdmin { channel: id, name: name.clone() };
+        let cut = cut(self.propose(command).await?)?;
+        Ok(AdminChanged { channel: channel.clone(), admin, cut })
+    }
+
+    fn admin(&self, channel: &Name, name: &Name) -> Result<AdminReport, Rejection> {
+        self.replica().read(|machine| {
+            let found = find_channel(machine, channel)?;
+            let mut admins = report::admins(machine, found).into_iter();
+            admins.find(|admin| admin.name == *name).ok_or_else(|| unknown_admin(channel, name))
+        })
+    }
+
+    /// Creates a durable proxy, or finds the one that is as asked for.
+    pub async fn create_proxy(
+        &self,
+        channel: &Name,
+        wish: ProxyWish,
+    ) -> Result<ProxyCreated, Rejection> {
+        let ProxyWish { name, settings, start, admin, qos } = wish;
+        let changes = understand(Level::Proxy, &qos, &format!("proxy '{name}'"))?;
+        let (id, has) = self.replica().read(|machine| {
+            let found = find_channel(machine, channel)?;
+            let proxy = found.proxy(&name).and_then(|proxy| machine.proxy(proxy));
+            Ok::<_, Rejection>((found.id(), proxy.map(|proxy| proxy.settings().clone())))
+        })?;
+        let settings = settings.or(has).unwrap_or_default();
+        let (qos, known) = (qos_of(&changes), name.clone());
+        let command = Command::CreateProxy { channel: id, name, settings, start, admin, qos };
+        match self.propose(command).await? {
+            Reply::ProxyReady { start_seq, created, .. } => {
+                let report = self.channel(channel).await?;
+                let proxy = report.proxies.into_iter().find(|proxy| proxy.name == known);
+                let proxy = proxy.ok_or_else(|| unknown_proxy(channel, &known))?;
+                Ok(ProxyCreated { channel: channel.clone(), created, start_seq, proxy })
+            }
+            other => Err(unfit(&other)),
+        }
+    }
+
+    /// Suspends an admin or a proxy, or ends that.
+    pub async fn suspend(&self, target: &Target, suspended: bool) -> Result<Suspension, Rejection> {
+        let of = self.machine_target(target)?;
+        let cut = cut(self.propose(Command::Suspend { target: of, suspended }).await?)?;
+        let (Target::Admin { admin: name, .. }
+        | Target::Proxy { proxy: name, .. }
+        | Target::Channel { channel: name }) = target;
+        let (channel, level) = (target.channel().clone(), target.level());
+        Ok(Suspension { channel, level, name: name.clone(), suspended, cut })
+    }
+
+    fn machine_target(&self, target: &Target) -> Result<machine::Target, Rejection> {
+        self.replica().read(|machine| Found::new(machine, target).map(|found| found.target()))
+    }
+}
+
+/// A target with what it inherits from.
+struct Found<'a> {
+    level: Level,
+    channel: &'a Channel,
+    /// The admin that is meant, or that of the proxy.
+    admin: Option<(Name, Admin)>,
+    proxy: Option<&'a Proxy>,
+}
+
+impl<'a> Found<'a> {
+    fn new(machine: &'a Machine, target: &Target) -> Result<Found<'a>, Rejection> {
+        let name = target.channel();
+        let channel = find_channel(machine, name)?;
+        let (admin, proxy) = match target {
+            Target::Channel { .. } => (None, None),
+            Target::Admin { admin, .. } => (Some(admin), None),
+            Target::Proxy { proxy, .. } => {
+                let found = channel.proxy(proxy).and_then(|id| machine.proxy(id));
+                let found = found.ok_or_else(|| unknown_proxy(name, proxy))?;
+                (Some(found.admin()), Some(found))
+            }
+        };
+        let admin = match admin {
+            None => None,
+            Some(known) => {
+                let found = channel.admin(known).ok_or_else(|| unknown_admin(name, known))?;
+                Some((known.clone(), found))
+            }
+        };
+        Ok(Found { level: target.level(), channel, admin, proxy })
+    }
+
+    fn target(&self) -> machine::Target {
+        match (self.proxy, &self.admin) {
+            (Some(proxy), _) => machine::Target::Proxy(proxy.id()),
+            (None, Some((name, _))) => machine::Target::Admin(self.channel.id(), name.clone()),
+            (None, None) => machine::Target::Channel(self.channel.id()),
+        }
+    }
+
+    /// What is set on each level, narrowest first; its own is the first.
+    fn levels(&self) -> Vec<(Origin, &Qos)> {
+        let proxy = self.proxy.map(|proxy| (Origin::Proxy, proxy.qos()));
+        let admin = self.admin.as_ref().map(|(_, admin)| (Origin::Admin, &admin.qos));
+        let channel = Some((Origin::Channel, self.channel.qos()));
+        [proxy, admin, channel].into_iter().flatten().collect()
+    }
+}
+
+fn qos_report(machine: &Machine, target: &Target) -> Result<QosReport, Rejection> {
+    let found = Found::new(machine, target)?;
+    let levels = found.levels();
+    let settable = Property::all().iter().filter(|spec| spec.levels.contains(&found.level));
+    let properties = settable.map(|spec| property_report(spec.property, &levels)).collect();
+    Ok(QosReport {
+        channel: found.channel.name().clone(),
+        level: found.level,
+        admin: found.admin.as_ref().map(|(name, _)| name.clone()),
+        proxy: found.proxy.map(|proxy| proxy.name().clone()),
+        qos: levels.first().map(|(_, own)| (*own).clone()).unwrap_or_default(),
+        properties,
+    })
+}
+
+fn property_report(property: Property, levels: &[(Origin, &Qos)]) -> PropertyReport {
+    let spec = property.spec();
+    let show = |value: i64| PropertyValue::new(property, value);
+    let first = |levels: &[(Origin, &Qos)]| {
+        let set = levels.iter().find_map(|(from, qos)| Some((qos.get(property)?, *from)));
+        set.unwrap_or((spec.default, Origin::Default))
+    };
+    let own = levels.first().and_then(|(_, qos)| qos.get(property));
+    let (inherited, inherited_from) = first(levels.get(1..).unwrap_or_default());
+    let (effective, effective_from) = first(levels);
+    PropertyReport {
+        property,
+        own: own.map(show),
+        inherited: show(inherited),
+        inherited_from,
+        default: show(spec.default),
+        effective: show(effective),
+        effective_from,
+        allowed: spec.domain.to_string(),
+        unit: unit(property).into(),
+        meaning: spec.meaning.into(),
+    }
+}
+
+/// The changes of a wish, or a refusal with everything that is wrong with it.
+fn understand(level: Level, wish: &QosWish, what: &str) -> Result<Vec<QosChange>, Rejection> {
+    read_wish(level, wish).map_err(|faults| {
+        let faults: Vec<String> = faults.into_iter().map(|fault| fault.message).collect();
+        Rejection::new(Code::InvalidQos, format!("{what}: {}", faults.join("; ")))
+            .hint("`aqueduct qos properties` has names, levels and ranges")
+    })
+}
+
+fn qos_of(changes: &[QosChange]) -> Qos {
+    let mut qos = Qos::default();
+    qos.change(changes);
+    qos
+}
+
+fn cut(reply: Reply) -> Result<Cut, Rejection> {
+    match reply {
+        Reply::Changed { index, next_seq } => Ok(Cut { index, next_seq }),
+        other => Err(unfit(&other)),
+    }
+}
+
+fn find_channel<'a>(machine: &'a Machine, name: &Name) -> Result<&'a Channel, Rejection> {
+    machine.channel_by_name(name).ok_or_else(|| unknown_channel(name))
+}
+
+/// There is no channel of this name.
+pub fn unknown_channel(name: &Name) -> Rejection {
+    Rejection::new(Code::UnknownChannel, format!("there is no channel '{name}'"))
+        .hint("list them with `aqueduct channel ls`")
+}
+
+/// The channel has no proxy of this name.
+pub fn unknown_proxy(channel: &Name, proxy: &Name) -> Rejection {
+    let message = format!("channel '{channel}' has no durable consumer '{proxy}'");
+    Rejection::new(Code::UnknownProxy, message)
+        .hint(format!("list them with `aqueduct proxy ls {channel}`"))
+}
+
+fn unknown_admin(channel: &Name, admin: &Name) -> Rejection {
+    Rejection::new(Code::UnknownAdmin, format!("channel '{channel}' has no admin '{admin}'"))
+        .hint(format!("list them with `aqueduct admin ls {channel}`, or create it"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! `proxy`: what durable consumers are connected to.
+
+use serde::Serialize;
+
+use super::args::{Common, Proxy, ProxyCreate, ProxyName};
+use super::exit::{Exit, Failure};
+use super::quality::{brief, values};
+use super::{asked, connect_admin, output};
+use crate::types::{Code, Level, Name, ProxySettings, Rejection};
+use crate::wire::admin::{ChannelReport, PropertyReport, ProxyReport, ProxyWish, Target, qos_wish};
+
+/// Runs a `proxy` command.
+pub async fn run(common: &Common, command: &Proxy) -> Result<Exit, Failure> {
+    match command {
+        Proxy::Create(flags) => create(common, flags).await?,
+        Proxy::Ls { channel } => list(common, channel).await?,
+        Proxy::Show(of) => show(common, of).await?,
+        Proxy::Rm(ProxyName { channel, name }) => {
+            let answer = connect_admin(common)?.remove_proxy(channel, name).await?;
+            output::result(common.output, &answer, |_| {
+                format!("removed proxy {name} of channel {channel}")
+            });
+        }
+        Proxy::Suspend(of) => suspend(common, of, true).await?,
+        Proxy::Resume(of) => suspend(common, of, false).await?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn target(of: &ProxyName) -> Target {
+    Target::Proxy { channel: of.channel.clone(), proxy: of.name.clone() }
+}
+
+/// `None` if no flag says anything, so that an existing proxy is taken as it is.
+fn settings(flags: &ProxyCreate) -> Option<ProxySettings> {
+    let ProxyCreate { ack_wait_ms, max_deliveries, max_in_flight, .. } = flags;
+    if ack_wait_ms.is_none() && max_deliveries.is_none() && max_in_flight.is_none() {
+        return None;
+    }
+    let default = ProxySettings::default();
+    Some(ProxySettings {
+        ack_wait_ms: ack_wait_ms.unwrap_or(default.ack_wait_ms),
+        max_deliveries: max_deliveries.unwrap_or(default.max_deliveries),
+        max_in_flight: max_in_flight.unwrap_or(default.max_in_flight),
+    })
+}
+
+async fn create(common: &Common, flags: &ProxyCreate) -> Result<(), Failure> {
+    asked::check(Level::Proxy, &flags.qos)?;
+    let wish = ProxyWish {
+        name: flags.of.name.clone(),
+        settings: settings(flags),
+        start: flags.from,
+        admin: flags.admin.clone(),
+        qos: qos_wish(&flags.qos),
+    };
+    let answer = connect_admin(common)?.create_proxy(&flags.of.channel, &wish).await?;
+    output::result(common.output, &answer, |a| {
+        let made = &a.value;
+        let (name, channel, admin) = (&made.proxy.name, &made.channel, &made.proxy.admin);
+        match made.created {
+            true => format!(
+                "created proxy {name} of channel {channel} under admin {admin}; it starts with \
+                 sequence {}",
+                made.start_seq
+            ),
+            false => format!("proxy {name} of channel {channel} is there already, as asked for"),
+        }
+    });
+    Ok(())
+}
+
+async fn suspend(common: &Common, of: &ProxyName, suspended: bool) -> Result<(), Failure> {
+    let answer = connect_admin(common)?.suspend(&target(of), suspended).await?;
+    output::result(common.output, &answer, |_| match suspended {
+        true => format!("suspended proxy {}: it delivers nothing, and keeps what comes", of.name),
+        false => format!("resumed proxy {}", of.name),
+    });
+    Ok(())
+}
+
+/// The proxies of a channel in JSON: a line each, the shared one of plain subscribers last.
+#[derive(Serialize)]
+struct Listed {
+    channel: Name,
+    proxies: Vec<Line>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Line {
+    Durable {
+        durable: bool,
+        /// By itself or by its admin.
+        state: &'static str,
+        #[serde(flatten)]
+        proxy: Box<ProxyReport>,
+    },
+    /// Plain subscribers; they acknowledge nothing, so there is no ledger.
+    Shared { durable: bool, name: Option<Name>, clients: u64 },
+}
+
+async fn list(common: &Common, channel: &Name) -> Result<(), Failure> {
+    let report = connect_admin(common)?.channel(channel).await?.value;
+    let people = table(&report);
+    let shared = Line::Shared { durable: false, name: None, clients: report.subscribers };
+    let durable = |proxy: &ProxyReport| {
+        let state = state(&report, proxy);
+        Line::Durable { durable: true, state, proxy: Box::new(proxy.clone()) }
+    };
+    let proxies = report.proxies.iter().map(durable).chain([shared]).collect();
+    let listed = Listed { channel: channel.clone(), proxies };
+    output::result(common.output, &listed, |_| people);
+    Ok(())
+}
+
+/// Whether a proxy delivers, and if not, whose doing that is.
+pub fn state(channel: &ChannelReport, proxy: &ProxyReport) -> &'static str {
+    let admin = channel.admins.iter().find(|admin| admin.name == proxy.admin);
+    match (proxy.suspended, admin.is_some_and(|admin| admin.suspended)) {
+        (true, _) => "suspended",
+        (false, true) => "suspended by admin",
+        (false, false) => "active",
+    }
+}
+
+fn table(channel: &ChannelReport) -> String {
+    let mut table = output::table(&[
+        "proxy",
+        "admin",
+        "durable",
+        "clients",
+        "pending",
+        "in flight",
+        "state",
+        "set for it",
+    ]);
+    for proxy in &channel.proxies {
+        table.add_row(vec![
+            proxy.name.to_string(),
+            proxy.admin.to_string(),
+            "yes".into(),
+            output::count(proxy.clients),
+            output::count(proxy.pending),
+            output::count(proxy.in_flight),
+            state(channel, proxy).into(),
+            brief(&proxy.qos),
+        ]);
+    }
+    let shared = output::count(channel.subscribers);
+    let none = || "-".to_string();
+    table.add_row(vec![
+        "(plain subscribers)".into(),
+        none(),
+        "no".into(),
+        shared,
+        none(),
+        none(),
+        "active".into(),
+        none(),
+    ]);
+    table.to_string()
+}
+
+/// A proxy with what holds for it.
+#[derive(Serialize)]
+struct Shown {
+    channel: Name,
+    #[serde(flatten)]
+    proxy: ProxyReport,
+    /// By itself or by its admin.
+    state: &'static str,
+    properties: Vec<PropertyReport>,
+}
+
+async fn show(common: &Common, of: &ProxyName) -> Result<(), Failure> {
+    let asker = connect_admin(common)?;
+    let properties = asker.qos(&target(of)).await?.value.properties;
+    let channel = asker.channel(&of.channel).await?.value;
+    let Some(proxy) = channel.proxies.iter().find(|proxy| proxy.name == of.name).cloned() else {
+        let message = format!("channel '{}' has no proxy '{}' any more", of.channel, of.name);
+        return Err(Rejection::new(Code::UnknownProxy, message).into());
+    };
+    let state = state(&channel, &proxy);
+    let shown = Shown { channel: of.channel.clone(), proxy, state, properties };
+    output::result(common.output, &shown, people);
+    Ok(())
+}
+
+fn people(shown: &Shown) -> String {
+    let proxy = &shown.proxy;
+    let count = output::count;
+    format!(
+        "proxy      {} of channel {}, admin {}, {}\nsettings   {}\n\
+         events     {} offered, {} acked, {} pending, {} in flight\n\
+         otherwise  {} filtered, {} expired, {} discarded, {} dead-lettered, {} skipped\n\
+         clients    {}\n\n{}",
+        proxy.name,
+        shown.channel,
+        proxy.admin,
+        shown.state,
+        proxy.settings,
+        count(proxy.offered),
+        count(proxy.acked),
+        count(proxy.pending),
+        count(proxy.in_flight),
+        count(proxy.filtered),
+        count(proxy.expired),
+        count(proxy.discarded),
+        count(proxy.dead_lettered),
+        count(proxy.skipped),
+        count(proxy.clients),
+        values(&shown.properties),
+    )
+}

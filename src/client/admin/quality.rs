@@ -1,0 +1,122 @@
+//! Quality of service, consumer admins and proxies.
+
+use super::{AdminClient, AdminError, Kind};
+use crate::transport::Net;
+use crate::types::{ChannelSettings, Name, QosChange};
+use crate::wire::admin::{
+    AdminChanged, AdminList, AdminServiceClient, Answer, ChannelReport, ProxyCreated, ProxyWish,
+    QosReport, QosSet, QosValidation, QosWish, Suspension, Target, qos_wish,
+};
+
+impl<N: Net> AdminClient<N> {
+    /// Creates a channel for which something is set from its beginning on.
+    pub async fn create_channel_with(
+        &self,
+        name: &Name,
+        settings: &ChannelSettings,
+        qos: &[QosChange],
+    ) -> Result<Answer<ChannelReport>, AdminError> {
+        let ask = |s: AdminServiceClient, c| {
+            let (name, settings, qos) = (name.clone(), settings.clone(), qos_wish(qos));
+            async move { s.create_channel_with(c, name, settings, qos).await }
+        };
+        self.call(Kind::Change, ask).await
+    }
+
+    /// What is set for a channel, an admin or a proxy, and what it inherits.
+    pub async fn qos(&self, target: &Target) -> Result<Answer<QosReport>, AdminError> {
+        let ask = |s: AdminServiceClient, c| {
+            let target = target.clone();
+            async move { s.qos(c, target).await }
+        };
+        self.call(Kind::Question, ask).await
+    }
+
+    /// Sets properties, or inherits them again: all of it, or nothing.
+    pub async fn set_qos(
+        &self,
+        target: &Target,
+        changes: &[QosChange],
+    ) -> Result<Answer<QosSet>, AdminError> {
+        let ask = |s: AdminServiceClient, c| {
+            let (target, wish) = (target.clone(), qos_wish(changes));
+            async move { s.set_qos(c, target, wish).await }
+        };
+        self.call(Kind::Change, ask).await
+    }
+
+    /// Whether properties could be set so; changes nothing.
+    pub async fn validate_qos(
+        &self,
+        target: &Target,
+        wish: &QosWish,
+    ) -> Result<Answer<QosValidation>, AdminError> {
+        let ask = |s: AdminServiceClient, c| {
+            let (target, wish) = (target.clone(), wish.clone());
+            async move { s.validate_qos(c, target, wish).await }
+        };
+        self.call(Kind::Question, ask).await
+    }
+
+    /// The consumer admins of a channel.
+    pub async fn admins(&self, channel: &Name) -> Result<Answer<AdminList>, AdminError> {
+        let ask = |s: AdminServiceClient, c| {
+            let channel = channel.clone();
+            async move { s.admins(c, channel).await }
+        };
+        self.call(Kind::Question, ask).await
+    }
+
+    /// Creates a consumer admin.
+    pub async fn create_admin(
+        &self,
+        channel: &Name,
+        name: &Name,
+        qos: &[QosChange],
+    ) -> Result<Answer<AdminChanged>, AdminError> {
+        let ask = |s: AdminServiceClient, c| {
+            let (channel, name, qos) = (channel.clone(), name.clone(), qos_wish(qos));
+            async move { s.create_admin(c, channel, name, qos).await }
+        };
+        self.call(Kind::Change, ask).await
+    }
+
+    /// Removes a consumer admin with its proxies; what it was.
+    pub async fn remove_admin(
+        &self,
+        channel: &Name,
+        name: &Name,
+    ) -> Result<Answer<AdminChanged>, AdminError> {
+        let ask = |s: AdminServiceClient, c| {
+            let (channel, name) = (channel.clone(), name.clone());
+            async move { s.remove_admin(c, channel, name).await }
+        };
+        self.call(Kind::Change, ask).await
+    }
+
+    /// Creates a durable proxy, or finds the one that is as asked for: harmless to repeat.
+    pub async fn create_proxy(
+        &self,
+        channel: &Name,
+        wish: &ProxyWish,
+    ) -> Result<Answer<ProxyCreated>, AdminError> {
+        let ask = |s: AdminServiceClient, c| {
+            let (channel, wish) = (channel.clone(), wish.clone());
+            async move { s.create_proxy(c, channel, wish).await }
+        };
+        self.call(Kind::Question, ask).await
+    }
+
+    /// Suspends an admin or a proxy, or ends that.
+    pub async fn suspend(
+        &self,
+        target: &Target,
+        suspended: bool,
+    ) -> Result<Answer<Suspension>, AdminError> {
+        let ask = |s: AdminServiceClient, c| {
+            let target = target.clone();
+            async move { s.suspend(c, target, suspended).await }
+        };
+        self.call(Kind::Change, ask).await
+    }
+}
