@@ -9,7 +9,7 @@ use crate::history::{EventId, Outcome, Record, What};
 use crate::table::entry;
 
 /// The codes of `docs/PROTOCOL.md`, §4; a test compares them.
-const CODES: [&str; 25] = [
+const CODES: [&str; 29] = [
     "bad_request",
     "version_mismatch",
     "unauthorized",
@@ -35,6 +35,10 @@ const CODES: [&str; 25] = [
     "storage_failed",
     "membership_refused",
     "not_allowed",
+    "unknown_admin",
+    "admin_exists",
+    "too_many_admins",
+    "invalid_qos",
 ];
 
 /// The note of a supplier that crashes.
