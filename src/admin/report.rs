@@ -68,14 +68,19 @@ pub fn proxy(machine: &Machine, proxy: &Proxy) -> ProxyReport {
         admin: proxy.admin().clone(),
         qos: proxy.qos().clone(),
         suspended: proxy.is_suspended(),
+        turns: 0,
+        waiting_ms: 0,
+        longest_wait_ms: 0,
     }
 }
 
 /// Adds the leader's soft state.
 pub fn add_soft_state(channels: &mut [ChannelReport], stats: &BTreeMap<ProxyId, ProxyStats>) {
     for proxy in channels.iter_mut().flat_map(|channel| &mut channel.proxies) {
-        let ProxyStats { in_flight, clients } = stats.get(&proxy.id).copied().unwrap_or_default();
-        (proxy.in_flight, proxy.clients) = (in_flight, clients);
+        let stats = stats.get(&proxy.id).copied().unwrap_or_default();
+        (proxy.in_flight, proxy.clients) = (stats.in_flight, stats.clients);
+        (proxy.turns, proxy.waiting_ms) = (stats.turns, stats.waiting_ms);
+        proxy.longest_wait_ms = stats.longest_wait_ms;
     }
 }
 

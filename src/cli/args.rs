@@ -14,14 +14,14 @@ pub use self::bench::{
     BenchLatency, BenchMode, BenchPublish, BenchTarget, LossBy,
 };
 pub use self::offline::{Backup, Log, LogDump, Recover, Restore, Snapshot, SnapshotDump};
-pub use self::quality::{
-    Admin, AdminCreate, AdminName, Proxy, ProxyCreate, ProxyName, Qos, QosTarget,
-};
 pub use self::receive::{ConsumerSettings, Nack, Pull, PullAck, SubAck, Subscribe, Token};
 use super::asked::{event_timeout, priority, property_value, start_time, stop_time};
 use super::connect::{assignment, host_port};
 use crate::node::ByteSize;
 use crate::types::{Name, QosChange, Value};
+pub use quality::{
+    Admin, AdminCreate, AdminName, Proxy, ProxyCreate, ProxyName, Qos, QosTarget, Scheduler,
+};
 
 /// A fault-tolerant event channel service.
 ///
@@ -105,6 +105,9 @@ pub enum Command {
     /// Proxies of durable consumers
     #[command(subcommand)]
     Proxy(Proxy),
+    /// See whose turn it is: how long the proxies of a channel wait to be served
+    #[command(subcommand)]
+    Scheduler(Scheduler),
     /// Publish events: the argument, a file, or stdin line by line
     Pub(Publish),
     /// Receive events as they come

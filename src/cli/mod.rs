@@ -25,6 +25,7 @@ mod publish;
 mod quality;
 mod receive;
 mod recover;
+mod scheduler;
 mod status;
 
 use std::ffi::OsString;
@@ -111,6 +112,7 @@ async fn dispatch(common: &Common, command: &Command) -> Result<Exit, Failure> {
         Command::Qos(command) => quality::run(common, command).await,
         Command::Admin(command) => admins::run(common, command).await,
         Command::Proxy(command) => proxies::run(common, command).await,
+        Command::Scheduler(command) => scheduler::run(common, command).await,
         Command::Pub(flags) => publish::run(common, flags).await,
         Command::Sub(flags) => receive::subscribe(common, flags).await,
         Command::Pull(flags) => receive::pull(common, flags).await,

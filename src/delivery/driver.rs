@@ -8,6 +8,7 @@ use super::outbox::Heads;
 use super::request::{ConsumerId, Request, SessionId, has_verdict};
 use crate::dispatch::{
     Action, Attachment, ConsumerKey, Departure, Dispatcher, Facts, Mode, Pull, Settlement,
+    TurnStats,
 };
 use crate::machine::{Command, Reply, Settle, SettlePart, Settled};
 use crate::planted::{Bug, planted};
@@ -339,9 +340,13 @@ impl Driver {
     }
 
     /// What goes on at these durable proxies.
-    pub fn stats(&self, proxies: &[ProxyId]) -> BTreeMap<ProxyId, ProxyStats> {
+    pub fn stats(&self, proxies: &[ProxyId], now: Stamp) -> BTreeMap<ProxyId, ProxyStats> {
         let of = |id: &ProxyId| {
-            (*id, ProxyStats { in_flight: self.dispatcher.in_flight(*id), clients: 0 })
+            let TurnStats { turns, longest_wait_ms, waiting_since } =
+                self.dispatcher.turn_stats(*id);
+            let waiting_ms = waiting_since.map_or(0, |since| now.millis_since(since));
+            let in_flight = self.dispatcher.in_flight(*id);
+            (*id, ProxyStats { in_flight, clients: 0, turns, waiting_ms, longest_wait_ms })
         };
         let mut stats: BTreeMap<_, _> = proxies.iter().map(of).collect();
         for bound in self.consumers.values() {

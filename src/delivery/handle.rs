@@ -47,6 +47,12 @@ pub struct ProxyStats {
     pub in_flight: u64,
     /// Clients attached.
     pub clients: u64,
+    /// Turns to be served that it had.
+    pub turns: u64,
+    /// How long it waits for its next turn, in milliseconds; 0: nothing is to be done for it.
+    pub waiting_ms: u64,
+    /// The longest that it waited for one.
+    pub longest_wait_ms: u64,
 }
 
 /// What delivery tells about now.

@@ -186,8 +186,8 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
             Ask::Request(request) => self.request(request),
             Ask::Leave(session) => self.leave(session),
             Ask::Stats(proxies, answer) => {
-                let driver = self.driver.as_ref();
-                let proxies = driver.map(|d| d.stats(&proxies)).unwrap_or_default();
+                let (driver, now) = (self.driver.as_ref(), self.cluster.now());
+                let proxies = driver.map(|d| d.stats(&proxies, now)).unwrap_or_default();
                 let consumers = driver.map_or(0, Driver::consumers);
                 // Whoever asked may have gone.
                 let _ = answer.send(Stats { proxies, consumers });

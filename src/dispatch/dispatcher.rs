@@ -340,8 +340,10 @@ impl Dispatcher {
     }
 
     /// How a durable proxy fared with the scheduler of its channel.
-    pub fn turn_stats(&self, channel: ChannelId, proxy: ProxyId) -> TurnStats {
-        self.turns.stats(channel, Owner::Proxy(proxy))
+    pub fn turn_stats(&self, proxy: ProxyId) -> TurnStats {
+        let queue = self.queues.get(&proxy);
+        let stats = |queue: &Queue| self.turns.stats(queue.facts.channel, Owner::Proxy(proxy));
+        queue.map(stats).unwrap_or_default()
     }
 
     /// When to poll next although no input comes; a time long past means at once.

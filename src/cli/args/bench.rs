@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::types::Name;
+use crate::cli::asked;
+use crate::types::{Name, QosChange};
 
 #[derive(Debug, Subcommand)]
 pub enum Bench {
@@ -79,6 +80,12 @@ pub struct BenchConsume {
     /// Events per pull.
     #[arg(long, default_value_t = 256)]
     pub batch: u32,
+    /// Events have so many different priorities, one after the other
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub priorities: u16,
+    /// Set for the consumer: PROPERTY=VALUE, as in order_policy=priority
+    #[arg(long = "qos", value_name = "PROPERTY=VALUE", value_delimiter = ',', value_parser = asked::property_value)]
+    pub qos: Vec<QosChange>,
 }
 
 /// How events reach a consumer.

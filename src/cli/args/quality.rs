@@ -169,3 +169,11 @@ pub struct ProxyName {
     /// Name of the proxy, that is, of the durable consumer.
     pub name: Name,
 }
+
+/// The job scheduler. Its policy, and what proxies bring before it, are properties of the quality
+/// of service: see `aqueduct qos properties`.
+#[derive(Debug, Subcommand)]
+pub enum Scheduler {
+    /// Show the policy of a channel, what it promises, and how long each proxy waits
+    Show { channel: Name },
+}

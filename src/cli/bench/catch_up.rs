@@ -78,7 +78,7 @@ pub async fn run(common: &Common, flags: &BenchCatchUp) -> Result<Figures, Failu
     fill(&client, &target, flags.pending).await?;
     settled(&bed, leader).await?;
     let lane = open(&client, &target.channel, limits::LANE_IN_FLIGHT_MAX).await?;
-    let steady = Steady::start(lane, flags.rate.max(1), event(target.size)?);
+    let steady = Steady::start(lane, flags.rate.max(1), event(target.size, 0)?);
     let part = Duration::from_secs_f64(flags.seconds.clamp(0.1, 3600.0));
     let before = steady.over(part).await;
 

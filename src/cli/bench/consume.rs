@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 
 use super::super::args::{BenchConsume, BenchMode, BenchTarget, Common};
+use super::super::asked;
 use super::super::exit::Failure;
 use super::figures::Figures;
 use super::publish::open;
 use super::{Bed, event, progress};
 use crate::client::{Client, Settler, SubscribeOptions, Subscriber};
-use crate::types::{Name, Rejection, Start, limits};
+use crate::types::{Level, Name, Rejection, Start, limits};
 
 /// A puller that finds nothing for so long has drained its share.
 const PULL_WAIT: Duration = Duration::from_millis(500);
@@ -24,12 +25,13 @@ pub async fn run(common: &Common, flags: &BenchConsume) -> Result<Figures, Failu
         from: Start::New,
         credit_events: limits::CREDIT_EVENTS_MAX,
         credit_bytes: limits::CREDIT_BYTES_MAX,
+        qos: asked::qos(Level::Proxy, &flags.qos)?,
         ..SubscribeOptions::durable(consumer)
     };
     let client = bed.client().await?;
     // Created before the events, so that it is offered each of them.
     drop(client.puller(flags.target.channel.clone(), options.clone()).await?);
-    fill(&client, &flags.target, flags.count).await?;
+    fill_with(&client, &flags.target, flags.count, flags.priorities).await?;
 
     let bar = progress(Some(flags.count));
     let meter = bed.meter();
@@ -57,9 +59,19 @@ pub async fn run(common: &Common, flags: &BenchConsume) -> Result<Figures, Failu
 
 /// Puts `count` events into the channel.
 pub async fn fill(client: &Client, target: &BenchTarget, count: u64) -> Result<(), Failure> {
+    fill_with(client, target, count, 1).await
+}
+
+/// The same, with so many different priorities.
+async fn fill_with(
+    client: &Client,
+    target: &BenchTarget,
+    count: u64,
+    priorities: u16,
+) -> Result<(), Failure> {
     let lane = open(client, &target.channel, limits::LANE_IN_FLIGHT_MAX).await?;
-    let event = event(target.size)?;
-    let supply = lane.publish_many(std::iter::repeat_n(event, count as usize));
+    let kinds: Result<Vec<_>, _> = (0..priorities).map(|p| event(target.size, p as i16)).collect();
+    let supply = lane.publish_many(kinds?.into_iter().cycle().take(count as usize));
     let answers = async {
         let mut answered = 0;
         while answered < count {

@@ -40,7 +40,7 @@ pub async fn run(common: &Common, flags: &BenchFailover) -> Result<Figures, Fail
         pending => Some(wait_with(&bed, &target, pending + 2 * flags.runs).await?),
     };
     let lane = client.publisher(target.channel.clone(), LaneChoice::Fresh).await?;
-    let event = event(target.size)?;
+    let event = event(target.size, 0)?;
     let (mut failovers, mut deliveries) = (Vec::new(), Vec::new());
     let (mut latencies, mut events) = (histogram(), 0);
     let started = Instant::now();

@@ -89,9 +89,9 @@ impl Bed {
 }
 
 /// An event with a body of so many bytes.
-fn event(size: usize) -> Result<EventBytes, Failure> {
-    let event = Event::of_body(vec![b'x'; size]).encode();
-    event.map_err(|error| Failure::usage(error.to_string()))
+fn event(size: usize, priority: i16) -> Result<EventBytes, Failure> {
+    let event = Event { priority, ..Event::of_body(vec![b'x'; size]) };
+    event.encode().map_err(|error| Failure::usage(error.to_string()))
 }
 
 /// A progress bar on stderr; hidden where stderr is not a terminal.

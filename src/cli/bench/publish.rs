@@ -47,7 +47,7 @@ pub async fn run(common: &Common, flags: &BenchPublish) -> Result<Figures, Failu
     for _ in 0..connections {
         lanes.push(open(&bed.client().await?, &flags.target.channel, window).await?);
     }
-    let event = event(flags.target.size)?;
+    let event = event(flags.target.size, 0)?;
     let seconds = flags.length.seconds.or(flags.length.count.is_none().then_some(SECONDS));
     let bar = progress(flags.length.count);
     let meter = bed.meter();

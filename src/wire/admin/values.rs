@@ -221,6 +221,15 @@ pub struct ProxyReport {
     /// It delivers nothing. That of its admin counts as well, and is told with the admin.
     #[serde(default)]
     pub suspended: bool,
+    /// Turns to be served that it had; soft state of the leader, 0 elsewhere.
+    #[serde(default)]
+    pub turns: u64,
+    /// How long it waits for its next turn, in milliseconds; 0: nothing is to be done for it.
+    #[serde(default)]
+    pub waiting_ms: u64,
+    /// The longest that it waited for one.
+    #[serde(default)]
+    pub longest_wait_ms: u64,
 }
 
 /// One line of `channel ls`.

@@ -67,6 +67,9 @@ fn channel() -> ChannelReport {
         admin: Name::default_admin(),
         qos: Default::default(),
         suspended: false,
+        turns: 4,
+        waiting_ms: 0,
+        longest_wait_ms: 3,
     };
     ChannelReport {
         id: ChannelId(4),
