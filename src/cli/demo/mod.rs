@@ -2,8 +2,10 @@
 //!
 //! Three node processes, a supplier at a steady rate, a push and a pull consumer, both durable.
 //! Leaders are killed with SIGKILL and started again. At the end every acknowledged event must
-//! have reached both consumers, and the nodes' states must be equal.
+//! have reached both consumers, and the nodes' states must be equal. Beside it alerts wait for a
+//! consumer that takes the urgent ones first, and one of them becomes a dead letter.
 
+mod alerts;
 mod tally;
 mod traffic;
 mod view;
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use self::alerts::AlertReport;
 use self::tally::Report;
 use self::traffic::{Board, Outage, PULL, PUSH};
 use self::view::{Scene, View};
@@ -70,6 +73,7 @@ async fn play(
     let subscriber = client.subscribe(channel.clone(), consumer(PUSH)?).await?;
     let puller = client.puller(channel.clone(), consumer(PULL)?).await?;
     let lane = client.publisher(channel, LaneChoice::Fresh).await?;
+    alerts::publish(common, &client).await?;
 
     let (stop, stopped) = watch::channel(false);
     let pushed = tokio::spawn(traffic::consume_pushed(subscriber, board.clone()));
@@ -86,7 +90,8 @@ async fn play(
     let audit_equal = stage.settle().await;
     pushed.abort();
     pulled.abort();
-    let report = board.lock().report(audit_equal, cluster.servers());
+    let alerts = alerts::consume(&client).await?;
+    let report = board.lock().report(audit_equal, alerts, cluster.servers());
     Ok(report)
 }
 
@@ -210,7 +215,8 @@ fn print(common: &Common, report: &Report, passed: bool) {
     output::say(format_args!(
         "\nacknowledged        {}\ndelivered           {}\nlost                {}\n\
          duplicates          {} ({} of them unmarked)\nrefused, unknown    {}, {}\n\
-         leaders killed      {}{}\nnodes' states       {}\n\n{}",
+         leaders killed      {}{}\nnodes' states       {}\n\
+         alerts by priority  {}\ndead letter         {}\n\n{}",
         output::count(report.acked),
         delivered.join(", "),
         report.lost,
@@ -221,8 +227,24 @@ fn print(common: &Common, report: &Report, passed: bool) {
         report.kills,
         acked_again,
         if report.audit_equal { "equal, ledgers add up" } else { "NOT EQUAL" },
+        priorities(&report.alerts),
+        report.alerts.dead_letter.as_deref().unwrap_or("NONE"),
         if passed { "PASSED: nothing acknowledged was lost" } else { "FAILED" },
     ));
+}
+
+/// How many alerts of each priority came, in the order in which they came.
+fn priorities(alerts: &AlertReport) -> String {
+    let mut runs: Vec<(i16, usize)> = Vec::new();
+    for priority in &alerts.priorities {
+        match runs.last_mut().filter(|(last, _)| last == priority) {
+            Some((_, count)) => *count += 1,
+            None => runs.push((*priority, 1)),
+        }
+    }
+    let runs: Vec<_> = runs.iter().map(|(priority, n)| format!("{n} of {priority}")).collect();
+    let order = if alerts.in_order { "" } else { " (NOT IN ORDER)" };
+    format!("{}{order}", runs.join(", "))
 }
 
 fn say_what_to_try(cluster: &LocalCluster) {
@@ -235,6 +257,7 @@ fn say_what_to_try(cluster: &LocalCluster) {
          \n  aqueduct status\
          \n  aqueduct sub default --name me --from all --max 3\
          \n  aqueduct pub default 'hello'\
+         \n  aqueduct channel show alerts\
          \n  aqueduct audit\
          \n\nStop it with: kill {pids}   and remove {dir}",
         dir = cluster.dir.display(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use roaring::RoaringTreemap;
 use serde::Serialize;
 
+use super::alerts::AlertReport;
 use crate::types::Seq;
 
 /// One consumer's view of the run.
@@ -59,6 +60,7 @@ pub struct Report {
     pub failover_ms: Vec<u64>,
     /// Whether all nodes have equal state and their ledgers add up.
     pub audit_equal: bool,
+    pub alerts: AlertReport,
     pub servers: Vec<String>,
 }
 
@@ -78,7 +80,7 @@ impl Tally {
     }
 
     /// The report on what happened so far.
-    pub fn report(&self, audit_equal: bool, servers: Vec<String>) -> Report {
+    pub fn report(&self, audit_equal: bool, alerts: AlertReport, servers: Vec<String>) -> Report {
         Report {
             acked: self.acked(),
             unknown: self.unknown,
@@ -90,6 +92,7 @@ impl Tally {
             kills: self.kills,
             failover_ms: self.failover_ms.clone(),
             audit_equal,
+            alerts,
             servers,
         }
     }
@@ -103,12 +106,26 @@ impl Report {
             && self.kills >= kills_asked
             && self.unmarked_duplicates == 0
             && self.audit_equal
+            && self.alerts.passed()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn alerts() -> AlertReport {
+        let (dead_letter, priorities) = (Some("poison".into()), vec![4, 3]);
+        AlertReport { priorities, in_order: true, processed: 19, dead_letter }
+    }
+
+    #[test]
+    fn alerts_out_of_order_or_without_a_dead_letter_are_seen() {
+        assert!(alerts().passed());
+        assert!(!AlertReport { in_order: false, ..alerts() }.passed());
+        assert!(!AlertReport { dead_letter: None, ..alerts() }.passed());
+        assert!(!AlertReport { processed: 18, ..alerts() }.passed());
+    }
 
     fn tally() -> Tally {
         let mut tally = Tally::default();
@@ -124,10 +141,10 @@ mod tests {
         (1..=3).for_each(|seq| tally.received.get_mut("a").unwrap().note(seq, false));
         (2..=9).for_each(|seq| tally.received.get_mut("b").unwrap().note(seq, false));
         assert_eq!(tally.missing(), 1);
-        assert!(!tally.report(true, vec![]).passed(0));
+        assert!(!tally.report(true, alerts(), vec![]).passed(0));
         tally.received.get_mut("b").unwrap().note(1, false);
-        assert!(tally.report(true, vec![]).passed(0));
-        assert!(!tally.report(true, vec![]).passed(1), "a kill that did not happen");
+        assert!(tally.report(true, alerts(), vec![]).passed(0));
+        assert!(!tally.report(true, alerts(), vec![]).passed(1), "a kill that did not happen");
     }
 
     #[test]
@@ -135,7 +152,7 @@ mod tests {
         let mut tally = tally();
         let a = tally.received.get_mut("a").unwrap();
         [(1, false), (1, true), (1, false)].into_iter().for_each(|(s, m)| a.note(s, m));
-        let report = tally.report(true, vec![]);
+        let report = tally.report(true, alerts(), vec![]);
         assert_eq!((report.duplicates, report.unmarked_duplicates), (2, 1));
     }
 }
