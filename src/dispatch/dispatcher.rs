@@ -239,7 +239,7 @@ impl Dispatcher {
     ) {
         let delay_ms = delay_ms.min(limits::NACK_DELAY_MS_MAX);
         let until = (delay_ms > 0).then(|| now.plus_millis(delay_ms));
-        self.change(proxy, ranges, |queue, range| queue.nack(range, from, until));
+        self.change(proxy, ranges, |queue, range| queue.nack(range, from, until, now));
     }
 
     /// These could not be handed over, through no fault of a consumer: they go again, not before

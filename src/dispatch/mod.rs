@@ -48,6 +48,7 @@ mod pause;
 mod progress;
 mod proposals;
 mod queue;
+mod rate;
 mod serve;
 mod timers;
 mod turns;

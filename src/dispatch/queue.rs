@@ -6,6 +6,7 @@ use super::catalog::Rank;
 use super::pacing::Pacing;
 use super::progress::{Behind, Progress};
 use super::proposals::Proposals;
+use super::rate::Rate;
 use super::verdicts::Verdicts;
 use super::window::{State, Window};
 use super::{Action, ConsumerKey, Departure, ProxyFacts};
@@ -44,6 +45,7 @@ pub(super) struct Queue {
     pub(super) verdicts: Verdicts,
     pub(super) proposals: Proposals,
     pub(super) pacing: Pacing,
+    pub(super) rate: Rate,
     /// Events before this one have passed the timeout of the proxy, or are gone.
     pub(super) timed_out: Seq,
     /// When the next passes it.
@@ -71,6 +73,7 @@ impl Queue {
             timed_out: facts.start_seq,
             timeout_due: None,
             pacing: Pacing::default(),
+            rate: Rate::default(),
             heads_to_count: facts.settings.max_in_flight,
             facts,
             window: Window::default(),
@@ -210,7 +213,13 @@ impl Queue {
 
     /// A consumer failed on these. Events in flight at somebody else are left alone; events that
     /// wait already wait at least until `until`.
-    pub fn nack(&mut self, range: SeqRange, from: Option<ConsumerKey>, until: Option<Stamp>) {
+    pub fn nack(
+        &mut self,
+        range: SeqRange,
+        from: Option<ConsumerKey>,
+        until: Option<Stamp>,
+        now: Stamp,
+    ) {
         let slots: Vec<(Seq, State)> =
             self.window.range(range).map(|slot| (slot.seq, slot.state)).collect();
         for (seq, state) in slots {
@@ -219,7 +228,7 @@ impl Queue {
                     self.forget(SeqRange::one(seq));
                 }
                 State::InFlight { .. } if from.is_none_or(|c| state.is_at(c)) => {
-                    self.fail(seq, until);
+                    self.fail(seq, until.or_else(|| self.pause_after(seq, now)));
                 }
                 State::Ready if until.is_some() => self.requeue(seq, until),
                 State::Delayed { until: now } if until.is_some_and(|t| t > now) => {
@@ -256,6 +265,13 @@ impl Queue {
         let due = now.plus_millis(self.facts.settings.ack_wait_ms);
         self.lease_check = Some(self.lease_check.map_or(due, |check| check.min(due)));
         due
+    }
+
+    /// Until when an event waits that fails now.
+    fn pause_after(&self, seq: Seq, now: Stamp) -> Option<Stamp> {
+        let failures = self.window.get(seq)?.failed.saturating_add(1);
+        let pause = self.facts.service.redelivery_delay(failures);
+        (pause > 0).then(|| now.plus_millis(pause))
     }
 
     /// An attempt failed: the event goes again, or to the dead letters if this was the last.
@@ -305,8 +321,9 @@ impl Queue {
     pub fn next_due(&self) -> Option<Stamp> {
         let delay = self.delayed.first().map(|(until, _)| *until);
         let pause = self.proposals.pause.until().filter(|_| !self.verdicts.is_empty());
-        let times = [self.lease_check, delay, pause, self.pacing.next_due(), self.timeout_due];
-        times.into_iter().flatten().min()
+        let own = [self.lease_check, delay, pause, self.timeout_due];
+        let limits = [self.pacing.next_due(), self.rate.next_due()];
+        own.into_iter().chain(limits).flatten().min()
     }
 
     /// Lets delays and leases end.
@@ -343,7 +360,7 @@ impl Queue {
             return;
         }
         for seq in expired {
-            self.fail(seq, None);
+            self.fail(seq, self.pause_after(seq, now));
         }
     }
 

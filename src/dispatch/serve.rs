@@ -47,11 +47,13 @@ impl Queue {
     ) -> usize {
         let mut given = 0;
         while !self.facts.rests && given < events_max {
-            let allowed = self.allowance(sight, consumers);
+            let paced = self.allowance(sight, consumers);
+            let allowed = paced.min(self.rate.allows(self.facts.service.rate, sight.now));
             let batch = (events_max - given).min(usize::try_from(allowed).unwrap_or(usize::MAX));
             let gone = self.deliver(sight, batch, consumers, out);
+            self.rate.spend(gone as u64);
             given += gone;
-            if gone == 0 || gone < batch || allowed == u64::MAX {
+            if gone == 0 || gone < batch || paced == u64::MAX {
                 break;
             }
             self.end_round(consumers, out);

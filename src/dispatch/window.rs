@@ -71,17 +71,18 @@ impl Window {
 
     /// Whether the event is in the window.
     pub fn holds(&self, seq: Seq) -> bool {
-        self.slots.back().is_some_and(|last| seq <= last.seq) && self.slot(seq).is_some()
+        self.slots.back().is_some_and(|last| seq <= last.seq) && self.get(seq).is_some()
     }
 
-    fn slot(&self, seq: Seq) -> Option<&Slot> {
+    /// The slot of this event.
+    pub fn get(&self, seq: Seq) -> Option<&Slot> {
         let slot = self.slots.get(self.position(seq));
         slot.filter(|slot| slot.seq == seq && slot.state != State::Vacant)
     }
 
     /// Whether the event is at a consumer.
     pub fn is_out(&self, seq: Seq) -> bool {
-        self.slot(seq).is_some_and(|slot| matches!(slot.state, State::InFlight { .. }))
+        self.get(seq).is_some_and(|slot| matches!(slot.state, State::InFlight { .. }))
     }
 
     /// All slots, to be changed but for their sequences and whether they are vacant.
@@ -89,7 +90,7 @@ impl Window {
         self.slots.iter_mut().filter(|s| s.state != State::Vacant)
     }
 
-    /// The slot of this event.
+    /// The slot of this event, to be changed.
     pub fn get_mut(&mut self, seq: Seq) -> Option<&mut Slot> {
         let at = self.position(seq);
         self.slots.get_mut(at).filter(|s| s.seq == seq && s.state != State::Vacant)

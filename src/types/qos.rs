@@ -1,5 +1,5 @@
-//! Quality of service: the properties of OMG Notification Service 1.1, §2.5, and those of the
-//! scheduler, which are ours.
+//! Quality of service: the properties of OMG Notification Service 1.1, §2.5, and those that are
+//! ours, from the scheduler's on.
 //!
 //! A property is set at a level (channel, consumer admin, consumer proxy, event) and holds for
 //! everything below it that does not set its own. [`Property::spec`] is the one table of names,
@@ -53,6 +53,9 @@ pub enum Property {
     SchedulingAging = 18,
     SchedulingWeight = 19,
     SchedulingPriority = 20,
+    RateLimit = 21,
+    RedeliveryDelay = 22,
+    RedeliveryDelayMax = 23,
 }
 
 /// What values a property takes.
@@ -162,6 +165,12 @@ table! {
         "under weighted: the share of a proxy against others";
     SchedulingPriority "scheduling_priority" "SchedulingPriority", number(-32_767, 32_767, ""), default 0, CONSUMERS,
         "under priority: the priority of a proxy against others";
+    RateLimit "rate_limit" "RateLimit", number(0, 1_000_000_000, "events per second"), default 0, ABOVE_EVENT,
+        "most events delivered in a second, redeliveries included; 0: no limit";
+    RedeliveryDelay "redelivery_delay" "RedeliveryDelay", number(0, 3_600_000, "ms"), default 0, ABOVE_EVENT,
+        "pause before an event goes again that failed; doubled by each further failure";
+    RedeliveryDelayMax "redelivery_delay_max" "RedeliveryDelayMax", number(1, 3_600_000, "ms"), default 60_000, ABOVE_EVENT,
+        "longest such pause";
 }
 
 impl Property {

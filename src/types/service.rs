@@ -60,6 +60,10 @@ pub struct Service {
     pub weight: u32,
     /// Against other proxies, where the channel's scheduling goes by priorities.
     pub urgency: i16,
+    /// Events in a second; 0: no limit.
+    pub rate: u64,
+    /// Pause after a first failure, and the longest, in milliseconds; 0: none.
+    pub redelivery_ms: (u64, u64),
 }
 
 impl Default for Service {
@@ -89,7 +93,19 @@ impl Service {
             pacing_ms: value(Property::PacingInterval).unsigned_abs(),
             weight: value(Property::SchedulingWeight).unsigned_abs() as u32,
             urgency: value(Property::SchedulingPriority) as i16,
+            rate: value(Property::RateLimit).unsigned_abs(),
+            redelivery_ms: (
+                value(Property::RedeliveryDelay).unsigned_abs(),
+                value(Property::RedeliveryDelayMax).unsigned_abs(),
+            ),
         }
+    }
+
+    /// How long an event waits before it goes again after so many failures, in milliseconds.
+    pub fn redelivery_delay(&self, failures: u32) -> u64 {
+        let (first, longest) = self.redelivery_ms;
+        let doublings = failures.saturating_sub(1).min(32);
+        first.saturating_mul(1 << doublings).min(longest)
     }
 
     /// Whether something is to be done for a proxy although no consumer is there.

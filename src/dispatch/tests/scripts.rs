@@ -147,6 +147,10 @@ impl Script {
             number(args, "starts", service.start_time_supported.into())? > 0;
         service.stop_time_supported =
             number(args, "stops", service.stop_time_supported.into())? > 0;
+        service.rate = number(args, "rate", service.rate)?;
+        let (first, longest) = service.redelivery_ms;
+        service.redelivery_ms =
+            (number(args, "redelivery", first)?, number(args, "redelivery_max", longest)?);
         let (max, channel) = self.facts.max_queue_length;
         let max = number(args, "channel_max", max)?;
         self.facts.max_queue_length = (max, policy(args, "channel_discard", channel));
