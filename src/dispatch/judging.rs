@@ -8,7 +8,7 @@ use super::victims::{self, Shelf};
 use super::window::State;
 use super::{Facts, SlotFacts};
 use crate::planted::{Bug, planted};
-use crate::types::{Outcome, ProxyId, Seq, SeqRange, SeqRanges, Stamp, limits};
+use crate::types::{Order, Outcome, ProxyId, Seq, SeqRange, SeqRanges, Stamp, limits};
 
 impl Queue {
     /// Judges what can be judged without a consumer. True: there is more to do at once.
@@ -28,6 +28,7 @@ impl Queue {
         let service = self.facts.service;
         self.progress = Progress::new(&service, self.facts.start_seq);
         self.behind.forget_ranks();
+        self.window.fit(service.order == Order::Fifo);
         for slot in self.window.iter_mut() {
             if let Some(known) = facts.slot(self.facts.channel, slot.seq) {
                 slot.rank = rank(&service, &known);

@@ -91,7 +91,7 @@ impl Queue {
         let Proposal::Settle(parts) = applied else { return };
         let counts = |part: &Settlement| !stale || !is_judgement(part.outcome);
         let (said, lost): (Vec<_>, Vec<_>) = parts.into_iter().partition(counts);
-        said.iter().flat_map(|part| part.sequences.iter()).for_each(|range| self.settled(range));
+        said.iter().for_each(|part| self.settled(&part.sequences));
         self.give_back(lost.iter().flat_map(|part| part.sequences.iter()).collect(), now);
     }
 

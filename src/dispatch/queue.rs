@@ -12,7 +12,7 @@ use super::window::{State, Window};
 use super::{Action, ConsumerKey, Departure, ProxyFacts};
 use crate::planted::{Bug, planted};
 use crate::schedule::{Claim, RoundRobin};
-use crate::types::{Outcome, ProxyId, Seq, SeqRange, SeqRanges, Stamp, Tenure, limits};
+use crate::types::{Order, Outcome, ProxyId, Seq, SeqRange, SeqRanges, Stamp, Tenure, limits};
 
 /// Leases are looked through at most this often, as a part of the lease…
 const LEASE_GRAINS: u64 = 64;
@@ -66,6 +66,8 @@ pub(super) struct Queue {
 
 impl Queue {
     pub fn new(id: ProxyId, facts: ProxyFacts, tenure: Tenure) -> Queue {
+        let mut window = Window::default();
+        window.fit(facts.service.order == Order::Fifo);
         Queue {
             id,
             tenure,
@@ -76,7 +78,7 @@ impl Queue {
             rate: Rate::default(),
             heads_to_count: facts.settings.max_in_flight,
             facts,
-            window: Window::default(),
+            window,
             ready: BTreeSet::new(),
             delayed: BTreeSet::new(),
             behind: Behind::default(),
@@ -179,11 +181,13 @@ impl Queue {
     }
 
     /// The facts say that these are settled.
-    pub fn settled(&mut self, range: SeqRange) {
-        self.forget(range);
-        self.behind.remove(range);
-        self.settling.remove_range(range);
-        self.exhausted.remove_range(range);
+    pub fn settled(&mut self, events: &SeqRanges) {
+        for range in events.iter() {
+            self.forget(range);
+            self.behind.remove(range);
+        }
+        self.settling.remove_all(events);
+        self.exhausted.remove_all(events);
     }
 
     /// No verdict on these is left: those still pending go again.

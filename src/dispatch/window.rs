@@ -1,6 +1,6 @@
 //! The events of a proxy that were delivered in this tenure and are not settled.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::ConsumerKey;
 use super::catalog::Rank;
@@ -42,42 +42,59 @@ impl State {
     }
 }
 
-/// Slots in order of sequence. Because first deliveries come in that order too, nearly everything
-/// happens at the ends or in runs: a sorted ring costs a few nanoseconds where a tree costs tens.
+/// Slots in order of sequence, in a structure that fits the order of the proxy.
+///
+/// In the order of sequences nearly everything happens at the ends or in runs: a sorted ring costs
+/// a few nanoseconds where a tree costs tens. In any other order a ring would be moved about with
+/// every delivery, and a tree is used. Only one of them has anything in it.
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    slots: VecDeque<Slot>,
+    ring: VecDeque<Slot>,
+    /// Occupied slots of the ring.
     occupied: usize,
+    tree: BTreeMap<Seq, Slot>,
+    is_tree: bool,
 }
 
 impl Window {
     /// Number of occupied slots.
     pub fn len(&self) -> usize {
-        self.occupied
+        self.occupied + self.tree.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.occupied == 0
+        self.len() == 0
+    }
+
+    /// Takes up the structure for an order: that of sequences, or another.
+    pub fn fit(&mut self, by_sequence: bool) {
+        if self.is_tree != by_sequence {
+            return;
+        }
+        let slots: Vec<Slot> = self.iter().copied().collect();
+        *self = Window { is_tree: !by_sequence, ..Window::default() };
+        slots.into_iter().for_each(|slot| self.put(slot));
     }
 
     fn position(&self, seq: Seq) -> usize {
-        self.slots.partition_point(|s| s.seq < seq)
+        self.ring.partition_point(|s| s.seq < seq)
     }
 
     /// The occupied slots, ascending.
     pub fn iter(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().filter(|s| s.state != State::Vacant)
+        self.ring.iter().filter(|s| s.state != State::Vacant).chain(self.tree.values())
+    }
+
+    /// All slots, to be changed but for their sequences and whether they are vacant.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        let ring = self.ring.iter_mut().filter(|s| s.state != State::Vacant);
+        ring.chain(self.tree.values_mut())
     }
 
     /// Whether the event is in the window.
     pub fn holds(&self, seq: Seq) -> bool {
-        self.slots.back().is_some_and(|last| seq <= last.seq) && self.get(seq).is_some()
-    }
-
-    /// The slot of this event.
-    pub fn get(&self, seq: Seq) -> Option<&Slot> {
-        let slot = self.slots.get(self.position(seq));
-        slot.filter(|slot| slot.seq == seq && slot.state != State::Vacant)
+        let beyond = !self.is_tree && self.ring.back().is_none_or(|last| seq > last.seq);
+        !beyond && self.get(seq).is_some()
     }
 
     /// Whether the event is at a consumer.
@@ -85,41 +102,52 @@ impl Window {
         self.get(seq).is_some_and(|slot| matches!(slot.state, State::InFlight { .. }))
     }
 
-    /// All slots, to be changed but for their sequences and whether they are vacant.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
-        self.slots.iter_mut().filter(|s| s.state != State::Vacant)
+    /// The slot of this event.
+    pub fn get(&self, seq: Seq) -> Option<&Slot> {
+        if self.is_tree {
+            return self.tree.get(&seq);
+        }
+        let slot = self.ring.get(self.position(seq));
+        slot.filter(|slot| slot.seq == seq && slot.state != State::Vacant)
     }
 
     /// The slot of this event, to be changed.
     pub fn get_mut(&mut self, seq: Seq) -> Option<&mut Slot> {
+        if self.is_tree {
+            return self.tree.get_mut(&seq);
+        }
         let at = self.position(seq);
-        self.slots.get_mut(at).filter(|s| s.seq == seq && s.state != State::Vacant)
+        self.ring.get_mut(at).filter(|s| s.seq == seq && s.state != State::Vacant)
     }
 
     /// The occupied slots of a range, ascending.
     pub fn range(&self, range: SeqRange) -> impl Iterator<Item = &Slot> {
         let start = self.position(range.first);
-        self.slots
-            .range(start..)
-            .take_while(move |s| s.seq <= range.last)
-            .filter(|s| s.state != State::Vacant)
+        let ring = self.ring.range(start..).take_while(move |s| s.seq <= range.last);
+        let tree = (!range.is_empty()).then(|| self.tree.range(range.first..=range.last));
+        let tree = tree.into_iter().flatten().map(|(_, slot)| slot);
+        ring.filter(|s| s.state != State::Vacant).chain(tree)
     }
 
-    /// Adds an event or replaces its slot. Constant time above all others.
+    /// Adds an event or replaces its slot. Constant time above all others, in a ring.
     pub fn put(&mut self, slot: Slot) {
-        if self.slots.back().is_none_or(|last| last.seq < slot.seq) {
-            self.slots.push_back(slot);
+        if self.is_tree {
+            self.tree.insert(slot.seq, slot);
+            return;
+        }
+        if self.ring.back().is_none_or(|last| last.seq < slot.seq) {
+            self.ring.push_back(slot);
             self.occupied += 1;
             return;
         }
         let at = self.position(slot.seq);
-        match self.slots.get_mut(at) {
+        match self.ring.get_mut(at) {
             Some(old) if old.seq == slot.seq => {
                 self.occupied += usize::from(old.state == State::Vacant);
                 *old = slot;
             }
             _ => {
-                self.slots.insert(at, slot);
+                self.ring.insert(at, slot);
                 self.occupied += 1;
             }
         }
@@ -127,8 +155,16 @@ impl Window {
 
     /// Vacates the slots of a range, showing each as it was.
     pub fn vacate(&mut self, range: SeqRange, mut see: impl FnMut(Slot)) {
+        if self.is_tree {
+            while !range.is_empty()
+                && let Some((&seq, _)) = self.tree.range(range.first..=range.last).next()
+            {
+                self.tree.remove(&seq).into_iter().for_each(&mut see);
+            }
+            return;
+        }
         let start = self.position(range.first);
-        for slot in self.slots.range_mut(start..).take_while(|s| s.seq <= range.last) {
+        for slot in self.ring.range_mut(start..).take_while(|s| s.seq <= range.last) {
             if slot.state != State::Vacant {
                 see(*slot);
                 slot.state = State::Vacant;
@@ -141,14 +177,14 @@ impl Window {
     /// Drops vacant slots at the ends, and all of them when they prevail; constant time amortized.
     fn pack(&mut self) {
         let vacant = |slot: Option<&Slot>| slot.is_some_and(|s| s.state == State::Vacant);
-        while vacant(self.slots.front()) {
-            self.slots.pop_front();
+        while vacant(self.ring.front()) {
+            self.ring.pop_front();
         }
-        while vacant(self.slots.back()) {
-            self.slots.pop_back();
+        while vacant(self.ring.back()) {
+            self.ring.pop_back();
         }
-        if self.slots.len() > 2 * self.occupied + SLACK {
-            self.slots.retain(|slot| slot.state != State::Vacant);
+        if self.ring.len() > 2 * self.occupied + SLACK {
+            self.ring.retain(|slot| slot.state != State::Vacant);
         }
     }
 }
@@ -167,10 +203,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_sorted_set(ops in prop::collection::vec((0u64..300, 0u64..40, any::<bool>()), 0..200)) {
+        fn behaves_like_a_sorted_set(
+            ops in prop::collection::vec((0u64..300, 0u64..40, any::<bool>(), 0u8..20), 0..200),
+        ) {
             let mut window = Window::default();
             let mut model = BTreeSet::new();
-            for (first, len, add) in ops {
+            for (first, len, add, fit) in ops {
+                if fit < 2 {
+                    window.fit(fit == 0);
+                }
                 if add {
                     for seq in first..first + len {
                         model.insert(seq);
@@ -185,7 +226,7 @@ mod tests {
                     model.retain(|seq| !(first..=range.last).contains(seq));
                 }
                 prop_assert_eq!(window.len(), model.len());
-                prop_assert!(window.slots.len() <= 2 * model.len() + SLACK);
+                prop_assert!(window.ring.len() <= 2 * model.len() + SLACK);
                 prop_assert!(window.iter().map(|s| s.seq).eq(model.iter().copied()));
             }
             let range = SeqRange { first: 50, last: 99 };

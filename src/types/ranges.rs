@@ -29,6 +29,9 @@ impl SeqRange {
     }
 }
 
+/// Ranges that are handled one by one.
+const FEW: usize = 4;
+
 /// A set of sequences, built in any order, cheapest when built ascending.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeqRanges(Vec<SeqRange>);
@@ -74,6 +77,35 @@ impl SeqRanges {
         let keep_before = (head < range.first).then_some(before);
         let keep_after = (tail > range.last).then_some(after);
         self.0.splice(start..end, keep_before.into_iter().chain(keep_after));
+    }
+
+    /// Takes every sequence of `others` out, in one go through both.
+    pub fn remove_all(&mut self, others: &SeqRanges) {
+        // A few are taken out in place; many would move the rest about each time.
+        if self.0.len().min(others.0.len()) <= FEW {
+            others.iter().for_each(|range| self.remove_range(range));
+            return;
+        }
+        let mut kept = Vec::with_capacity(self.0.len());
+        let mut holes = others.0.iter().peekable();
+        for range in &self.0 {
+            let mut first = Some(range.first);
+            while holes.next_if(|hole| hole.last < range.first).is_some() {}
+            while let (Some(from), Some(hole)) = (first, holes.peek()) {
+                if hole.first > range.last {
+                    break;
+                }
+                if from < hole.first {
+                    kept.push(SeqRange { first: from, last: hole.first - 1 });
+                }
+                first = hole.last.checked_add(1).filter(|next| *next <= range.last);
+                if first.is_some() {
+                    holes.next();
+                }
+            }
+            kept.extend(first.map(|first| SeqRange { first, ..*range }));
+        }
+        self.0 = kept;
     }
 
     /// What the set has in common with `range`, ascending.
@@ -140,6 +172,20 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn many_are_removed_like_one_by_one(
+            has in prop::collection::vec((0u64..300, 0u64..6), 0..60),
+            goes in prop::collection::vec((0u64..300, 0u64..9), 0..60),
+        ) {
+            let range = |(first, len): (u64, u64)| SeqRange { first, last: first + len };
+            let (mut set, goes): (SeqRanges, SeqRanges) =
+                (has.into_iter().map(range).collect(), goes.into_iter().map(range).collect());
+            let mut expected = set.clone();
+            goes.iter().for_each(|range| expected.remove_range(range));
+            set.remove_all(&goes);
+            prop_assert_eq!(set, expected);
+        }
+
         #[test]
         fn behaves_like_a_set(items in prop::collection::vec((0u64..200, 0u64..8), 0..60)) {
             let mut ranges = SeqRanges::new();
