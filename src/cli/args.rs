@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::bench::{
     Bench, BenchBacklog, BenchCatchUp, BenchChannels, BenchConsume, BenchFailover, BenchFanout,
-    BenchLatency, BenchMode, BenchPublish, BenchTarget, LossBy,
+    BenchLatency, BenchMode, BenchOrder, BenchPublish, BenchTarget, LossBy,
 };
 pub use self::offline::{Backup, Log, LogDump, Recover, Restore, Snapshot, SnapshotDump};
 pub use self::receive::{ConsumerSettings, Nack, Pull, PullAck, SubAck, Subscribe, Token};

@@ -80,6 +80,13 @@ pub struct BenchConsume {
     /// Events per pull.
     #[arg(long, default_value_t = 256)]
     pub batch: u32,
+    #[command(flatten)]
+    pub order: BenchOrder,
+}
+
+/// Events of different priorities, and a consumer that may heed them.
+#[derive(Debug, Clone, Args)]
+pub struct BenchOrder {
     /// Events have so many different priorities, one after the other
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub priorities: u16,
@@ -170,6 +177,8 @@ pub struct BenchFailover {
     /// Events pending on a consumer, whose next delivery is timed as well. 0: no consumer.
     #[arg(long, default_value_t = 0, value_name = "EVENTS")]
     pub pending: u64,
+    #[command(flatten)]
+    pub order: BenchOrder,
 }
 
 /// How a leader is lost.

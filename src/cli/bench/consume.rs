@@ -25,13 +25,13 @@ pub async fn run(common: &Common, flags: &BenchConsume) -> Result<Figures, Failu
         from: Start::New,
         credit_events: limits::CREDIT_EVENTS_MAX,
         credit_bytes: limits::CREDIT_BYTES_MAX,
-        qos: asked::qos(Level::Proxy, &flags.qos)?,
+        qos: asked::qos(Level::Proxy, &flags.order.qos)?,
         ..SubscribeOptions::durable(consumer)
     };
     let client = bed.client().await?;
     // Created before the events, so that it is offered each of them.
     drop(client.puller(flags.target.channel.clone(), options.clone()).await?);
-    fill_with(&client, &flags.target, flags.count, flags.priorities).await?;
+    fill_with(&client, &flags.target, flags.count, flags.order.priorities).await?;
 
     let bar = progress(Some(flags.count));
     let meter = bed.meter();
@@ -63,7 +63,7 @@ pub async fn fill(client: &Client, target: &BenchTarget, count: u64) -> Result<(
 }
 
 /// The same, with so many different priorities.
-async fn fill_with(
+pub async fn fill_with(
     client: &Client,
     target: &BenchTarget,
     count: u64,

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::super::args::{BenchFailover, BenchTarget, Common, LossBy};
-use super::super::connect;
+use super::super::args::{BenchFailover, BenchOrder, BenchTarget, Common, LossBy};
 use super::super::exit::Failure;
 use super::super::local::LocalNode;
-use super::consume::fill;
+use super::super::{asked, connect};
+use super::consume::fill_with;
 use super::figures::{Figures, histogram, note};
 use super::{Bed, event, progress};
 use crate::client::{LaneChoice, Publisher, SubscribeOptions, Subscriber};
-use crate::types::{EventBytes, Name, Start};
+use crate::types::{EventBytes, Level, Name, Start};
 use crate::wire::admin::Role;
 
 /// Nodes if nothing is said.
@@ -37,7 +37,7 @@ pub async fn run(common: &Common, flags: &BenchFailover) -> Result<Figures, Fail
     let client = bed.client().await?;
     let mut waiting = match flags.pending {
         0 => None,
-        pending => Some(wait_with(&bed, &target, pending + 2 * flags.runs).await?),
+        pending => Some(wait_with(&bed, &target, pending + 2 * flags.runs, &flags.order).await?),
     };
     let lane = client.publisher(target.channel.clone(), LaneChoice::Fresh).await?;
     let event = event(target.size, 0)?;
@@ -79,13 +79,22 @@ pub async fn run(common: &Common, flags: &BenchFailover) -> Result<Figures, Fail
 }
 
 /// A consumer that takes one event at a time, with so many pending.
-async fn wait_with(bed: &Bed, target: &BenchTarget, pending: u64) -> Result<Subscriber, Failure> {
+async fn wait_with(
+    bed: &Bed,
+    target: &BenchTarget,
+    pending: u64,
+    order: &BenchOrder,
+) -> Result<Subscriber, Failure> {
     let name = Name::new("waiting").map_err(|e| Failure::usage(e.to_string()))?;
-    let options =
-        SubscribeOptions { credit_events: 1, from: Start::New, ..SubscribeOptions::durable(name) };
+    let options = SubscribeOptions {
+        credit_events: 1,
+        from: Start::New,
+        qos: asked::qos(Level::Proxy, &order.qos)?,
+        ..SubscribeOptions::durable(name)
+    };
     let client = bed.client().await?;
     drop(client.puller(target.channel.clone(), options.clone()).await?);
-    fill(&client, target, pending).await?;
+    fill_with(&client, target, pending, order.priorities).await?;
     Ok(bed.client().await?.subscribe(target.channel.clone(), options).await?)
 }
 
