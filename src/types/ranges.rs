@@ -52,6 +52,16 @@ impl SeqRanges {
         if range.is_empty() {
             return;
         }
+        // Most sets are built ascending.
+        match self.0.last_mut() {
+            Some(last) if range.first > last.last.saturating_add(1) => return self.0.push(range),
+            Some(last) if range.first > last.last => {
+                last.last = range.last;
+                return;
+            }
+            None => return self.0.push(range),
+            Some(_) => {}
+        }
         // Ranges that touch or overlap the new one are those in `start..end`.
         let start = self.0.partition_point(|r| r.last.saturating_add(1) < range.first);
         let end = self.0.partition_point(|r| r.first <= range.last.saturating_add(1));
