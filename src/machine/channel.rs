@@ -167,8 +167,7 @@ impl Channel {
 
     /// The first event retained that was accepted then or later.
     pub fn retained_since(&self, accepted: Stamp) -> Option<Seq> {
-        let found = self.slots.iter_from(0).find(|(_, slot)| slot.accepted >= accepted);
-        found.map(|(seq, _)| seq)
+        self.slots.first_since(accepted)
     }
 
     /// Its durable proxies, by name.

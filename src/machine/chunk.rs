@@ -81,6 +81,11 @@ impl Chunk {
         self.len += 1;
     }
 
+    /// When the last of them was accepted, if there is one.
+    pub fn last_accepted(&self) -> Option<Stamp> {
+        self.runs.last().map(|run| run.accepted)
+    }
+
     /// Whether some slot asks for something.
     pub fn has_marks(&self) -> bool {
         !self.marks.each.is_empty() || self.marks.same != Mark::default()

@@ -227,6 +227,14 @@ impl Slots {
         })
     }
 
+    /// The first retained event accepted then or later. Events are accepted in the order of time.
+    pub fn first_since(&self, accepted: Stamp) -> Option<Seq> {
+        let late = |chunk: &Chunk| chunk.last_accepted().is_some_and(|last| last >= accepted);
+        let (number, _) = self.chunks.iter().find(|(_, chunk)| late(chunk))?;
+        let mut slots = self.iter_from(first_of(*number));
+        slots.find(|(_, slot)| slot.accepted >= accepted).map(|(seq, _)| seq)
+    }
+
     /// The retained events at or after `from` that ask for something, ascending. Costs nothing for
     /// chunks without such.
     pub fn marked_from(&self, from: Seq) -> impl Iterator<Item = (Seq, Slot)> {

@@ -335,8 +335,8 @@ impl Qos {
             if !spec.levels.contains(&level) {
                 return Some(QosError::Unavailable { property, level });
             }
-            let value = spec.domain.show(value);
-            Qos::parse(property, &value).err()
+            let bad = !spec.domain.holds(value);
+            bad.then(|| QosError::BadValue { property, value: value.to_string() })
         };
         self.iter().filter_map(check).collect()
     }
@@ -451,9 +451,11 @@ mod tests {
         let mut qos = Qos::default();
         qos.set(Property::MaxQueueLength, Some(5));
         qos.set(Property::PacingInterval, Some(-1));
+        qos.set(Property::StopTimeSupported, Some(2));
         let said: Vec<String> = qos.check(Level::Proxy).iter().map(ToString::to_string).collect();
-        assert!(said[0].contains("pacing_interval") && said[0].contains("bad_value"), "{said:?}");
-        assert!(said[1].contains("unavailable_property") && said[1].contains("a channel"));
+        assert!(said[0].contains("stop_time_supported cannot be '2'"), "{said:?}");
+        assert!(said[1].contains("pacing_interval") && said[1].contains("bad_value"), "{said:?}");
+        assert!(said[2].contains("unavailable_property") && said[2].contains("a channel"));
     }
 
     #[test]

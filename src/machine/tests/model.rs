@@ -303,7 +303,7 @@ impl Model {
             Start::New => next,
             Start::All => 0,
             Start::Seq(seq) => seq,
-            Start::Time(_) => unreachable!("not asked for here"),
+            Start::Time(_) => unreachable!("scripts have it"),
         };
         let start_seq = retained.range(from..).next().copied().unwrap_or(next);
         let holes = (start_seq..next).filter(|seq| !retained.contains(seq));

@@ -15,7 +15,7 @@ use crate::machine::{
 };
 use crate::types::{
     ChannelId, ChannelSettings, Event, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
-    ProxySettings, Qos, QosChange, SeqRange, SeqRanges, Stamp, Start, Tenure,
+    ProxySettings, Qos, QosChange, SeqRange, SeqRanges, Service, Stamp, Start, Tenure,
 };
 
 type Failure = Box<dyn Error>;
@@ -130,7 +130,7 @@ impl goldenscript::Runner for Runner {
             Line::Hours(hours) => self.stamp = self.stamp.plus_millis(hours * 3_600_000),
             Line::Restart => self.machine = Machine::decode(&self.machine.encode())?,
             Line::Show(channel) => return self.show(channel),
-            Line::Service(path) => return Ok(format!("{:?}", self.proxy(path)?.service())),
+            Line::Service(path) => return Ok(say_service(self.proxy(path)?.service())),
             line => {
                 let command = self.command(line)?;
                 let reply = self.apply(command, context.tags.contains("late"));
@@ -380,6 +380,7 @@ fn parse_start(text: Option<&str>) -> Result<Start, Failure> {
     Ok(match text {
         None | Some("new") => Start::New,
         Some("all") => Start::All,
+        Some(time) if time.starts_with('t') => Start::Time(time[1..].parse()?),
         Some(seq) => Start::Seq(seq.parse()?),
     })
 }
@@ -426,6 +427,14 @@ fn text(range: SeqRange) -> String {
     } else {
         format!("{}..{}", range.first, range.last)
     }
+}
+
+fn say_service(service: &Service) -> String {
+    let Service { order, discard, max_events, timeout_ms, batch_max, pacing_ms, .. } = service;
+    format!(
+        "{order:?} order, {discard:?} discard, {max_events} events, timeout {timeout_ms}, \
+         batches of {batch_max} in {pacing_ms} ms"
+    )
 }
 
 fn say(reply: &Reply) -> String {
