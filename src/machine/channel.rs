@@ -245,7 +245,7 @@ impl Channel {
     }
 
     /// Accepts what lies in `slot` of the dead-letter channel as a new event, if there is room; the
-    /// caller trims. It keeps its priority, and does not expire.
+    /// caller trims. It keeps its priority, and has no times of its own.
     pub(super) fn append_replayed(&mut self, slot: &Slot, now: Stamp) -> Option<Seq> {
         let (waiting, seq) = (self.proxies.len() as u32, self.next_seq());
         let mark = Mark { priority: slot.mark.priority, again: true, ..Mark::default() };
