@@ -2,12 +2,12 @@
 
 use tarpc::context::Context;
 
-use crate::types::{ChannelSettings, Name, NodeId, Rejection};
+use crate::types::{ChannelSettings, Name, NodeId, Rejection, Seq, SeqRanges};
 use crate::wire::admin::{
     AdminChanged, AdminList, AdminService, Answer, Audit, BackupBegun, BackupPiece, BackupPlan,
-    ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined, Member, Members, NodeAudit,
-    NodeReport, ProxyCreated, ProxyWish, QosReport, QosSet, QosValidation, QosWish, Suspension,
-    Target, Transferred,
+    ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined, LetterList, LetterShown,
+    LettersDone, Member, Members, NodeAudit, NodeReport, ProxyCreated, ProxyWish, QosReport,
+    QosSet, QosValidation, QosWish, Suspension, Target, Transferred,
 };
 
 /// What a node says while it takes no part.
@@ -188,6 +188,44 @@ impl AdminService for Closed {
     }
 
     async fn backup_end(self, _: Context, _: u64) -> Result<(), Rejection> {
+        Err(self.reason)
+    }
+
+    async fn dead_letters(
+        self,
+        _: Context,
+        _: Name,
+        _: Seq,
+        _: u32,
+    ) -> Result<Answer<LetterList>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn dead_letter(
+        self,
+        _: Context,
+        _: Name,
+        _: Seq,
+    ) -> Result<Answer<LetterShown>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn replay_letters(
+        self,
+        _: Context,
+        _: Name,
+        _: SeqRanges,
+        _: bool,
+    ) -> Result<Answer<LettersDone>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn drop_letters(
+        self,
+        _: Context,
+        _: Name,
+        _: SeqRanges,
+    ) -> Result<Answer<LettersDone>, Rejection> {
         Err(self.reason)
     }
 }

@@ -11,12 +11,12 @@ use super::report;
 use crate::consensus::Route;
 use crate::machine::Command;
 use crate::transport::Net;
-use crate::types::{ChannelSettings, Code, Name, NodeId, Rejection};
+use crate::types::{ChannelSettings, Code, Name, NodeId, Rejection, Seq, SeqRanges};
 use crate::wire::admin::{
     AdminChanged, AdminList, AdminService, AdminServiceClient, Answer, Audit, BackupBegun,
     BackupPiece, BackupPlan, ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined,
-    Member, Members, NodeAudit, NodeReport, ProxyCreated, ProxyWish, QosReport, QosSet,
-    QosValidation, QosWish, Suspension, Target, Transferred,
+    LetterList, LetterShown, LettersDone, Member, Members, NodeAudit, NodeReport, ProxyCreated,
+    ProxyWish, QosReport, QosSet, QosValidation, QosWish, Suspension, Target, Transferred,
 };
 
 /// Who asks.
@@ -336,5 +336,53 @@ impl<N: Net> AdminService for Desk<N> {
 
     async fn backup_end(self, _: Context, backup: u64) -> Result<(), Rejection> {
         self.office.backup_end(backup)
+    }
+
+    async fn dead_letters(
+        self,
+        c: Context,
+        channel: Name,
+        from: Seq,
+        limit: u32,
+    ) -> Answered<LetterList> {
+        let here = self.read(self.office.letters(&channel, from, limit));
+        let asked = channel.clone();
+        let ask =
+            |s: AdminServiceClient, c| async move { s.dead_letters(c, asked, from, limit).await };
+        self.at_leader(c, here, ask).await
+    }
+
+    async fn dead_letter(self, c: Context, channel: Name, seq: Seq) -> Answered<LetterShown> {
+        let here = self.read(self.office.letter(&channel, seq));
+        let asked = channel.clone();
+        self.at_leader(c, here, |s, c| async move { s.dead_letter(c, asked, seq).await }).await
+    }
+
+    async fn replay_letters(
+        self,
+        c: Context,
+        channel: Name,
+        sequences: SeqRanges,
+        to_all: bool,
+    ) -> Answered<LettersDone> {
+        let here = self.change(self.office.replay_letters(&channel, sequences.clone(), to_all));
+        let asked = (channel.clone(), sequences.clone());
+        let ask = |s: AdminServiceClient, c| async move {
+            s.replay_letters(c, asked.0, asked.1, to_all).await
+        };
+        self.at_leader(c, here, ask).await
+    }
+
+    async fn drop_letters(
+        self,
+        c: Context,
+        channel: Name,
+        sequences: SeqRanges,
+    ) -> Answered<LettersDone> {
+        let here = self.change(self.office.drop_letters(&channel, sequences.clone()));
+        let asked = (channel.clone(), sequences.clone());
+        let ask =
+            |s: AdminServiceClient, c| async move { s.drop_letters(c, asked.0, asked.1).await };
+        self.at_leader(c, here, ask).await
     }
 }

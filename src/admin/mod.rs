@@ -19,6 +19,7 @@ mod audit;
 mod backups;
 mod closed;
 mod desk;
+mod letters;
 mod membership;
 mod office;
 mod quality;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::letters;
 use crate::consensus;
 use crate::delivery::ProxyStats;
 use crate::machine::{Admin, Channel, Machine, Proxy};
 use crate::types::{Name, Outcome, ProxyId};
 use crate::wire::admin::{
-    AdminReport, ChannelEntry, ChannelReport, Member, MemberEntry, ProxyReport, Role,
+    AdminReport, ChannelEntry, ChannelReport, LetterLedger, Member, MemberEntry, ProxyReport, Role,
     SnapshotReport,
 };
 
@@ -34,7 +35,16 @@ pub fn channel(machine: &Machine, channel: &Channel) -> ChannelReport {
         qos: channel.qos().clone(),
         admins: admins(machine, channel),
         subscribers: 0,
+        dead_letters: dead_letters(machine, channel),
         proxies: machine.proxies(channel.id()).map(|p| proxy(machine, p)).collect(),
+    }
+}
+
+/// What became of the dead letters of a channel, or of those in it.
+fn dead_letters(machine: &Machine, channel: &Channel) -> Option<LetterLedger> {
+    match channel.is_dead_letters() {
+        true => Some(letters::ledger(channel)),
+        false => machine.channel_by_name(&channel.name().dead_letter()).map(letters::ledger),
     }
 }
 

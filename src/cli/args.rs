@@ -1,6 +1,7 @@
 //! The command line as clap sees it: raw words, checked for form only.
 
 mod bench;
+mod dead;
 mod offline;
 mod quality;
 mod receive;
@@ -13,6 +14,7 @@ pub use self::bench::{
     Bench, BenchBacklog, BenchCatchUp, BenchChannels, BenchConsume, BenchFailover, BenchFanout,
     BenchLatency, BenchMode, BenchOrder, BenchPublish, BenchTarget, LossBy,
 };
+pub use self::dead::{Dead, Letters};
 pub use self::offline::{Backup, Log, LogDump, Recover, Restore, Snapshot, SnapshotDump};
 pub use self::receive::{ConsumerSettings, Nack, Pull, PullAck, SubAck, Subscribe, Token};
 use super::asked::{event_timeout, priority, property_value, start_time, stop_time};
@@ -108,6 +110,9 @@ pub enum Command {
     /// See whose turn it is: how long the proxies of a channel wait to be served
     #[command(subcommand)]
     Scheduler(Scheduler),
+    /// Dead letters, which consumers gave up: list, show, replay and drop them
+    #[command(subcommand)]
+    Dead(Dead),
     /// Publish events: the argument, a file, or stdin line by line
     Pub(Publish),
     /// Receive events as they come

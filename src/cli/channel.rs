@@ -55,6 +55,27 @@ fn list(answer: &Answer<ChannelList>) -> String {
     table.to_string()
 }
 
+/// What its consumers gave up, if they ever did.
+fn letters(channel: &ChannelReport) -> String {
+    let Some(letters) = &channel.dead_letters else { return String::new() };
+    let mut text = format!(
+        "dead         {} letters in {}, {}; {} replayed, {} dropped",
+        output::count(letters.kept),
+        letters.dead_channel,
+        output::bytes(letters.kept_bytes),
+        output::count(letters.replayed),
+        output::count(letters.dropped),
+    );
+    for (count, what) in [(letters.pushed_out, "pushed out by later ones"), (letters.lost, "lost")]
+    {
+        if count > 0 {
+            text.push_str(&format!(", {} {what}", output::count(count)));
+        }
+    }
+    text.push('\n');
+    text
+}
+
 fn show(answer: &Answer<ChannelReport>) -> String {
     let channel = &answer.value;
     let settings = &channel.settings;
@@ -78,6 +99,7 @@ fn show(answer: &Answer<ChannelReport>) -> String {
         brief(&channel.qos),
         output::count(channel.subscribers),
     );
+    text.push_str(&letters(channel));
     if channel.admins.len() > 1 || channel.admins.iter().any(|a| a.suspended || !a.qos.is_empty()) {
         text.push_str(&format!("\n{}\n", admins::table(&channel.admins)));
     }

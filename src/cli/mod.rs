@@ -12,6 +12,7 @@ mod bench;
 mod channel;
 mod cluster;
 mod connect;
+mod dead;
 mod demo;
 mod dump;
 mod exit;
@@ -113,6 +114,7 @@ async fn dispatch(common: &Common, command: &Command) -> Result<Exit, Failure> {
         Command::Admin(command) => admins::run(common, command).await,
         Command::Proxy(command) => proxies::run(common, command).await,
         Command::Scheduler(command) => scheduler::run(common, command).await,
+        Command::Dead(command) => dead::run(common, command).await,
         Command::Pub(flags) => publish::run(common, flags).await,
         Command::Sub(flags) => receive::subscribe(common, flags).await,
         Command::Pull(flags) => receive::pull(common, flags).await,

@@ -13,7 +13,7 @@ use super::interrupt::Interrupts;
 use super::output;
 use super::publish::body_base64;
 use crate::client::{self, Client, Delivery, Settlements, SubscribeOptions, Verdict};
-use crate::types::{self, CloudDefaults, Code, EventQos, Level, Name, Rejection, Seq};
+use crate::types::{self, CloudDefaults, Code, EventBytes, EventQos, Level, Name, Rejection, Seq};
 
 /// Without --idle-exit: as good as for ever.
 const NO_IDLE_EXIT: Duration = Duration::from_secs(u32::MAX as u64);
@@ -220,13 +220,17 @@ fn to_cloud_event(channel: &Name, delivery: &Delivery) -> std::io::Result<Value>
     Ok(Value::Object(event.to_cloud_event(defaults)))
 }
 
-fn for_people(delivery: &Delivery, token: Option<&str>) -> String {
-    let body = delivery.event.body();
-    let text = match std::str::from_utf8(&body) {
+/// The body of an event, if it is text.
+pub fn body_text(event: &EventBytes) -> String {
+    let body = event.body();
+    match std::str::from_utf8(&body) {
         Ok(text) if !text.chars().any(|c| c.is_control() && c != '\t') => text.to_string(),
         _ => format!("({} bytes, not text)", body.len()),
-    };
-    let mut line = format!("{:>8}  {text}", delivery.seq);
+    }
+}
+
+fn for_people(delivery: &Delivery, token: Option<&str>) -> String {
+    let mut line = format!("{:>8}  {}", delivery.seq, body_text(&delivery.event));
     if delivery.delivery > 1 {
         line.push_str(&format!("  [delivery {}]", delivery.delivery));
     }
@@ -250,7 +254,7 @@ fn by_name(values: Vec<(String, types::Value)>) -> Value {
 }
 
 /// Microseconds since the Unix epoch as a date and time.
-fn rfc3339(micros: u64) -> String {
+pub fn rfc3339(micros: u64) -> String {
     // Nobody accepts events after the year 9999, which cannot be written so.
     let time = UNIX_EPOCH + Duration::from_micros(micros.min(253_402_300_799_999_999));
     humantime::format_rfc3339_micros(time).to_string()
@@ -266,9 +270,22 @@ fn to_json(channel: &Name, delivery: &Delivery, token: Option<String>) -> Value 
         "maybe_redelivered": delivery.maybe_redelivered,
         "accepted_us": delivery.accepted.0,
         "accepted": rfc3339(delivery.accepted.0),
-        "body_base64": body_base64(&delivery.event),
     });
-    let EventQos { priority, timeout_ms, start_ms, stop_ms } = delivery.event.qos();
+    add_event(&mut line, &delivery.event);
+    if let Some(letter) = &delivery.dead_letter {
+        line["dead_letter"] = json!({"channel": letter.channel, "consumer": letter.proxy,
+            "seq": letter.seq, "attempts": letter.attempts, "reason": letter.reason});
+    }
+    if let Some(token) = token {
+        line["token"] = json!(token);
+    }
+    line
+}
+
+/// Adds what the event says itself.
+pub fn add_event(line: &mut Value, event: &EventBytes) {
+    line["body_base64"] = json!(body_base64(event));
+    let EventQos { priority, timeout_ms, start_ms, stop_ms } = event.qos();
     let asked = [
         ("priority", json!(priority)),
         ("timeout_ms", json!(timeout_ms)),
@@ -278,7 +295,7 @@ fn to_json(channel: &Name, delivery: &Delivery, token: Option<String>) -> Value 
     for (name, value) in asked.into_iter().filter(|(_, value)| *value != 0) {
         line[name] = value;
     }
-    if let Ok(header) = delivery.event.header()
+    if let Ok(header) = event.header()
         && header != Default::default()
     {
         line["domain"] = json!(header.domain);
@@ -287,12 +304,4 @@ fn to_json(channel: &Name, delivery: &Delivery, token: Option<String>) -> Value 
         line["header"] = by_name(header.variable);
         line["fields"] = by_name(header.fields);
     }
-    if let Some(letter) = &delivery.dead_letter {
-        line["dead_letter"] = json!({"channel": letter.channel, "consumer": letter.proxy,
-            "seq": letter.seq, "attempts": letter.attempts, "reason": letter.reason});
-    }
-    if let Some(token) = token {
-        line["token"] = json!(token);
-    }
-    line
 }

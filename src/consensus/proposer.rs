@@ -371,7 +371,9 @@ fn command_bytes(command: &Command) -> usize {
                 |p: &crate::machine::SettlePart| 16 * p.sequences.range_count() + p.reason.len();
             settle.parts.iter().map(part).sum()
         }
-        Command::CountAttempts { sequences, .. } => 16 * sequences.range_count(),
+        Command::CountAttempts { sequences, .. }
+        | Command::ReplayLetters { sequences, .. }
+        | Command::DropLetters { sequences, .. } => 16 * sequences.range_count(),
         Command::ExpireLanes { lanes } => 12 * lanes.len(),
         _ => 0,
     }

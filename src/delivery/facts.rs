@@ -17,6 +17,7 @@ fn slot_facts(slot: Slot) -> SlotFacts {
         start: slot.mark.start,
         stop: slot.mark.stop,
         waiting: slot.waiting,
+        again: slot.mark.again,
     }
 }
 

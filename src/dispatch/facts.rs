@@ -75,6 +75,8 @@ pub struct SlotFacts {
     pub stop: Stamp,
     /// Proxies that wait for it.
     pub waiting: u32,
+    /// It was a dead letter and was replayed: somebody may have had it before.
+    pub again: bool,
 }
 
 /// A durable proxy's definition.

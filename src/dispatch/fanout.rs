@@ -42,7 +42,7 @@ impl Cursor {
                 key: slot.key,
                 size: slot.size,
                 delivery: 1,
-                maybe_redelivered: slot.key.index < self.tenure.0,
+                maybe_redelivered: slot.again || slot.key.index < self.tenure.0,
             };
             consumers.give(self.consumer, delivery, limits::FRAME_EVENTS_MAX, out);
             given += 1;

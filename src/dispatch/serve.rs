@@ -207,7 +207,7 @@ impl Queue {
         let state = State::InFlight { consumer, due, counted };
         self.window.put(Slot { seq, delivery, failed, rank, state });
         let earlier_tenure = earlier_tenure && !planted(Bug::RedeliveryUnmarked);
-        let maybe_redelivered = earlier_tenure || delivery > 1;
+        let maybe_redelivered = earlier_tenure || facts.again || delivery > 1;
         Delivery { seq, key: facts.key, size: facts.size, delivery, maybe_redelivered }
     }
 

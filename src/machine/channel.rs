@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::admin::Admin;
-use super::dead_letters::{DeadLetter, DeadLetters};
+use super::dead_letters::{DeadLetter, DeadLetters, LetterCounts};
 use super::fact::{self, Kind};
-use super::slots::{Arrival, Mark, Room, Slot, Slots, Tally};
+use super::slot::{Arrival, Mark, Room, Slot, Tally};
+use super::slots::Slots;
 use crate::types::{
     Admission, ChannelId, ChannelSettings, EventQos, LaneId, Name, PayloadKey, ProxyId, Qos, Seq,
-    Stamp, limits,
+    SeqRanges, Stamp, limits,
 };
 
 /// An event channel.
@@ -125,12 +126,13 @@ impl Channel {
         self.slots.first_retained()
     }
 
-    /// From this sequence on everything is retained.
+    /// From this sequence on everything is retained. Dead letters have no history: those that are
+    /// left are retained.
     pub fn history_start(&self) -> Seq {
         self.slots.history_start()
     }
 
-    /// Events in history or waited for.
+    /// Events in history or waited for, or dead letters that are kept.
     pub fn retained(&self) -> Tally {
         self.slots.retained()
     }
@@ -150,9 +152,24 @@ impl Channel {
         self.slots.iter_from(from).next().map(|(seq, _)| seq)
     }
 
-    /// What is known of a retained dead letter.
+    /// What is known of a dead letter that is kept.
     pub fn dead_letter(&self, seq: Seq) -> Option<&DeadLetter> {
-        self.slots.get(seq).and_then(|_| self.letters.get(seq))
+        self.letters.get(seq).map(|letter| &**letter)
+    }
+
+    /// The dead letters from `from` on, ascending.
+    pub fn dead_letters_from(&self, from: Seq) -> impl Iterator<Item = (Seq, &DeadLetter)> {
+        self.letters.iter_from(from)
+    }
+
+    /// How many dead letters are kept.
+    pub fn dead_letter_count(&self) -> u64 {
+        self.letters.len()
+    }
+
+    /// What became of the dead letters that are not kept any more.
+    pub fn letter_counts(&self) -> &LetterCounts {
+        &self.letters.counts
     }
 
     /// The retained events at or after `from` that ask for something of their delivery.
@@ -213,26 +230,59 @@ impl Channel {
     /// no times any more.
     pub(super) fn append_letter(&mut self, slot: &Slot, letter: DeadLetter, now: Stamp) {
         let waiting = self.proxies.len() as u32;
-        self.letters.insert(self.next_seq(), letter);
+        let seq = self.next_seq();
+        self.letters.insert(seq, letter);
         let mark = Mark { priority: slot.mark.priority, ..Mark::default() };
         let arrival = std::iter::once(Arrival { size: slot.size, mark });
         let room = Room { bytes: u64::MAX, events: 0 };
         self.slots.append((slot.key(), now), waiting, room, arrival);
+        self.slots.keep(seq);
         self.accepted += 1;
         if waiting == 0 {
             self.no_interest += 1;
         }
     }
 
-    /// Forgets what lies before the retained events, after they changed.
+    /// Accepts what lies in `slot` of the dead-letter channel as a new event, if there is room; the
+    /// caller trims. It keeps its priority, and has no times of its own.
+    pub(super) fn append_replayed(&mut self, slot: &Slot, now: Stamp) -> Option<Seq> {
+        let (waiting, seq) = (self.proxies.len() as u32, self.next_seq());
+        let mark = Mark { priority: slot.mark.priority, again: true, ..Mark::default() };
+        let arrival = std::iter::once(Arrival { size: slot.size, mark });
+        let count = self.slots.append((slot.key(), now), waiting, self.room(), arrival);
+        self.accepted += count;
+        (count > 0).then_some(seq)
+    }
+
+    /// The oldest dead letters, as far as there are more than may be kept.
+    pub(super) fn excess_letters(&self) -> SeqRanges {
+        let sizes = self.slots.iter_from(0).map(|(_, slot)| slot.size);
+        let excess = self.letters.excess(self.retained(), sizes);
+        self.letters.iter_from(0).take(excess).map(|(seq, _)| seq).collect()
+    }
+
+    /// Dead letters that nobody waits for (any more) are gone.
+    pub(super) fn remove_letters(&mut self, sequences: &SeqRanges) {
+        for seq in sequences.iter().flat_map(|range| range.first..=range.last) {
+            self.letters.remove(seq);
+            self.slots.let_go(seq);
+        }
+    }
+
+    /// Forgets history beyond its limits, after something changed.
     pub(super) fn trim(&mut self) {
         self.slots.trim(&self.settings);
-        self.letters.forget_below(self.slots.first_retained());
+    }
+
+    /// Computes all kept sums anew.
+    pub(super) fn resum(&mut self) {
+        self.letters.resum();
+        self.slots.resum(self.letters.iter_from(0).map(|(seq, _)| seq));
     }
 
     /// Whether a decoded channel has a shape that this code can have written.
     pub(super) fn is_sound(&self) -> bool {
-        self.slots.is_sound(self.id) && self.letters.channel() == self.id
+        self.slots.is_sound(self.id) && self.letters.is_sound(self.id, self.next_seq())
     }
 
     /// Hash of all facts, from the kept sums.

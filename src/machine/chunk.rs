@@ -7,7 +7,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::fact::Sum;
-use super::slots::{Mark, Slot};
+use super::slot::{Mark, Slot};
 use crate::types::Stamp;
 
 /// Slots in consecutive order. How many it may hold is the business of [`super::slots`].

@@ -99,6 +99,30 @@ pub enum Command {
     },
     /// Asks for the state hash at this place of the log.
     Checkpoint,
+    /// Dead letters of a dead-letter channel go back to the channels they came from, each as a new
+    /// event with the same payload; then they are letters no more. At most
+    /// [`limits::LETTERS_PER_COMMAND_MAX`](crate::types::limits::LETTERS_PER_COMMAND_MAX).
+    ReplayLetters {
+        channel: ChannelId,
+        sequences: SeqRanges,
+        to: ReplayTo,
+    },
+    /// Dead letters are given up; as many at most.
+    DropLetters {
+        channel: ChannelId,
+        sequences: SeqRanges,
+    },
+}
+
+/// Who gets a dead letter that is replayed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayTo {
+    /// The proxy that gave it up; for the others it ends as `skipped` at once.
+    #[default]
+    Proxy,
+    /// All proxies of the channel it came from.
+    All,
 }
 
 /// What is changed.
@@ -195,6 +219,31 @@ pub enum Reply {
     },
     /// Done, and there is nothing more to say.
     Done,
+    /// What became of each dead letter that was named, in the order of the command.
+    Letters(Vec<LetterRun>),
+}
+
+/// Consecutive dead letters to which the same happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LetterRun {
+    /// Their sequences in the dead-letter channel.
+    pub letters: SeqRange,
+    pub fate: LetterFate,
+}
+
+/// What became of dead letters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum LetterFate {
+    /// They are events of `channel` again, from sequence `first` on.
+    Replayed {
+        channel: ChannelId,
+        first: Seq,
+    },
+    Dropped,
+    /// There are no such letters, or not any more.
+    Unknown,
+    /// They are letters still.
+    Refused(Rejection),
 }
 
 /// What became of a publish on a known lane and epoch (else the answer is `Rejected`): answered

@@ -24,6 +24,7 @@ pub(super) enum Kind {
     ChannelQos = 14,
     Admin = 15,
     ProxyQos = 16,
+    LetterCounts = 17,
 }
 
 /// Most words that a fact of numbers can have.

@@ -6,8 +6,9 @@ use super::{Channel, Machine, Proxy, Tally};
 use crate::types::Seq;
 
 impl Machine {
-    /// Compares, for each proxy, the events offered with outcomes plus pending ones, and for each
-    /// channel its kept tallies with what its slots and proxies say. Walks every retained event.
+    /// Compares, for each proxy, the events offered with outcomes plus pending ones, for each
+    /// channel its kept tallies with what its slots and proxies say, and its dead letters with what
+    /// became of all it ever had. Walks every retained event.
     /// The error names the first difference.
     pub fn check_ledger(&self) -> Result<(), String> {
         self.channels().try_for_each(|channel| self.check_channel(channel))?;
@@ -24,6 +25,7 @@ impl Machine {
             let counted = channel.accepted();
             return Err(format!("channel {name}: {counted} accepted, but {accepted} numbered"));
         }
+        check_letters(channel)?;
         let mut waits = Waits::default();
         for proxy in self.proxies(channel.id()) {
             self.check_proxy(channel, proxy, &mut waits)?;
@@ -54,6 +56,26 @@ impl Machine {
             channel.name(),
         ))
     }
+}
+
+fn check_letters(channel: &Channel) -> Result<(), String> {
+    let name = channel.name();
+    let (kept, ended) = (channel.dead_letter_count(), channel.letter_counts().total());
+    let accepted = if channel.is_dead_letters() { channel.accepted() } else { 0 };
+    if accepted != kept.saturating_add(ended) {
+        return Err(format!(
+            "channel {name}: {accepted} letters, but {kept} kept and {ended} ended"
+        ));
+    }
+    let missing = channel.dead_letters_from(0).find(|(seq, _)| channel.slot(*seq).is_none());
+    if let Some((seq, _)) = missing {
+        return Err(format!("channel {name}: letter {seq} is kept, but not retained"));
+    }
+    let retained = channel.retained().events;
+    if channel.is_dead_letters() && retained != kept {
+        return Err(format!("channel {name}: {kept} letters kept, but {retained} retained"));
+    }
+    Ok(())
 }
 
 /// How many proxies wait for an event: changes at sequences, to be summed up in ascending order.

@@ -15,9 +15,9 @@ pub struct LiveKey {
 
 impl Machine {
     /// The payload keys of all retained events, ascending, each once. Lazy, except that the keys
-    /// of dead letters, which are in no order, are collected first.
+    /// of dead letters and of those that were replayed, which are in no order, are collected first.
     pub fn live_keys(&self) -> impl Iterator<Item = LiveKey> {
-        let mut sources: Vec<_> = self.channels().map(keys).collect();
+        let mut sources: Vec<_> = self.channels().flat_map(keys).collect();
         let mut heads: BinaryHeap<_> = sources
             .iter_mut()
             .enumerate()
@@ -44,12 +44,22 @@ impl Machine {
     }
 }
 
-/// The live keys of one channel, ascending.
-fn keys(channel: &Channel) -> Box<dyn Iterator<Item = LiveKey> + '_> {
-    let keys = channel.slots.iter_from(0).map(|(_, slot)| live(&slot));
-    if !channel.is_dead_letters() {
-        return Box::new(keys);
+type Keys<'a> = Box<dyn Iterator<Item = LiveKey> + 'a>;
+
+/// The live keys of one channel, in parts that are ascending.
+fn keys(channel: &Channel) -> Vec<Keys<'_>> {
+    if channel.is_dead_letters() {
+        return vec![sorted(channel.slots.iter_from(0).map(|(_, slot)| live(&slot)))];
     }
+    let in_order = channel.slots.iter_from(0).filter(|(_, slot)| !slot.mark.again);
+    let again = channel.slots.marked_from(0).filter(|(_, slot)| slot.mark.again);
+    vec![
+        Box::new(in_order.map(|(_, slot)| live(&slot))),
+        sorted(again.map(|(_, slot)| live(&slot))),
+    ]
+}
+
+fn sorted<'a>(keys: impl Iterator<Item = LiveKey>) -> Keys<'a> {
     let mut keys: Vec<LiveKey> = keys.collect();
     keys.sort_unstable();
     Box::new(keys.into_iter())

@@ -42,7 +42,10 @@ impl Machine {
             let pending = self.discard(id, &sequences);
             waited.extend((pending > 0).then_some((proxy, pending)));
         }
-        self.begin_history_after(id, last);
+        match self.channel(id)?.is_dead_letters() {
+            true => self.lose_letters(id, &sequences),
+            false => self.begin_history_after(id, last),
+        }
         Some(Loss { channel: id, name, sequences, waited })
     }
 
@@ -59,6 +62,13 @@ impl Machine {
         // The proxy and its revision are those of this moment: there is nothing to refuse.
         let _ = self.settle(&settle);
         self.proxy(id).map_or(0, |proxy| proxy.counts().get(Outcome::Discarded) - before)
+    }
+
+    fn lose_letters(&mut self, id: ChannelId, sequences: &SeqRanges) {
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        let channel = Arc::make_mut(channel);
+        channel.remove_letters(sequences);
+        channel.letters.counts.lost += sequences.count();
     }
 
     fn begin_history_after(&mut self, id: ChannelId, last: Seq) {

@@ -13,8 +13,11 @@
 //! - *Refusals are replies.* A refused command changes nothing; apply has no other failure.
 //! - *Ledger.* For each proxy, `next_seq − start_seq` = the sum of its outcome counters + its
 //!   pending events, all three kept independently: [`Machine::check_ledger`].
-//! - *Retained only shrinks.* An event that is neither in history nor waited for never becomes
-//!   retained again; a new proxy that starts before such holes gets them settled as `skipped`.
+//! - *Retained only shrinks.* An event that is neither in history nor waited for, and no dead
+//!   letter that is kept, never becomes retained again; a new proxy that starts before such holes
+//!   gets them settled as `skipped`.
+//! - *A letter is somewhere.* What a dead-letter channel accepted is kept there, or counted as
+//!   replayed, dropped, pushed out or lost. Only what is kept is retained there.
 //! - *Ids are never reused*: channels and proxies share one counter, lanes are named by their
 //!   place in the log.
 //! - *Time never runs backwards*: a batch with an earlier stamp is applied at the machine's own.
@@ -22,9 +25,13 @@
 //! Policies
 //! - The pending cap of a channel is judged per event, only while durable proxies exist; dead
 //!   letters pass it, since refusing them would block their proxy.
-//! - A dead-letter channel `X.dead` is created when the first letter arrives, with default
-//!   settings. Suppliers cannot publish there. A letter that a proxy of `X.dead` gives up is
-//!   `discarded`: there is no `X.dead.dead`.
+//! - A dead-letter channel `X.dead` is created when the first letter arrives. Suppliers cannot
+//!   publish there. A letter that a proxy of `X.dead` gives up is `discarded`: there is no
+//!   `X.dead.dead`. Letters stay until they are replayed or dropped; beyond a limit the oldest are
+//!   pushed out, since refusing new ones would block their proxy, too.
+//! - A letter is replayed as a new event with the payload key of the old one, for the proxy that
+//!   gave it up alone (for the others it ends as `skipped` in the same step) or for all. Caps hold
+//!   as for a publish.
 //! - Settlements name sequences of the proxy; those never offered to it are ignored.
 //!
 //! Left out: where payloads lie (storage), what is in flight (dispatch), who is connected.
@@ -51,6 +58,7 @@ mod proxy;
 mod sequences;
 mod settled;
 mod shared;
+mod slot;
 mod slots;
 mod state;
 #[cfg(test)]
@@ -63,14 +71,14 @@ pub use block::{
 };
 pub use channel::Channel;
 pub use command::{
-    Batch, Command, LaneTarget, Publish, PublishRun, Published, Reply, Settle, SettlePart, Settled,
-    Target,
+    Batch, Command, LaneTarget, LetterFate, LetterRun, Publish, PublishRun, Published, ReplayTo,
+    Reply, Settle, SettlePart, Settled, Target,
 };
-pub use dead_letters::DeadLetter;
+pub use dead_letters::{DeadLetter, LetterCounts};
 pub use image::ImageError;
 pub use lane::Lane;
 pub use live::LiveKey;
 pub use loss::Loss;
 pub use proxy::Proxy;
-pub use slots::{Mark, Slot, Tally};
+pub use slot::{Mark, Slot, Tally};
 pub use state::Machine;

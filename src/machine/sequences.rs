@@ -43,6 +43,12 @@ impl SeqSet {
         self.0.iter()
     }
 
+    /// Whether a member is in `range`.
+    pub fn intersects(&self, range: SeqRange) -> bool {
+        let before = range.first.checked_sub(1).map_or(0, |before| self.0.rank(before));
+        self.0.rank(range.last) > before
+    }
+
     /// Whether every member is in `other`.
     pub fn is_subset(&self, other: &SeqSet) -> bool {
         self.0.is_subset(&other.0)

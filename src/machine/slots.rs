@@ -1,8 +1,9 @@
 //! The retained events of one channel: not their bytes, only where those are and who waits.
 //!
 //! An event is *retained* while it is in the history (the newest events up to the channel's
-//! limits) or a durable proxy still waits for it. Once it is not, it never is again, so whoever
-//! keeps payloads may forget it (docs/ARCHITECTURE.md, "Where events lie"). Slots lie in chunks; a chunk goes when none of its
+//! limits), or *kept* (a dead letter that nobody has replayed or dropped), or a durable proxy still
+//! waits for it. Once it is not, it never is again, so whoever keeps payloads may forget it
+//! (docs/ARCHITECTURE.md, "Where events lie"). Slots lie in chunks; a chunk goes when none of its
 //! events is retained. Chunks are shared between clones and copied when written.
 
 use std::collections::BTreeMap;
@@ -12,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::chunk::Chunk;
 use super::fact::{self, Kind, Sum};
+use super::sequences::SeqSet;
 use super::shared;
-use crate::types::{
-    Admission, ChannelId, ChannelSettings, EventQos, PayloadKey, Seq, SeqRange, Stamp,
-};
+use super::slot::{Arrival, Mark, Room, Slot, Tally};
+use crate::types::{ChannelId, ChannelSettings, PayloadKey, Seq, SeqRange, Stamp};
 
 /// Slots per chunk. What a chunk holds is part of the state hash, so this is part of the format.
 #[cfg(not(test))]
@@ -23,97 +24,6 @@ const CHUNK_SLOTS: u64 = 1024;
 /// Small, so that tests cross many borders.
 #[cfg(test)]
 const CHUNK_SLOTS: u64 = 8;
-
-/// What the machine knows of one retained event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot {
-    pub(super) index: u64,
-    pub(super) position: u32,
-    /// Size of the event in bytes, header and body.
-    pub size: u32,
-    /// When it was accepted.
-    pub accepted: Stamp,
-    pub mark: Mark,
-    /// Durable proxies that have not settled it.
-    pub waiting: u32,
-}
-
-/// What an event asks of its delivery, once what its channel says is counted in. Fixed when it is
-/// accepted; all 0 for nearly all events.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    /// Greater is more urgent.
-    pub priority: i16,
-    /// Not to be delivered before; 0: at once.
-    pub start: Stamp,
-    /// It expires then, of stop time and timeout the earlier; 0: never.
-    pub stop: Stamp,
-}
-
-impl Mark {
-    /// What an event asks for, accepted `now` under these rules.
-    pub(super) fn new(asks: EventQos, rules: &Admission, now: Stamp) -> Mark {
-        let timeout_ms = match asks.timeout_ms {
-            0 => rules.timeout_ms,
-            own => own.into(),
-        };
-        let timeout = (timeout_ms > 0).then(|| now.plus_millis(timeout_ms));
-        let moment = |ms: u64| (ms > 0).then(|| Stamp(0).plus_millis(ms));
-        Mark {
-            priority: if asks.priority == 0 { rules.priority } else { asks.priority },
-            start: moment(asks.start_ms).unwrap_or_default(),
-            stop: moment(asks.stop_ms).into_iter().chain(timeout).min().unwrap_or_default(),
-        }
-    }
-}
-
-/// An event on its way into a channel.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival {
-    /// Bytes, header and body.
-    pub size: u32,
-    pub mark: Mark,
-}
-
-/// What must not be exceeded while somebody waits; 0 events: no limit.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
-    pub bytes: u64,
-    pub events: u64,
-}
-
-impl Room {
-    fn is_full(self, pending: Tally, size: u32) -> bool {
-        pending.bytes.saturating_add(u64::from(size)) > self.bytes
-            || (self.events > 0 && pending.events >= self.events)
-    }
-}
-
-impl Slot {
-    /// Where the event's bytes are found.
-    pub fn key(&self) -> PayloadKey {
-        PayloadKey { index: self.index, position: self.position }
-    }
-}
-
-/// A number of events and their bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    pub events: u64,
-    pub bytes: u64,
-}
-
-impl Tally {
-    pub(super) fn add(&mut self, size: u32) {
-        self.events += 1;
-        self.bytes += u64::from(size);
-    }
-
-    fn remove(&mut self, size: u32) {
-        self.events = self.events.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(u64::from(size));
-    }
-}
 
 /// The slots of a channel. Sequence `s` lies in chunk `(s - 1) / CHUNK_SLOTS`; every chunk but the last
 /// is full.
@@ -124,7 +34,10 @@ pub(super) struct Slots {
     history_start: Seq,
     #[serde(with = "shared")]
     chunks: BTreeMap<u64, Arc<Chunk>>,
-    // What follows is derived from the above and from the proxies: see `resum` and `wait`.
+    // What follows is derived from the above, the dead letters and the proxies: see `resum` and `wait`.
+    /// Retained until they are let go.
+    #[serde(skip)]
+    kept: SeqSet,
     #[serde(skip)]
     first_retained: Seq,
     #[serde(skip)]
@@ -157,8 +70,8 @@ fn slot_fact(channel: ChannelId, seq: Seq, slot: &Slot) -> u64 {
     if slot.mark == Mark::default() {
         return slot_fact;
     }
-    let Mark { priority, start, stop } = slot.mark;
-    let words = [channel.0, seq, priority as u64, start.0, stop.0];
+    let Mark { priority, start, stop, again } = slot.mark;
+    let words = [channel.0, seq, priority as u64, start.0, stop.0, u64::from(again)];
     slot_fact.wrapping_add(fact::of_words(Kind::Mark, words))
 }
 
@@ -169,6 +82,7 @@ impl Slots {
             next_seq: 1,
             history_start: 1,
             chunks: BTreeMap::new(),
+            kept: SeqSet::default(),
             first_retained: 1,
             history_bytes: 0,
             pending: Tally::default(),
@@ -211,19 +125,23 @@ impl Slots {
     pub fn get(&self, seq: Seq) -> Option<Slot> {
         let (chunk, offset) = place(seq);
         let slot = self.chunks.get(&chunk)?.get(offset)?;
-        (seq > 0 && (slot.waiting > 0 || seq >= self.history_start)).then_some(slot)
+        (seq > 0 && (slot.waiting > 0 || self.stays(seq))).then_some(slot)
+    }
+
+    /// Whether it is retained whoever waits for it.
+    fn stays(&self, seq: Seq) -> bool {
+        seq >= self.history_start || self.kept.contains(seq)
     }
 
     /// The retained events at or after `from`, ascending.
     pub fn iter_from(&self, from: Seq) -> impl Iterator<Item = (Seq, Slot)> {
-        let history_start = self.history_start;
         let (start, offset) = place(from);
         self.chunks.range(start..).flat_map(move |(number, chunk)| {
             let first = first_of(*number);
             chunk
                 .iter(if *number == start { offset } else { 0 })
                 .map(move |(place, slot)| (first + place as u64, slot))
-                .filter(move |(seq, slot)| slot.waiting > 0 || *seq >= history_start)
+                .filter(|(seq, slot)| slot.waiting > 0 || self.stays(*seq))
         })
     }
 
@@ -238,7 +156,6 @@ impl Slots {
     /// The retained events at or after `from` that ask for something, ascending. Costs nothing for
     /// chunks without such.
     pub fn marked_from(&self, from: Seq) -> impl Iterator<Item = (Seq, Slot)> {
-        let history_start = self.history_start;
         let (start, offset) = place(from);
         let chunks = self.chunks.range(start..).filter(|(_, chunk)| chunk.has_marks());
         chunks.flat_map(move |(number, chunk)| {
@@ -247,7 +164,7 @@ impl Slots {
                 .iter(if *number == start { offset } else { 0 })
                 .map(move |(place, slot)| (first + place as u64, slot))
                 .filter(|(_, slot)| slot.mark != Mark::default())
-                .filter(move |(seq, slot)| slot.waiting > 0 || *seq >= history_start)
+                .filter(|(seq, slot)| slot.waiting > 0 || self.stays(*seq))
         })
     }
 
@@ -316,12 +233,29 @@ impl Slots {
                 }
                 self.history_start += 1;
                 self.history_bytes -= u64::from(slot.size);
-                if slot.waiting == 0 {
+                if slot.waiting == 0 && !self.kept.contains(self.history_start - 1) {
                     self.retained.remove(slot.size);
                 }
             }
             self.drop_if_dead(number);
         }
+        self.advance_first();
+    }
+
+    /// The event, just appended, is retained until it is let go.
+    pub fn keep(&mut self, seq: Seq) {
+        self.kept.insert(SeqRange::one(seq));
+    }
+
+    /// A kept event is retained no longer than any other.
+    pub fn let_go(&mut self, seq: Seq) {
+        let (number, offset) = place(seq);
+        self.kept.remove(SeqRange::one(seq));
+        let slot = self.chunks.get(&number).and_then(|chunk| chunk.get(offset));
+        if let Some(slot) = slot.filter(|slot| slot.waiting == 0 && seq < self.history_start) {
+            self.retained.remove(slot.size);
+        }
+        self.drop_if_dead(number);
         self.advance_first();
     }
 
@@ -343,7 +277,8 @@ impl Slots {
         let first = first_of(number);
         for (place, slot) in chunk.iter(offset).take(count).filter(|(_, slot)| slot.waiting == 1) {
             self.pending.remove(slot.size);
-            if first + (place as u64) < self.history_start {
+            let seq = first + place as u64;
+            if seq < self.history_start && !self.kept.contains(seq) {
                 self.retained.remove(slot.size);
             }
         }
@@ -366,7 +301,8 @@ impl Slots {
         let first = first_of(number);
         for (place, slot) in chunk.iter(offset).take(count).filter(|(_, slot)| slot.waiting == 0) {
             self.pending.add(slot.size);
-            if first + (place as u64) < self.history_start {
+            let seq = first + place as u64;
+            if seq < self.history_start && !self.kept.contains(seq) {
                 self.retained.add(slot.size);
             }
         }
@@ -391,10 +327,17 @@ impl Slots {
 
     fn drop_if_dead(&mut self, number: u64) {
         let Some(chunk) = self.chunks.get(&number) else { return };
-        if !chunk.is_awaited() && last_of(number) < self.history_start {
-            self.sum.remove(chunk.sum.value());
+        let sum = chunk.sum.value();
+        if !chunk.is_awaited() && last_of(number) < self.history_start && !self.keeps_in(number) {
+            self.sum.remove(sum);
             self.chunks.remove(&number);
         }
+    }
+
+    /// Whether something in this chunk is kept.
+    fn keeps_in(&self, number: u64) -> bool {
+        let range = SeqRange { first: first_of(number), last: last_of(number) };
+        self.kept.intersects(range)
     }
 
     /// Moves the cursor of the earliest retained event forward over those that are not.
@@ -402,7 +345,9 @@ impl Slots {
         while self.first_retained < self.history_start && self.get(self.first_retained).is_none() {
             let (number, _) = place(self.first_retained);
             self.first_retained = match self.chunks.get(&number) {
-                Some(chunk) if chunk.is_awaited() => self.first_retained + 1,
+                Some(chunk) if chunk.is_awaited() || self.keeps_in(number) => {
+                    self.first_retained + 1
+                }
                 Some(_) => self.history_start.min(first_of(number + 1)),
                 None => match self.chunks.range(number..).next() {
                     Some((next, _)) => first_of(*next).min(self.history_start),
@@ -429,7 +374,10 @@ impl Slots {
     }
 
     /// Computes what is kept beside the chunks anew, as after decoding; nobody waits until `wait`.
-    pub fn resum(&mut self) {
+    /// `letters` are retained until they are let go.
+    pub fn resum(&mut self, letters: impl Iterator<Item = Seq>) {
+        self.kept = SeqSet::default();
+        letters.for_each(|seq| self.kept.insert(SeqRange::one(seq)));
         (self.sum, self.history_bytes) = (Sum::default(), 0);
         (self.pending, self.retained) = (Tally::default(), Tally::default());
         let (channel, history_start) = (self.channel, self.history_start);
@@ -440,8 +388,10 @@ impl Slots {
             for (seq, (_, slot)) in (first_of(*number)..).zip(chunk.iter(0)) {
                 sum.add(slot_fact(channel, seq, &slot));
                 if seq >= history_start {
-                    self.retained.add(slot.size);
                     self.history_bytes = self.history_bytes.saturating_add(u64::from(slot.size));
+                }
+                if seq >= history_start || self.kept.contains(seq) {
+                    self.retained.add(slot.size);
                 }
             }
             chunk.sum = sum;

@@ -175,10 +175,7 @@ impl Machine {
 
     /// Computes all kept sums anew.
     pub(super) fn resum(&mut self) {
-        for channel in self.channels.values_mut().map(Arc::make_mut) {
-            channel.slots.resum();
-            channel.letters.resum();
-        }
+        self.channels.values_mut().for_each(|channel| Arc::make_mut(channel).resum());
         self.proxies.values_mut().for_each(|proxy| Arc::make_mut(proxy).resum());
         self.lanes.values_mut().for_each(|lane| Arc::make_mut(lane).resum());
     }

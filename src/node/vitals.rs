@@ -255,6 +255,14 @@ fn channel_counters(channel: &Channel, sample: &mut Sample) {
     let pending = channel.pending().bytes as f64;
     let help = "Bytes of events that some durable consumer has not settled.";
     sample.gauge_of("pending_bytes", help, &labels, pending);
+    if channel.is_dead_letters() {
+        let kept = channel.dead_letter_count() as f64;
+        let help = "Dead letters that nobody has replayed or dropped.";
+        sample.gauge_of("dead_letters", help, &labels, kept);
+        let pushed_out = channel.letter_counts().pushed_out as f64;
+        let help = "Dead letters that later ones pushed out.";
+        sample.counter_of("dead_letters_pushed_out", help, &labels, pushed_out);
+    }
 }
 
 #[cfg(test)]

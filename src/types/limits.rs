@@ -5,6 +5,14 @@ pub const NAME_BYTES_MAX: usize = 128;
 /// What makes a channel's name the name of its dead-letter channel.
 pub const DEAD_LETTER_SUFFIX: &str = ".dead";
 
+/// Dead letters kept in one dead-letter channel until somebody replays or drops them. One more pushes
+/// out the oldest: it is counted (`pushed_out`), and for durable proxies of that channel that still
+/// wait for it it ends as `discarded`. To refuse it would block the proxy that gave it up.
+pub const DEAD_LETTERS_MAX: u64 = 100_000;
+/// Bytes of their events; whichever limit is reached first counts.
+pub const DEAD_LETTER_BYTES_MAX: u64 = 1 << 30;
+/// Dead letters that one command may name, each range counted in full. The asker splits.
+pub const LETTERS_PER_COMMAND_MAX: u64 = 1_000;
 /// Longest reason kept with a dead letter, in bytes; longer ones are cut.
 pub const DEAD_LETTER_REASON_BYTES_MAX: usize = 256;
 /// Delivery attempts that one command may count.

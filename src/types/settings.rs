@@ -29,6 +29,14 @@ impl Default for ChannelSettings {
     }
 }
 
+impl ChannelSettings {
+    /// Those of every dead-letter channel: letters need no history, they are kept until they are
+    /// replayed or dropped.
+    pub fn of_dead_letters() -> ChannelSettings {
+        ChannelSettings { history_events: 0, history_bytes: 0, ..ChannelSettings::default() }
+    }
+}
+
 /// Settings of a durable consumer proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -5,6 +5,7 @@
 
 mod admission;
 mod backup;
+mod dead_letters;
 mod delivery;
 mod disaster;
 mod dump;

@@ -17,6 +17,7 @@
 //! ```
 
 mod dial;
+mod letters;
 mod quality;
 
 use std::future::Future;

@@ -58,7 +58,7 @@ impl FakeFacts {
     pub fn plain(index: u64, size: u32) -> SlotFacts {
         let key = PayloadKey { index, position: 0 };
         let (accepted, start, stop) = (Stamp(0), Stamp(0), Stamp(0));
-        SlotFacts { key, size, accepted, priority: 0, start, stop, waiting: 0 }
+        SlotFacts { key, size, accepted, priority: 0, start, stop, waiting: 0, again: false }
     }
 
     pub fn end(&self) -> Seq {

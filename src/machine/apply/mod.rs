@@ -2,6 +2,7 @@
 
 mod define;
 mod lanes;
+mod letters;
 mod publish;
 mod quality;
 mod settle;
@@ -88,6 +89,10 @@ impl Machine {
             Command::Settle(settle) => self.settle(settle),
             Command::CountAttempts { proxy, sequences } => self.count_attempts(*proxy, sequences),
             Command::Checkpoint => Ok(Reply::Checkpoint { index: place.index, hash: self.hash() }),
+            Command::ReplayLetters { channel, sequences, to } => {
+                self.replay_letters(*channel, sequences, *to)
+            }
+            Command::DropLetters { channel, sequences } => self.drop_letters(*channel, sequences),
         }
     }
 }

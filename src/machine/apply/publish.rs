@@ -87,7 +87,8 @@ fn accept(
     }
 }
 
-fn full(channel: &Channel) -> Rejection {
+/// The channel has no room for one more event.
+pub(super) fn full(channel: &Channel) -> Rejection {
     let (name, pending) = (channel.name(), channel.pending());
     let admission = channel.admission();
     let (events, length) = (pending.events, admission.max_queue_length);

@@ -54,7 +54,7 @@ impl Machine {
         let name = self.channel(origin)?.name().dead_letter();
         let id = match self.names.get(&name) {
             Some(id) => *id,
-            None => self.add_channel(name, ChannelSettings::default()),
+            None => self.add_channel(name, ChannelSettings::of_dead_letters()),
         };
         let now = self.stamp;
         let channel = Arc::make_mut(self.channels.get_mut(&id)?);
@@ -63,8 +63,14 @@ impl Machine {
             channel.append_letter(&slot, letter, now);
         }
         channel.trim();
+        let last = channel.next_seq() - 1;
+        let excess = channel.excess_letters();
+        if !excess.is_empty() {
+            channel.letters.counts.pushed_out += excess.count();
+            self.take_letters(id, &excess, Outcome::Discarded);
+        }
         self.touched.insert(id);
-        Some((id, SeqRange { first, last: channel.next_seq() - 1 }))
+        Some((id, SeqRange { first, last }))
     }
 
     pub(super) fn count_attempts(&mut self, id: ProxyId, sequences: &SeqRanges) -> Answer {
@@ -94,7 +100,7 @@ fn is_judgement(outcome: Outcome) -> bool {
 }
 
 /// The part of `range` that was offered to the proxy.
-fn offered(proxy: &Proxy, channel: &Channel, range: SeqRange) -> Option<SeqRange> {
+pub(super) fn offered(proxy: &Proxy, channel: &Channel, range: SeqRange) -> Option<SeqRange> {
     let first = range.first.max(proxy.start_seq());
     let last = range.last.min(channel.next_seq() - 1);
     (first <= last).then_some(SeqRange { first, last })

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::machine::block::publishes;
 use crate::machine::{
-    Batch, Command, DeadLetter, LaneTarget, Publish, PublishRun, Published, Reply, Settle, Settled,
-    Tally, Target, events,
+    Batch, Command, DeadLetter, LaneTarget, LetterCounts, LetterFate, LetterRun, Publish,
+    PublishRun, Published, ReplayTo, Reply, Settle, Settled, Tally, Target, events,
 };
 use crate::types::{
     ChannelId, ChannelSettings, Code, LaneId, Level, Name, Opener, Outcome, PayloadKey, Property,
@@ -35,7 +35,9 @@ pub struct ChannelModel {
     /// Events that nobody can get any more.
     gone: BTreeSet<Seq>,
     pub no_interest: u64,
+    /// Those that are kept.
     pub letters: BTreeMap<Seq, DeadLetter>,
+    pub counts: LetterCounts,
 }
 
 #[derive(Debug)]
@@ -76,10 +78,10 @@ fn out_of_sequence(expected: u64) -> Rejection {
 
 impl ChannelModel {
     fn new(name: Name, settings: ChannelSettings) -> ChannelModel {
-        let (gone, letters) = (BTreeSet::new(), BTreeMap::new());
+        let (gone, letters, counts) = (BTreeSet::new(), BTreeMap::new(), LetterCounts::default());
         let admins = BTreeMap::from([(Name::default_admin(), (Qos::default(), false))]);
         let (qos, events) = (Qos::default(), Vec::new());
-        ChannelModel { name, settings, qos, admins, events, gone, no_interest: 0, letters }
+        ChannelModel { name, settings, qos, admins, events, gone, no_interest: 0, letters, counts }
     }
 
     pub fn next_seq(&self) -> Seq {
@@ -107,7 +109,14 @@ impl ChannelModel {
         numbered.filter(|(seq, _)| !self.gone.contains(seq)).collect()
     }
 
-    fn is_dead_letters(&self) -> bool {
+    fn is_full(&self, pending: Tally, size: u32) -> bool {
+        let value = |property| Qos::resolve(&[&self.qos], property) as u64;
+        let length = value(Property::MaxQueueLength);
+        let long = length > 0 && value(Property::RejectNewEvents) == 1 && pending.events >= length;
+        long || pending.bytes + u64::from(size) > self.settings.pending_bytes_max
+    }
+
+    pub fn is_dead_letters(&self) -> bool {
         self.name.as_str().ends_with(".dead")
     }
 }
@@ -175,12 +184,14 @@ impl Model {
         self.proxies.values().any(|proxy| proxy.channel == channel)
     }
 
-    /// What is neither waited for nor history is gone for good.
+    /// What is neither waited for nor history, and no letter, is gone for good.
     fn forget(&mut self) {
         let ids: Vec<ChannelId> = self.channels.keys().copied().collect();
         for id in ids {
             let start = self.channels[&id].history_start();
-            let gone: Vec<Seq> = (1..start).filter(|seq| self.waiting(id, *seq) == 0).collect();
+            let letters = &self.channels[&id].letters;
+            let free = |seq: &Seq| self.waiting(id, *seq) == 0 && !letters.contains_key(seq);
+            let gone: Vec<Seq> = (1..start).filter(free).collect();
             self.channels.get_mut(&id).unwrap().gone.extend(gone);
         }
     }
@@ -239,6 +250,12 @@ impl Model {
             Command::Settle(settle) => self.settle(settle),
             Command::CountAttempts { proxy, sequences } => self.count_attempts(*proxy, sequences),
             Command::Checkpoint => Ok(Reply::Checkpoint { index: place.0.index, hash: 0 }),
+            Command::ReplayLetters { channel, sequences, to } => {
+                self.end_letters(*channel, sequences, Some(*to))
+            }
+            Command::DropLetters { channel, sequences } => {
+                self.end_letters(*channel, sequences, None)
+            }
         }
     }
 
@@ -492,11 +509,7 @@ impl Model {
         if sequence > lane.next {
             return Err(out_of_sequence(lane.next));
         }
-        let value = |property| Qos::resolve(&[&channel.qos], property) as u64;
-        let length = value(Property::MaxQueueLength);
-        let long = length > 0 && value(Property::RejectNewEvents) == 1 && pending.events >= length;
-        let heavy = pending.bytes + u64::from(size) > channel.settings.pending_bytes_max;
-        if interested && (long || heavy) {
+        if interested && channel.is_full(pending, size) {
             return Err(refuse(Code::ChannelFull));
         }
         let seq = channel.next_seq();
@@ -580,7 +593,7 @@ impl Model {
         let found = self.channels.iter().find(|(_, channel)| channel.name == name);
         let id = match found.map(|(id, _)| *id) {
             Some(id) => id,
-            None => self.add_channel(name, ChannelSettings::default()),
+            None => self.add_channel(name, ChannelSettings::of_dead_letters()),
         };
         let interested = self.interested(id);
         let channel = self.channels.get_mut(&id).unwrap();
@@ -591,7 +604,103 @@ impl Model {
             channel.events.push(event);
             channel.no_interest += u64::from(!interested);
         }
-        Some((id, SeqRange { first, last: channel.next_seq() - 1 }))
+        let range = SeqRange { first, last: channel.next_seq() - 1 };
+        self.push_out(id);
+        Some((id, range))
+    }
+
+    /// Ten letters or 150 bytes of them may be kept, and one whatever its size.
+    fn push_out(&mut self, id: ChannelId) {
+        loop {
+            let channel = self.channels.get_mut(&id).unwrap();
+            let size = |seq: &Seq| u64::from(channel.events[*seq as usize - 1].1);
+            let bytes: u64 = channel.letters.keys().map(size).sum();
+            if (channel.letters.len() <= 10 && bytes <= 150) || channel.letters.len() <= 1 {
+                return;
+            }
+            let (oldest, _) = channel.letters.pop_first().unwrap();
+            channel.counts.pushed_out += 1;
+            self.end_for_all(id, oldest, Outcome::Discarded, None);
+        }
+    }
+
+    /// Ends an event for all proxies of a channel that wait for it, but for one.
+    fn end_for_all(&mut self, id: ChannelId, seq: Seq, outcome: Outcome, but: Option<ProxyId>) {
+        for (proxy_id, proxy) in &mut self.proxies {
+            let waits = proxy.start <= seq && !proxy.outcomes.contains_key(&seq);
+            if proxy.channel == id && waits && Some(*proxy_id) != but {
+                proxy.outcomes.insert(seq, outcome);
+                proxy.attempts.remove(&seq);
+            }
+        }
+    }
+
+    /// Letters are replayed, or dropped.
+    fn end_letters(&mut self, id: ChannelId, named: &SeqRanges, to: Option<ReplayTo>) -> Answer {
+        if !self.channel(id)?.is_dead_letters() {
+            return Err(refuse(Code::NotAllowed));
+        }
+        if named.iter().map(|range| u128::from(range.len())).sum::<u128>() > 1000 {
+            return Err(refuse(Code::BadRequest));
+        }
+        let (mut runs, mut full) = (Vec::new(), false);
+        for seq in named.iter().flat_map(|range| range.first..=range.last) {
+            let known = self.channels[&id].letters.get(&seq).cloned();
+            let fate = match (known, to) {
+                (None, _) => LetterFate::Unknown,
+                (Some(_), None) => LetterFate::Dropped,
+                (Some(letter), Some(to)) => match self.replay(id, seq, &letter, to, full) {
+                    Ok(fate) => fate,
+                    Err(refused) => {
+                        full |= refused.code == Code::ChannelFull;
+                        LetterFate::Refused(refused)
+                    }
+                },
+            };
+            let counts = &mut self.channels.get_mut(&id).unwrap().counts;
+            match fate {
+                LetterFate::Dropped => counts.dropped += 1,
+                LetterFate::Replayed { .. } => counts.replayed += 1,
+                _ => {}
+            }
+            if matches!(fate, LetterFate::Dropped | LetterFate::Replayed { .. }) {
+                self.channels.get_mut(&id).unwrap().letters.remove(&seq);
+                self.end_for_all(id, seq, Outcome::Skipped, None);
+            }
+            runs.push(LetterRun { letters: SeqRange::one(seq), fate });
+        }
+        Ok(Reply::Letters(runs))
+    }
+
+    fn replay(
+        &mut self,
+        dead: ChannelId,
+        seq: Seq,
+        letter: &DeadLetter,
+        to: ReplayTo,
+        full: bool,
+    ) -> Result<LetterFate, Rejection> {
+        if full {
+            return Err(refuse(Code::ChannelFull));
+        }
+        if to == ReplayTo::Proxy && !self.proxies.contains_key(&letter.proxy) {
+            return Err(refuse(Code::UnknownProxy));
+        }
+        let event = self.channels[&dead].events[seq as usize - 1];
+        let interested = self.interested(letter.channel);
+        let origin = self.channel(letter.channel)?;
+        if !interested {
+            return Err(refuse(Code::NotAllowed));
+        }
+        let first = origin.next_seq();
+        if self.channels[&letter.channel].is_full(self.pending(letter.channel), event.1) {
+            return Err(refuse(Code::ChannelFull));
+        }
+        self.channel(letter.channel)?.events.push(event);
+        if to == ReplayTo::Proxy {
+            self.end_for_all(letter.channel, first, Outcome::Skipped, Some(letter.proxy));
+        }
+        Ok(LetterFate::Replayed { channel: letter.channel, first })
     }
 
     fn count_attempts(&mut self, id: ProxyId, sequences: &SeqRanges) -> Answer {

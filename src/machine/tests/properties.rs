@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::batch;
 use super::model::Model;
 use super::random::{Op, op};
-use crate::machine::{Batch, Channel, Machine, Reply};
+use crate::machine::{Batch, Channel, LetterFate, LetterRun, Machine, Reply};
 use crate::types::{ChannelId, Outcome, Rejection, SeqRange, Service, Stamp, Tenure};
 
 /// One entry of the log to come.
@@ -29,9 +29,27 @@ fn entry() -> impl Strategy<Value = Entry> {
     parts.prop_map(|(ops, late, minutes, restart)| Entry { ops, late, minutes, restart })
 }
 
+fn wordless(rejection: Rejection) -> Rejection {
+    Rejection { expected: rejection.expected, ..Rejection::new(rejection.code, "") }
+}
+
+/// What became of each letter.
+fn singly(run: LetterRun) -> Vec<LetterRun> {
+    let one = |seq: u64| {
+        let fate = match &run.fate {
+            LetterFate::Replayed { channel, first } => {
+                LetterFate::Replayed { channel: *channel, first: first + seq - run.letters.first }
+            }
+            LetterFate::Refused(rejection) => LetterFate::Refused(wordless(rejection.clone())),
+            fate => fate.clone(),
+        };
+        LetterRun { letters: SeqRange::one(seq), fate }
+    };
+    (run.letters.first..=run.letters.last).map(one).collect()
+}
+
 /// Without words, and with per-sequence answers: what the model can be compared by.
 fn plain(reply: Reply) -> Reply {
-    let wordless = |r: Rejection| Rejection { expected: r.expected, ..Rejection::new(r.code, "") };
     match reply {
         Reply::Rejected(rejection) => Reply::Rejected(wordless(rejection)),
         Reply::Published(mut published) => {
@@ -45,6 +63,7 @@ fn plain(reply: Reply) -> Reply {
             settled.already = singly.collect();
             Reply::Settled(settled)
         }
+        Reply::Letters(runs) => Reply::Letters(runs.into_iter().flat_map(singly).collect()),
         Reply::Checkpoint { index, .. } => Reply::Checkpoint { index, hash: 0 },
         other => other,
     }
@@ -77,13 +96,13 @@ fn compare_channel(machine: &Machine, model: &Model, id: ChannelId) {
     assert_eq!(channel.history_start(), expected.history_start());
     assert_eq!(channel.pending(), model.pending(id));
     assert_eq!(channel.retained().events, retained.len() as u64);
+    assert_eq!(channel.letter_counts(), &expected.counts);
     let first = retained.keys().next().copied().unwrap_or(expected.next_seq());
     assert_eq!(channel.first_retained(), first);
     for seq in 0..expected.next_seq() + 2 {
         let slot = channel.slot(seq).map(|slot| (slot.key(), slot.size));
         assert_eq!(slot, retained.get(&seq).copied(), "slot {seq} of channel {id}");
-        let letter = expected.letters.get(&seq).filter(|_| retained.contains_key(&seq));
-        assert_eq!(channel.dead_letter(seq), letter);
+        assert_eq!(channel.dead_letter(seq), expected.letters.get(&seq));
     }
 }
 

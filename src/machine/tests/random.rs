@@ -5,7 +5,7 @@ use proptest::sample::select;
 
 use super::block;
 use super::model::Model;
-use crate::machine::{Command, LaneTarget, Publish, Settle, SettlePart, Target};
+use crate::machine::{Command, LaneTarget, Publish, ReplayTo, Settle, SettlePart, Target};
 use crate::types::{
     ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
     ProxySettings, Qos, SeqRange, SeqRanges, Start,
@@ -77,6 +77,15 @@ pub enum Op {
         ranges: Vec<(u8, u8)>,
     },
     Checkpoint,
+    Replay {
+        pick: u8,
+        all: bool,
+        ranges: Vec<(u8, u8)>,
+    },
+    Drop {
+        pick: u8,
+        ranges: Vec<(u8, u8)>,
+    },
     /// Every number of the command is one of these.
     Nonsense {
         kind: u8,
@@ -90,7 +99,8 @@ fn ranges() -> impl Strategy<Value = Vec<(u8, u8)>> {
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
-    prop_oneof![4 => Just(Outcome::Acked), 3 => select(&Outcome::ALL[..])]
+    let dead = Just(Outcome::DeadLettered);
+    prop_oneof![4 => Just(Outcome::Acked), 1 => dead, 3 => select(&Outcome::ALL[..])]
 }
 
 pub fn op() -> impl Strategy<Value = Op> {
@@ -123,6 +133,9 @@ pub fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(pick, stale, parts)| Op::Settle { pick, stale, parts }),
         4 => (any::<u8>(), ranges()).prop_map(|(pick, ranges)| Op::CountAttempts { pick, ranges }),
         1 => Just(Op::Checkpoint),
+        4 => (any::<u8>(), any::<bool>(), ranges())
+            .prop_map(|(pick, all, ranges)| Op::Replay { pick, all, ranges }),
+        2 => (any::<u8>(), ranges()).prop_map(|(pick, ranges)| Op::Drop { pick, ranges }),
         2 => (any::<u8>(), extreme.clone(), extreme)
             .prop_map(|(kind, a, b)| Op::Nonsense { kind, a, b }),
     ]
@@ -266,9 +279,28 @@ impl Op {
                 Command::CountAttempts { proxy: id, sequences: near(floor(id), ranges) }
             }
             Op::Checkpoint => Command::Checkpoint,
+            Op::Replay { pick, all, ranges } => {
+                let (channel, sequences) = letters(model, *pick, ranges);
+                let to = if *all { ReplayTo::All } else { ReplayTo::Proxy };
+                Command::ReplayLetters { channel, sequences, to }
+            }
+            Op::Drop { pick, ranges } => {
+                let (channel, sequences) = letters(model, *pick, ranges);
+                Command::DropLetters { channel, sequences }
+            }
             Op::Nonsense { kind, a, b } => nonsense(model, *kind, *a, *b),
         }
     }
+}
+
+/// Letters near the oldest of a dead-letter channel; now and then of a channel that has none.
+fn letters(model: &Model, i: u8, ranges: &[(u8, u8)]) -> (ChannelId, SeqRanges) {
+    let dead = model.channels.iter().filter(|(_, channel)| channel.is_dead_letters());
+    let dead: Vec<ChannelId> = dead.map(|(id, _)| *id).collect();
+    let known = if i > 250 { None } else { pick(dead.iter().copied(), i) };
+    let id = known.unwrap_or(ChannelId(u64::from(i) % 9));
+    let first = model.channels.get(&id).and_then(|channel| channel.letters.keys().next().copied());
+    (id, near(first.unwrap_or(1) + 4, ranges))
 }
 
 fn publish(model: &Model, id: LaneId, behind: i8, stale: bool, sizes: &[u32]) -> Command {
@@ -289,7 +321,7 @@ fn nonsense(model: &Model, kind: u8, a: u64, b: u64) -> Command {
     let known = pick(model.lanes.iter(), kind / 8);
     let (known, epoch) = known.map_or((lane, 1), |(id, lane)| (*id, lane.epoch()));
     let sequences = unordered(&[(a, b), (b, a), (0, u64::MAX), (a, a)]);
-    match kind % 8 {
+    match kind % 10 {
         0 => Command::DeleteChannel { channel: ChannelId(a) },
         1 => Command::DeleteProxy { proxy: ProxyId(a) },
         2 => Command::ExpireLanes { lanes: vec![lane] },
@@ -305,6 +337,8 @@ fn nonsense(model: &Model, kind: u8, a: u64, b: u64) -> Command {
         4 if b == u64::MAX => Command::SkipSequences { lane: known, epoch, through: b },
         4 => Command::SkipSequences { lane, epoch: b as u32, through: a },
         5 => Command::CountAttempts { proxy: ProxyId(a), sequences },
+        7 => Command::ReplayLetters { channel: ChannelId(a), sequences, to: ReplayTo::All },
+        8 => Command::DropLetters { channel: ChannelId(b), sequences },
         6 => {
             let outcome = Outcome::ALL[(b % 6) as usize];
             let part = SettlePart { outcome, sequences, reason: String::new() };

@@ -10,8 +10,8 @@ use std::path::Path;
 
 use super::{batch, block};
 use crate::machine::{
-    Channel, Command, LaneTarget, Machine, Mark, Proxy, Publish, Published, Reply, Settle,
-    SettlePart, Settled, Target,
+    Channel, Command, LaneTarget, LetterCounts, LetterFate, LetterRun, Machine, Mark, Proxy,
+    Publish, Published, ReplayTo, Reply, Settle, SettlePart, Settled, Target,
 };
 use crate::types::{
     ChannelId, ChannelSettings, Event, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
@@ -98,6 +98,15 @@ enum Line {
         #[arg(key)]
         revision: Option<u64>,
     },
+    /// Replays dead letters of a dead-letter channel, for the proxy that gave them up or for all.
+    Replay {
+        channel: String,
+        ranges: Vec<String>,
+        #[arg(key)]
+        to_all: Option<bool>,
+    },
+    /// Drops dead letters of a dead-letter channel.
+    Drop { channel: String, ranges: Vec<String> },
     /// Counts attempts.
     Attempt { path: String, ranges: Vec<String> },
     /// Time passes.
@@ -305,6 +314,15 @@ impl Runner {
                 let proxy = self.proxy(path)?.id();
                 Command::CountAttempts { proxy, sequences: parse_ranges(ranges)? }
             }
+            Line::Replay { channel, ranges, to_all } => Command::ReplayLetters {
+                channel: self.channel(channel)?.id(),
+                sequences: parse_ranges(ranges)?,
+                to: if to_all.unwrap_or(false) { ReplayTo::All } else { ReplayTo::Proxy },
+            },
+            Line::Drop { channel, ranges } => Command::DropLetters {
+                channel: self.channel(channel)?.id(),
+                sequences: parse_ranges(ranges)?,
+            },
             Line::Checkpoint => Command::Checkpoint,
             Line::Hours(_) | Line::Restart | Line::Show(_) | Line::Service(_) => {
                 return Err("not a command".into());
@@ -329,7 +347,11 @@ impl Runner {
         let slots = (1..channel.next_seq()).filter_map(|seq| Some((seq, channel.slot(seq)?)));
         let mark = |mark: Mark| match mark == Mark::default() {
             true => String::new(),
-            false => format!("[{} {}..{}]", mark.priority, mark.start.0 / 1000, mark.stop.0 / 1000),
+            false => {
+                let (start, stop) = (mark.start.0 / 1000, mark.stop.0 / 1000);
+                let again = if mark.again { " again" } else { "" };
+                format!("[{} {start}..{stop}{again}]", mark.priority)
+            }
         };
         let slots: Vec<String> =
             slots.map(|(seq, slot)| format!("{seq}@{}{}", slot.key(), mark(slot.mark))).collect();
@@ -348,6 +370,13 @@ impl Runner {
                      {attempts} attempts: {reason}"
                 )?;
             }
+        }
+        let LetterCounts { replayed, dropped, pushed_out, lost } = *channel.letter_counts();
+        if channel.letter_counts().total() > 0 {
+            writeln!(
+                out,
+                "  letters: {replayed} replayed, {dropped} dropped, {pushed_out} pushed out, {lost} lost"
+            )?;
         }
         Ok(out)
     }
@@ -457,6 +486,23 @@ fn say(reply: &Reply) -> String {
             format!("changed at {index}, before event {next_seq}")
         }
         Reply::Done => "done".into(),
+        Reply::Letters(runs) => {
+            let runs: Vec<String> = runs.iter().map(say_letters).collect();
+            if runs.is_empty() { "no letters".into() } else { runs.join("; ") }
+        }
+    }
+}
+
+fn say_letters(run: &LetterRun) -> String {
+    let letters = text(run.letters);
+    match &run.fate {
+        LetterFate::Replayed { channel, first } => {
+            let last = first + run.letters.len() - 1;
+            format!("{letters} -> {} of channel {channel}", text(SeqRange { first: *first, last }))
+        }
+        LetterFate::Dropped => format!("{letters} dropped"),
+        LetterFate::Unknown => format!("{letters} unknown"),
+        LetterFate::Refused(rejection) => format!("{letters} refused: {rejection}"),
     }
 }
 

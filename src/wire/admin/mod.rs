@@ -9,10 +9,14 @@
 //! and tenure, at which applied index, and whether it is linearizable or how stale. The JSON of
 //! the values is what `aqueduct ... --output json` prints.
 
+mod letters;
 mod quality;
 mod service;
 mod values;
 
+pub use letters::{
+    LetterLedger, LetterList, LetterOutcome, LetterReport, LetterResult, LetterShown, LettersDone,
+};
 pub use quality::{
     AdminChanged, AdminList, AdminReport, Cut, Origin, PropertyRange, PropertyReport,
     PropertyValue, ProxyCreated, ProxyWish, QosFault, QosReport, QosSet, QosValidation, QosWish,

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_serde::formats::Json;
 use tokio_util::codec::LengthDelimitedCodec;
 
+use super::letters::{LetterList, LetterShown, LettersDone};
 use super::quality::{
     AdminChanged, AdminList, ProxyCreated, ProxyWish, QosReport, QosSet, QosValidation, QosWish,
     Suspension, Target,
@@ -16,7 +17,7 @@ use super::values::{
     Answer, Audit, BackupBegun, BackupPiece, BackupPlan, ChannelList, ChannelReport, ClusterInfo,
     ClusterStatus, Joined, Member, Members, NodeAudit, NodeReport, Transferred,
 };
-use crate::types::{ChannelSettings, Name, NodeId, Rejection, limits};
+use crate::types::{ChannelSettings, Name, NodeId, Rejection, Seq, SeqRanges, limits};
 
 /// What can be asked of any node. Unless said otherwise a node that does not lead passes the
 /// question on, or refuses with `no_leader`, retryable.
@@ -135,6 +136,32 @@ pub trait AdminService {
 
     /// Lets go of it.
     async fn backup_end(backup: u64) -> Result<(), Rejection>;
+
+    /// Dead letters from sequence `from` on, oldest first, at most `limit` and
+    /// [`limits::LETTERS_PER_COMMAND_MAX`]. Here and below `channel` is the one that they come from or
+    /// the dead-letter channel itself.
+    async fn dead_letters(
+        channel: Name,
+        from: Seq,
+        limit: u32,
+    ) -> Result<Answer<LetterList>, Rejection>;
+
+    /// A dead letter with its event.
+    async fn dead_letter(channel: Name, seq: Seq) -> Result<Answer<LetterShown>, Rejection>;
+
+    /// Makes dead letters events of the channel they come from again, for the proxy that gave them
+    /// up or for all. Harmless to repeat.
+    async fn replay_letters(
+        channel: Name,
+        sequences: SeqRanges,
+        to_all: bool,
+    ) -> Result<Answer<LettersDone>, Rejection>;
+
+    /// Gives dead letters up. Harmless to repeat.
+    async fn drop_letters(
+        channel: Name,
+        sequences: SeqRanges,
+    ) -> Result<Answer<LettersDone>, Rejection>;
 }
 
 /// The asking end, over a stream whose handshake is done.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::AdminReport;
+use super::{AdminReport, LetterLedger};
 use crate::types::{
     ChannelId, ChannelSettings, ClusterId, Name, NodeId, ProxyId, ProxySettings, Qos, Seq, Tenure,
 };
@@ -191,6 +191,9 @@ pub struct ChannelReport {
     /// elsewhere.
     #[serde(default)]
     pub subscribers: u64,
+    /// What its consumers gave up, and what became of it; `None`: nothing yet.
+    #[serde(default)]
+    pub dead_letters: Option<LetterLedger>,
     pub proxies: Vec<ProxyReport>,
 }
 
