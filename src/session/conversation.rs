@@ -7,7 +7,7 @@ use super::lane::Lane;
 use super::view::View;
 use crate::delivery::{Request, SessionId};
 use crate::machine::{Command, Reply};
-use crate::types::{ChannelId, Code, LaneId, Name, Rejection, Tenure};
+use crate::types::{ChannelId, Code, LaneId, Name, Rejection, Tenure, limits};
 use crate::wire::{Attach, ClientMessage, Failed, Goodbye, Pong, ServerMessage};
 
 /// One client's conversation. See the module.
@@ -200,6 +200,12 @@ pub(super) fn unexpected(reply: &Reply) -> Rejection {
 }
 
 pub(super) fn unknown_channel(name: &Name) -> Rejection {
-    Rejection::new(Code::UnknownChannel, format!("there is no channel '{name}'"))
-        .hint(format!("create it with 'aqueduct channel create {name}', or check the spelling"))
+    Rejection::new(Code::UnknownChannel, format!("there is no channel '{name}'")).hint(
+        match name.as_str().ends_with(limits::DEAD_LETTER_SUFFIX) {
+            true => "it makes itself when the first dead letter comes".to_string(),
+            false => {
+                format!("create it with 'aqueduct channel create {name}', or check the spelling")
+            }
+        },
+    )
 }

@@ -1,7 +1,7 @@
 //! Quality of service: the properties of OMG Notification Service 1.1, §2.5, and those that are
 //! ours, from the scheduler's on.
 //!
-//! A property is set at a level (channel, consumer admin, consumer proxy, event) and holds for
+//! A property is set at a level (channel, consumer admin, its proxies, event) and holds for
 //! everything below it that does not set its own. [`Property::spec`] is the one table of names,
 //! ranges, defaults and levels; nothing else knows them. docs/QOS.md is tested against it.
 

@@ -121,7 +121,7 @@ fn existing(proxy: &Proxy, wish: &Wish) -> Answer {
     let name = proxy.name();
     let other = |what: String| {
         Err(Rejection::new(Code::ProxyExists, format!("proxy '{name}' exists with other {what}"))
-            .hint("attach with its settings, change them, or delete it first"))
+            .hint("attach with what it has, or delete it first; `qos set` changes its properties"))
     };
     if proxy.settings() != wish.settings {
         let (has, asked) = (proxy.settings(), wish.settings);
