@@ -132,7 +132,7 @@ impl World {
         };
         let event = SlotFacts {
             accepted: self.now,
-            priority: if b % 3 == 0 { (b / 3 % 5) as i16 - 2 } else { 0 },
+            priority: if b.is_multiple_of(3) { (b / 3 % 5) as i16 - 2 } else { 0 },
             start: moment(b / 7),
             stop: moment(b / 11),
             ..FakeFacts::plain(self.tenure.0 + 1, b as u32 % 300)
@@ -145,12 +145,12 @@ impl World {
     fn define(&mut self, id: ProxyId, a: u64, b: u64) {
         let known = &mut self.facts.proxies.get_mut(&id).unwrap().facts;
         known.revision += 1;
-        known.rests = a % 8 == 0;
+        known.rests = a.is_multiple_of(8);
         known.service.order = [Order::Fifo, Order::Priority, Order::Deadline][b as usize % 3];
-        known.service.start_time_supported = a % 3 > 0;
-        known.service.stop_time_supported = b % 5 > 0;
-        known.service.timeout_ms = if a % 5 == 0 { 20 + b % 50 } else { 0 };
-        known.service.max_events = if b % 7 == 0 { 1 + a % 20 } else { 0 };
+        known.service.start_time_supported = !a.is_multiple_of(3);
+        known.service.stop_time_supported = !b.is_multiple_of(5);
+        known.service.timeout_ms = if a.is_multiple_of(5) { 20 + b % 50 } else { 0 };
+        known.service.max_events = if b.is_multiple_of(7) { 1 + a % 20 } else { 0 };
         known.service.batch_max = 1 + (a % 9) as u32;
         let policies = [Discard::Fifo, Discard::Lifo, Discard::Priority, Discard::Deadline];
         known.service.discard = policies[a as usize % 4];
