@@ -18,7 +18,7 @@ async fn ledger(cluster: &Cluster, name: &str) -> Value {
 
 /// Three events that `billing` gave up after two deliveries each, and `audit` has had.
 async fn given_up() -> Cluster {
-    let cluster = cluster(3, &[]).await;
+    let cluster = cluster(3, &["--snapshot-log-bytes", "1048576"]).await;
     one(&cluster, &["proxy", "create", "default", "billing", "--max-deliveries", "2"]).await;
     one(&cluster, &["proxy", "create", "default", "audit"]).await;
     for body in ["one", "two", "three"] {
@@ -52,6 +52,15 @@ async fn letters_are_replayed_once_and_dropped_after_the_leader_died() {
     let people = both(&cluster.run(&["dead", "show", "default", "2"]).await);
     assert!(people.contains("billing") && people.contains("two"), "{people}");
 
+    // So much that the letters' events lie in the log no more, nor in memory.
+    one(&cluster, &["channel", "create", "bulk"]).await;
+    cluster.lines(&["pub", "bulk", "--count", "16000", "--size", "1000", "--quiet"]).await;
+    cluster
+        .until("all have snapshots", |s| {
+            let mut nodes = s["nodes"].as_array().into_iter().flatten();
+            nodes.all(|node| node["snapshot_index"].as_u64() > Some(0))
+        })
+        .await;
     let killed = cluster.kill_leader().await;
     cluster.until("another leads", |s| s["leader"].as_u64().is_some_and(|l| l != killed)).await;
     let replayed = one(&cluster, &["dead", "replay", "default", "1"]).await;
@@ -70,6 +79,8 @@ async fn letters_are_replayed_once_and_dropped_after_the_leader_died() {
     assert_eq!(json_lines(&again)[0]["unknown"], 2);
     let rest = one(&cluster, &["dead", "replay", "default", "--all", "--to-all"]).await;
     assert_eq!(rest["replayed"], 1);
+    // The replayed event has the payload key of the first publish: snapshots go on with it.
+    cluster.lines(&["pub", "bulk", "--count", "4000", "--size", "1000", "--quiet"]).await;
     assert_eq!(cluster.drain("default", "billing", "1").await.len(), 1);
     assert_eq!(cluster.drain("default", "audit", "1").await.len(), 1);
 
