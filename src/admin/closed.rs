@@ -2,7 +2,7 @@
 
 use tarpc::context::Context;
 
-use crate::types::{ChannelSettings, Name, NodeId, Rejection, Seq, SeqRanges};
+use crate::types::{ChannelSettings, Name, NodeId, Rejection, Seq, SeqRanges, Side};
 use crate::wire::admin::{
     AdminChanged, AdminList, AdminService, Answer, Audit, BackupBegun, BackupPiece, BackupPlan,
     ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined, LetterList, LetterShown,
@@ -136,6 +136,7 @@ impl AdminService for Closed {
         self,
         _: Context,
         _: Name,
+        _: Side,
         _: Name,
         _: QosWish,
     ) -> Result<Answer<AdminChanged>, Rejection> {
@@ -146,6 +147,7 @@ impl AdminService for Closed {
         self,
         _: Context,
         _: Name,
+        _: Side,
         _: Name,
     ) -> Result<Answer<AdminChanged>, Rejection> {
         Err(self.reason)

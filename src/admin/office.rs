@@ -302,7 +302,10 @@ impl<N: Net> Office<N> {
     /// One channel as this node's machine has it.
     pub async fn channel(&self, name: &Name) -> Result<ChannelReport, Rejection> {
         let found = self.replica().read(|machine| {
-            machine.channel_by_name(name).map(|channel| report::channel(machine, channel))
+            machine.channel_by_name(name).map(|channel| ChannelReport {
+                suppliers: report::suppliers(machine, channel),
+                ..report::channel(machine, channel)
+            })
         });
         let mut reports = [found.ok_or_else(|| unknown_channel(name))?];
         self.add_soft_state(&mut reports).await;

@@ -29,8 +29,9 @@ impl Session {
             wire::LaneTarget::Existing(lane) => LaneTarget::Existing(lane),
         };
         let pending = Pending::OpenLane { request: open.request, channel: channel.id };
-        let opener = open.opener;
-        self.propose(Command::OpenLane { channel: channel.id, target, opener }, pending);
+        let (opener, admin) = (open.opener, open.admin);
+        let open = Command::OpenLane { channel: channel.id, target, opener, admin };
+        self.propose(open, pending);
     }
 
     pub(super) fn lane_opened(

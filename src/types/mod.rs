@@ -15,6 +15,7 @@ mod ranges;
 mod rejection;
 mod service;
 mod settings;
+mod side;
 
 pub use cloud_event::{CloudDefaults, CloudEventError};
 pub use event::{Event, EventBytes, EventError, EventQos, Header, Payload, Value};
@@ -27,5 +28,6 @@ pub use outcome::{Counts, Outcome};
 pub use qos::{Domain, Level, Property, Qos, QosChange, QosError, Spec};
 pub use ranges::{SeqRange, SeqRanges};
 pub use rejection::{Code, Rejection};
-pub use service::{Admission, Discard, Order, Scheduling, Service};
+pub use service::{Admission, Discard, Order, Scheduling, Service, Supply};
 pub use settings::{ChannelSettings, ProxySettings, Start};
+pub use side::Side;

@@ -1,4 +1,4 @@
-//! What the properties set on a channel, an admin and a proxy come to.
+//! What the properties set on a channel, and on the admins and proxies of its sides, come to.
 
 use super::qos::{Property, Qos};
 
@@ -114,12 +114,28 @@ impl Service {
     }
 }
 
-/// What holds for the events of a channel when they are accepted.
+/// What events that ask for nothing get from whom they are supplied by, when they are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Admission {
+pub struct Supply {
     pub priority: i16,
     /// 0: never.
     pub timeout_ms: u64,
+}
+
+impl Supply {
+    /// What the settings of a lane, its supplier admin and its channel come to.
+    pub fn new(lane: &Qos, admin: &Qos, channel: &Qos) -> Supply {
+        let value = |property| Qos::resolve(&[lane, admin, channel], property);
+        Supply {
+            priority: value(Property::Priority) as i16,
+            timeout_ms: value(Property::Timeout).unsigned_abs(),
+        }
+    }
+}
+
+/// What holds for a channel as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admission {
     /// 0: no limit.
     pub max_queue_length: u64,
     pub reject_new_events: bool,
@@ -142,8 +158,6 @@ impl Admission {
     pub fn new(channel: &Qos) -> Admission {
         let value = |property| Qos::resolve(&[channel], property);
         Admission {
-            priority: value(Property::Priority) as i16,
-            timeout_ms: value(Property::Timeout).unsigned_abs(),
             max_queue_length: value(Property::MaxQueueLength).unsigned_abs(),
             reject_new_events: value(Property::RejectNewEvents) != 0,
             discard: discard(value(Property::DiscardPolicy)),
