@@ -310,11 +310,8 @@ fn unknown_lane(channel: &Name, lane: &Name) -> Rejection {
 }
 
 fn unknown_admin(channel: &Name, side: Side, admin: &Name) -> Rejection {
-    Rejection::new(
-        Code::UnknownAdmin,
-        format!("channel '{channel}' has no {side} admin '{admin}'"),
-    )
-    .hint(format!("list them with `aqueduct admin ls {channel}`, or create it"))
+    Rejection::new(Code::UnknownAdmin, format!("channel '{channel}' has no {side} admin '{admin}'"))
+        .hint(format!("list them with `aqueduct admin ls {channel}`, or create it"))
 }
 
 #[cfg(test)]

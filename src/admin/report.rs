@@ -76,7 +76,7 @@ pub fn suppliers(machine: &Machine, channel: &Channel) -> Suppliers {
             && !lane.is_suspended()
     };
     let report = |lane: &Lane| LaneReport {
-        lane: lane.id(),
+        lane: lane.id().to_string(),
         name: lane.name().cloned(),
         admin: lane.admin().clone(),
         qos: lane.qos().clone(),

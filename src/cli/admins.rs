@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::args::{Admin, AdminName, Common};
 use super::exit::{Exit, Failure};
+use super::proxies::lane_name;
 use super::quality::{brief, values};
 use super::{asked, connect_admin, output};
-use super::proxies::lane_name;
 use crate::types::{Code, Level, Rejection, Side};
 use crate::wire::admin::{
     AdminList, AdminReport, Answer, LaneReport, PropertyReport, ProxyReport, Target,

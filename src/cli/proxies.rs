@@ -80,7 +80,9 @@ async fn suspend(common: &Common, flags: &ProxyOrLane, suspended: bool) -> Resul
     };
     let answer = connect_admin(common)?.suspend(&target, suspended).await?;
     output::result(common.output, &answer, |_| match (suspended, flags.lane) {
-        (true, false) => format!("suspended proxy {name}: it delivers nothing, and keeps what comes"),
+        (true, false) => {
+            format!("suspended proxy {name}: it delivers nothing, and keeps what comes")
+        }
         (true, true) => format!("suspended lane {name}: it takes nothing"),
         (false, false) => format!("resumed proxy {name}"),
         (false, true) => format!("resumed lane {name}"),
@@ -166,7 +168,7 @@ fn why(lane: &LaneReport) -> String {
 
 /// What people call a lane.
 pub fn lane_name(lane: &LaneReport) -> String {
-    lane.name.as_ref().map_or_else(|| lane.lane.to_string(), Name::to_string)
+    lane.name.as_ref().map_or_else(|| lane.lane.clone(), Name::to_string)
 }
 
 fn told(itself: bool, admin: bool) -> &'static str {
@@ -248,7 +250,7 @@ fn suppliers(channel: &ChannelReport) -> String {
             lane_name(lane),
             why(lane),
             lane.admin.to_string(),
-            lane.lane.to_string(),
+            lane.lane.clone(),
             lane.last_sequence.to_string(),
             format!("{} s ago", lane.idle_ms / 1000),
             lane_state(channel, lane).into(),

@@ -103,7 +103,8 @@ fn properties(all: &Properties) -> String {
 fn report(report: &QosReport) -> String {
     let supplies = matches!(report.level, Level::SupplierAdmin | Level::Lane);
     let admin = if supplies { Level::SupplierAdmin } else { Level::Admin };
-    let parts = [(admin, &report.admin), (Level::Proxy, &report.proxy), (Level::Lane, &report.lane)];
+    let parts =
+        [(admin, &report.admin), (Level::Proxy, &report.proxy), (Level::Lane, &report.lane)];
     let named = |(level, name): (Level, &Option<_>)| Some(format!(", {level} {}", name.as_ref()?));
     let of: String = parts.into_iter().filter_map(named).collect();
     format!("channel {}{of}\n\n{}", report.channel, values(&report.properties))

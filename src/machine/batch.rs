@@ -25,7 +25,7 @@ use super::{Batch, Command, Publish};
 use crate::types::{ChannelId, LaneId, Stamp, Tenure};
 
 const MAGIC: u8 = 0xAB;
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const HEADER_BYTES: usize = 22;
 const COMMAND_HEADER_BYTES: usize = 5;
 const PUBLISH_HEADER_BYTES: usize = 36;

@@ -63,7 +63,8 @@ impl Machine {
         if let Some(proxy) = found.proxy(wish.name).and_then(|id| self.proxy(id)) {
             return existing(proxy, wish);
         }
-        if let Some(admin) = wish.admin.filter(|admin| found.admins.get(Side::Consumer, admin).is_none())
+        if let Some(admin) =
+            wish.admin.filter(|admin| found.admins.get(Side::Consumer, admin).is_none())
         {
             return Err(unknown_admin(found, Side::Consumer, admin));
         }

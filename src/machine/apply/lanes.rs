@@ -112,7 +112,8 @@ impl Machine {
         let lane = self.lanes.get_mut(&id).filter(|lane| lane.channel() == channel);
         let lane = lane.ok_or_else(|| unknown_lane(id))?;
         if let Some(admin) = asked.admin.filter(|admin| *admin != lane.admin()) {
-            let message = format!("lane {id} is of supplier admin '{}', not '{admin}'", lane.admin());
+            let message =
+                format!("lane {id} is of supplier admin '{}', not '{admin}'", lane.admin());
             return Err(Rejection::new(Code::LaneExists, message)
                 .hint("open it without naming an admin, or choose another name"));
         }

@@ -39,13 +39,8 @@ impl Machine {
         if answer.refused.is_none() && repeated < publish.count {
             let key = PayloadKey { position: key.position.saturating_add(repeated), ..key };
             let place = (key, self.stamp);
-            match supply {
-                Ok(supply) => {
-                    let channel = Arc::make_mut(channel);
-                    accept(lane, channel, publish, repeated, (place, &supply), &mut answer);
-                }
-                Err(rejection) => answer.refused = Some(rejection),
-            }
+            let channel = Arc::make_mut(channel);
+            accept(lane, channel, publish, repeated, (place, supply), &mut answer);
             if answer.runs.last().is_some_and(|run| !run.duplicate) {
                 self.touched.insert(publish.channel);
             }
@@ -70,7 +65,7 @@ fn accept(
     channel: &mut Channel,
     publish: &Publish,
     repeated: u32,
-    (place, supply): ((PayloadKey, Stamp), &Supply),
+    (place, supply): ((PayloadKey, Stamp), Result<Supply, Rejection>),
     answer: &mut Published,
 ) {
     let first = publish.first_sequence + u64::from(repeated);
@@ -78,6 +73,13 @@ fn accept(
         answer.refused = Some(Rejection::out_of_sequence(first, lane.next_sequence()));
         return;
     }
+    let supply = match supply {
+        Ok(supply) => supply,
+        Err(suspended) => {
+            answer.refused = Some(suspended);
+            return;
+        }
+    };
     let offered = publish.count - repeated;
     let mut lengths = Lengths::of(&publish.events);
     for _ in 0..repeated {
@@ -88,7 +90,7 @@ fn accept(
         (length, EventQos::read(bytes))
     });
     let first_seq = channel.next_seq();
-    let count = channel.append(place, supply, events);
+    let count = channel.append(place, &supply, events);
     if count > 0 {
         lane.accepted(count, first_seq);
         let run =

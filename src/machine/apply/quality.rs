@@ -7,7 +7,8 @@ use super::define::{unknown_channel, unknown_proxy};
 use super::lanes::unknown_lane;
 use crate::machine::{Admin, Channel, Lane, Machine, Reply, Target};
 use crate::types::{
-    Admission, ChannelId, Code, LaneId, Level, Name, ProxyId, Qos, QosChange, Rejection, Service, Side, limits,
+    Admission, ChannelId, Code, LaneId, Level, Name, ProxyId, Qos, QosChange, Rejection, Service,
+    Side, limits,
 };
 
 impl Machine {

@@ -10,7 +10,7 @@ use crate::machine::{
 };
 use crate::types::{
     ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
-    ProxySettings, Qos, SeqRange, Stamp, Start, Tenure,
+    ProxySettings, Qos, SeqRange, Side, Stamp, Start, Tenure,
 };
 
 fn publish(lane: u64, first_sequence: u64, sizes: &[u32]) -> Command {
@@ -48,18 +48,20 @@ fn every_command() -> Batch {
             qos: Qos::default(),
         },
         Command::DeleteProxy { proxy: ProxyId(7) },
-        Command::CreateAdmin { channel, name: name.clone(), qos: some_qos() },
-        Command::DeleteAdmin { channel, name: name.clone() },
+        Command::CreateAdmin { channel, side: Side::Supplier, name: name.clone(), qos: some_qos() },
+        Command::DeleteAdmin { channel, side: Side::Consumer, name: name.clone() },
         Command::SetQos {
-            target: Target::Admin(channel, name.clone()),
+            target: Target::Admin(channel, Side::Consumer, name.clone()),
             changes: vec![(Property::Timeout, Some(9)), (Property::Priority, None)],
         },
         Command::Suspend { target: Target::Proxy(ProxyId(7)), suspended: true },
         Command::OpenLane {
             channel,
-            target: LaneTarget::Named(name),
+            target: LaneTarget::Named(name.clone()),
             opener: Opener { client: 1 << 40, attempt: 3 },
+            admin: Some(name),
         },
+        Command::Suspend { target: Target::Lane(LaneId::default()), suspended: false },
         Command::ExpireLanes { lanes: vec![LaneId { index: 5, position: 1 }] },
         publish(4, 1, &[0, 3]),
         Command::SkipSequences { lane: LaneId::default(), epoch: 2, through: 8 },
@@ -95,7 +97,7 @@ fn batch_golden_bytes() {
     let bytes = batch(Tenure(6), Stamp(7), commands).encode();
     #[rustfmt::skip]
     let expected = [
-        0xAB, 2, // magic, version
+        0xAB, 3, // magic, version
         6, 0, 0, 0, 0, 0, 0, 0, // tenure
         7, 0, 0, 0, 0, 0, 0, 0, // stamp
         2, 0, 0, 0, // commands
@@ -115,7 +117,7 @@ fn batch_golden_bytes() {
 #[test]
 fn every_command_golden_hash() {
     let hash = xxhash_rust::xxh3::xxh3_64(&every_command().encode());
-    assert_eq!(format!("{hash:016x}"), "9cb3928bbf6b36c1");
+    assert_eq!(format!("{hash:016x}"), "acfe7e36be9802f0");
 }
 
 #[test]
@@ -169,7 +171,8 @@ fn sample_machine() -> Machine {
     let name = Name::new("p").unwrap();
     let begin = Command::BeginTenure { node: NodeId(1) };
     let opener = Opener { client: 1 << 40, attempt: 3 };
-    let open = Command::OpenLane { channel: ChannelId(1), target: LaneTarget::Fresh, opener };
+    let open =
+        Command::OpenLane { channel: ChannelId(1), target: LaneTarget::Fresh, opener, admin: None };
     let proxy = Command::CreateProxy {
         channel: ChannelId(1),
         name,
@@ -206,7 +209,7 @@ fn image_golden_hash() {
     let machine = sample_machine();
     let image = xxhash_rust::xxh3::xxh3_64(&machine.encode());
     let hashes = format!("{:016x} {image:016x}", machine.hash());
-    assert_eq!(hashes, "4ee911c65162ef93 be846255b77bf454");
+    assert_eq!(hashes, "478d00583456f1d7 8a68b850c9aff6be");
 }
 
 #[test]

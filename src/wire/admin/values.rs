@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{AdminReport, LetterLedger};
 use crate::types::{
-    ChannelId, ChannelSettings, ClusterId, LaneId, Name, NodeId, ProxyId, ProxySettings, Qos, Seq,
-    Side, Tenure,
+    ChannelId, ChannelSettings, ClusterId, Name, NodeId, ProxyId, ProxySettings, Qos, Seq, Side,
+    Tenure,
 };
 
 /// An answer, and how far to trust it.
@@ -221,7 +221,8 @@ pub struct Suppliers {
 /// A lane, what the channel keeps of a supplier.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LaneReport {
-    pub lane: LaneId,
+    /// Its id, as in `5.0`.
+    pub lane: String,
     pub name: Option<Name>,
     /// The supplier admin it is of.
     pub admin: Name,

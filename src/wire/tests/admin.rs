@@ -87,6 +87,7 @@ fn channel() -> ChannelReport {
         subscribers: 0,
         dead_letters: None,
         proxies: vec![proxy],
+        suppliers: Default::default(),
     }
 }
 
@@ -199,6 +200,7 @@ fn quality_is_told_in_names_and_words() {
         level: Level::Admin,
         admin: Some(Name::new("fast").unwrap()),
         proxy: None,
+        lane: None,
         qos,
         properties: vec![line],
     };

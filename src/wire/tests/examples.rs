@@ -34,28 +34,27 @@ pub fn handshake() -> Vec<(&'static str, Encoded)> {
         ..Hello::new(Service::Peer, "")
     };
     let welcome = Welcome {
-        version: 4,
+        version: 7,
         cluster: ClusterId(0xab),
         node: NodeId(1),
         incarnation: 3,
         leader: true,
         event_bytes_max: 1 << 20,
         lane_in_flight_max: 8192,
-        newest: 4,
+        newest: 7,
     };
     let refused = Rejection::new(Code::Unauthorized, "wrong token").hint("see --token");
     vec![
         ("hello of a client", client.encode()),
         ("hello of a peer", peer.encode()),
-        ("welcome, version 4", Greeting::Welcome(welcome).encode()),
-        ("welcome", Greeting::Welcome(Welcome { version: 6, newest: 6, ..welcome }).encode()),
+        ("welcome", Greeting::Welcome(welcome).encode()),
         ("refused", Greeting::Refused(refused).encode()),
     ]
 }
 
 pub fn client() -> Vec<(&'static str, ClientMessage)> {
     let opener = Opener { client: 400, attempt: 2 };
-    let lane = |target| OpenLane { request: 1, channel: name("c"), target, opener };
+    let lane = |target| OpenLane { request: 1, channel: name("c"), target, opener, admin: None };
     let attach =
         |target, mode| Attach { request: 2, consumer: 9, channel: name("c"), target, mode };
     let volatile = AttachTarget::Volatile { start: Start::All, resume_after: Some(41) };
@@ -77,7 +76,10 @@ pub fn client() -> Vec<(&'static str, ClientMessage)> {
     };
     vec![
         ("open lane, fresh", lane(LaneTarget::Fresh).into()),
-        ("open lane, named", lane(LaneTarget::Named(name("l"))).into()),
+        (
+            "open lane, named, of an admin",
+            OpenLane { admin: Some(name("a")), ..lane(LaneTarget::Named(name("l"))) }.into(),
+        ),
         ("open lane, existing", lane(LaneTarget::Existing(LANE)).into()),
         ("publish", Publish::new(LANE, 1, 1000, block()).into()),
         ("skip", Skip { request: 3, lane: LANE, epoch: 1, through: 12 }.into()),
