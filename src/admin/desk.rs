@@ -195,12 +195,7 @@ impl<N: Net> AdminService for Desk<N> {
         self.at_leader(c, here, |s, c| async move { s.channel(c, asked).await }).await
     }
 
-    async fn create_channel(
-        self,
-        c: Context,
-        name: Name,
-        qos: QosWish,
-    ) -> Answered<ChannelReport> {
+    async fn create_channel(self, c: Context, name: Name, qos: QosWish) -> Answered<ChannelReport> {
         let here = self.change(self.office.create_channel(&name, &qos));
         let asked = (name.clone(), qos.clone());
         let ask =

@@ -44,7 +44,9 @@ pub fn check(level: Level, changes: &[QosChange]) -> Result<(), Failure> {
             wrong.push(QosError::Unavailable { property: *property, level }.to_string());
         }
         if let Some(value) = value.filter(|value| !property.spec().domain.holds(*value)) {
-            wrong.push(QosError::BadValue { property: *property, value: value.to_string() }.to_string());
+            wrong.push(
+                QosError::BadValue { property: *property, value: value.to_string() }.to_string(),
+            );
         }
         if changes[..place].iter().any(|(before, _)| before == property) {
             wrong.push(format!("{property} is given twice; give it once"));

@@ -39,13 +39,7 @@ impl Rig {
     fn proxy(&mut self, qos: Qos) -> ProxyId {
         let channel = self.cluster.read(default_channel);
         let name = Name::new("p").unwrap();
-        let command = Command::CreateProxy {
-            channel,
-            name,
-            start: Start::New,
-            admin: None,
-            qos,
-        };
+        let command = Command::CreateProxy { channel, name, start: Start::New, admin: None, qos };
         match self.cluster.apply(command) {
             Reply::ProxyReady { proxy, .. } => proxy,
             other => panic!("{other:?}"),

@@ -10,8 +10,8 @@ use super::fact::{self, Kind};
 use super::slot::{Arrival, Mark, Room, Slot, Tally};
 use super::slots::Slots;
 use crate::types::{
-    Admission, ChannelId, EventQos, LaneId, Name, PayloadKey, ProxyId, Qos, Seq,
-    SeqRanges, Stamp, limits,
+    Admission, ChannelId, EventQos, LaneId, Name, PayloadKey, ProxyId, Qos, Seq, SeqRanges, Stamp,
+    limits,
 };
 
 /// An event channel.

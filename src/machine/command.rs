@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    ChannelId, LaneId, Name, NodeId, Opener, Outcome, ProxyId, Qos,
-    QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Tenure,
+    ChannelId, LaneId, Name, NodeId, Opener, Outcome, ProxyId, Qos, QosChange, Rejection, Seq,
+    SeqRange, SeqRanges, Stamp, Start, Tenure,
 };
 
 /// The content of one log entry: commands of many sources under one stamp and tenure.

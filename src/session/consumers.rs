@@ -65,8 +65,7 @@ impl Session {
 
     /// Takes the proxy that exists, or has one made.
     fn attach_durable(&mut self, attach: Attach, channel: ChannelView, view: &impl View) {
-        let AttachTarget::Durable { name, start, admin, qos } = attach.target.clone()
-        else {
+        let AttachTarget::Durable { name, start, admin, qos } = attach.target.clone() else {
             return;
         };
         if let Some(proxy) = view.proxy(channel.id, &name)

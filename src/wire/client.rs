@@ -5,9 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block::EventsBlock;
 use super::codec::{Payload, WireError, messages, put_head, take_head};
-use crate::types::{
-    LaneId, Name, Opener, ProxyId, Qos, Seq, SeqRanges, Start, limits,
-};
+use crate::types::{LaneId, Name, Opener, ProxyId, Qos, Seq, SeqRanges, Start, limits};
 
 messages! {
     /// A message from client to server.

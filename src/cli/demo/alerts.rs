@@ -12,9 +12,7 @@ use super::super::args::Common;
 use super::super::connect;
 use super::super::exit::Failure;
 use crate::client::{Client, LaneChoice, SubscribeOptions};
-use crate::types::{
-    Event, EventBytes, Name, Property, Qos, Rejection, Start,
-};
+use crate::types::{Event, EventBytes, Name, Property, Qos, Rejection, Start};
 
 const CHANNEL: &str = "alerts";
 /// Name of the consumer.

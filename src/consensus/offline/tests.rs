@@ -19,13 +19,8 @@ const NEW: ClusterId = ClusterId(0xc2);
 async fn idle_consumer(node: &Node) -> ProxyId {
     let channel = node.read(|m| m.channel_by_name(&Name::default_channel()).unwrap().id());
     let name = Name::new("idle").unwrap();
-    let command = Command::CreateProxy {
-        channel,
-        name,
-        start: Start::All,
-        admin: None,
-        qos: Qos::default(),
-    };
+    let command =
+        Command::CreateProxy { channel, name, start: Start::All, admin: None, qos: Qos::default() };
     match node.propose(1, command).await.unwrap() {
         Reply::ProxyReady { proxy, .. } => proxy,
         other => panic!("{other:?}"),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dispatch::{Action, Facts, ProxyFacts, Settlement, SlotFacts};
 use crate::types::{
-    ChannelId, Discard, Outcome, PayloadKey, ProxyId, Scheduling, Seq, SeqRange,
-    SeqRanges, Service, Stamp,
+    ChannelId, Discard, Outcome, PayloadKey, ProxyId, Scheduling, Seq, SeqRange, SeqRanges,
+    Service, Stamp,
 };
 
 /// Whether the definition of the proxy says so, and not its consumer.

@@ -5,9 +5,7 @@ use proptest::prelude::*;
 use super::fake::{CHANNEL, FakeFacts, is_judged};
 use super::model::{ConsumerModel, Model, Place};
 use crate::dispatch::*;
-use crate::types::{
-    Discard, Order, ProxyId, Seq, SeqRange, SeqRanges, Service, Stamp, Tenure,
-};
+use crate::types::{Discard, Order, ProxyId, Seq, SeqRange, SeqRanges, Service, Stamp, Tenure};
 
 const PROXIES: [ProxyId; 2] = [ProxyId(1), ProxyId(2)];
 
@@ -51,12 +49,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 impl World {
     fn new(max_deliveries: u32) -> World {
         let mut facts = FakeFacts::default();
-        let settings = Service {
-            ack_wait_ms: 50,
-            max_deliveries,
-            max_in_flight: 7,
-            ..Service::default()
-        };
+        let settings =
+            Service { ack_wait_ms: 50, max_deliveries, max_in_flight: 7, ..Service::default() };
         facts.add_proxy(PROXIES[0], settings);
         let many = Service { ack_wait_ms: 30, max_in_flight: 1000, ..Service::default() };
         facts.add_proxy(PROXIES[1], many);

@@ -7,9 +7,7 @@ use super::define::{unknown_channel, unknown_proxy};
 use crate::machine::{
     Channel, DeadLetter, Machine, Proxy, Reply, Settle, SettlePart, Settled, Slot,
 };
-use crate::types::{
-    ChannelId, Code, Outcome, ProxyId, Rejection, SeqRange, SeqRanges, limits,
-};
+use crate::types::{ChannelId, Code, Outcome, ProxyId, Rejection, SeqRange, SeqRanges, limits};
 
 /// A dead letter on its way to its channel.
 type Letter = (Slot, DeadLetter);

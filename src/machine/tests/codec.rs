@@ -9,7 +9,8 @@ use crate::machine::{
     SettlePart, Target, payload_location, payload_locations,
 };
 use crate::types::{
-    ChannelId, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange, Stamp, Start, Tenure,
+    ChannelId, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange, Stamp,
+    Start, Tenure,
 };
 
 fn publish(lane: u64, first_sequence: u64, sizes: &[u32]) -> Command {

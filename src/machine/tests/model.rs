@@ -8,9 +8,8 @@ use crate::machine::{
     PublishRun, Published, ReplayTo, Reply, Settle, Settled, Tally, Target, events,
 };
 use crate::types::{
-    ChannelId, Code, LaneId, Level, Name, Opener, Outcome, PayloadKey, Property,
-    ProxyId, Qos, QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start,
-    Tenure, limits,
+    ChannelId, Code, LaneId, Level, Name, Opener, Outcome, PayloadKey, Property, ProxyId, Qos,
+    QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Tenure, limits,
 };
 
 #[derive(Debug, Default)]

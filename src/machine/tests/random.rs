@@ -7,7 +7,8 @@ use super::block;
 use super::model::Model;
 use crate::machine::{Command, LaneTarget, Publish, ReplayTo, Settle, SettlePart, Target};
 use crate::types::{
-    ChannelId, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange, SeqRanges, Start,
+    ChannelId, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange, SeqRanges,
+    Start,
 };
 
 /// A command before it is known what exists: numbers pick among what does.
@@ -285,9 +286,7 @@ impl Op {
                 let id = proxy(*pick);
                 Command::CountAttempts { proxy: id, sequences: near(floor(id), ranges) }
             }
-            Op::Trim => {
-                Command::TrimHistory { channels: model.channels.keys().copied().collect() }
-            }
+            Op::Trim => Command::TrimHistory { channels: model.channels.keys().copied().collect() },
             Op::Checkpoint => Command::Checkpoint,
             Op::Replay { pick, all, ranges } => {
                 let (channel, sequences) = letters(model, *pick, ranges);

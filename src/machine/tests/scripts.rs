@@ -14,7 +14,8 @@ use crate::machine::{
     Publish, Published, ReplayTo, Reply, Settle, SettlePart, Settled, Target,
 };
 use crate::types::{
-    ChannelId, Event, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, QosChange, SeqRange, SeqRanges, Service, Stamp, Start, Tenure,
+    ChannelId, Event, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, QosChange,
+    SeqRange, SeqRanges, Service, Stamp, Start, Tenure,
 };
 
 type Failure = Box<dyn Error>;

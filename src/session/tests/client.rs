@@ -138,12 +138,7 @@ impl Client {
     /// Attaches consumer 7 to the durable proxy `p` of the default channel.
     pub async fn attach(&mut self, qos: Qos, mode: FlowMode) -> ProxyId {
         let name = Name::new("p").unwrap();
-        let target = AttachTarget::Durable {
-            name,
-            start: Start::All,
-            admin: None,
-            qos,
-        };
+        let target = AttachTarget::Durable { name, start: Start::All, admin: None, qos };
         self.attach_to(Name::default_channel(), target, mode).await.proxy.unwrap()
     }
 

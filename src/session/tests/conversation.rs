@@ -90,12 +90,7 @@ fn publish((lane, epoch): (LaneId, u32), first_sequence: u64, bodies: &[&str]) -
 
 fn durable(qos: Qos) -> Attach {
     let name = Name::new("p").unwrap();
-    let target = AttachTarget::Durable {
-        name,
-        start: Start::New,
-        admin: None,
-        qos,
-    };
+    let target = AttachTarget::Durable { name, start: Start::New, admin: None, qos };
     Attach { request: 5, consumer: 7, channel: Name::default_channel(), target, mode: PUSH }
 }
 
@@ -342,7 +337,11 @@ fn a_durable_consumer_is_made_once_and_answered_before_it_is_served() {
     let other = Qos::from([(Property::MaxDeliveries, 3)]);
     rig.say(Attach { consumer: 9, ..durable(other) });
     assert_eq!(failed(&rig.reply()), Code::ProxyExists);
-    assert_eq!(rig.say(Attach { consumer: 9, ..durable(Qos::default()) }).len(), 2, "the handle is free");
+    assert_eq!(
+        rig.say(Attach { consumer: 9, ..durable(Qos::default()) }).len(),
+        2,
+        "the handle is free"
+    );
 }
 
 #[test]

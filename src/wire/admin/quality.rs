@@ -7,9 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::ProxyReport;
-use crate::types::{
-    Domain, Level, Name, Property, Qos, QosChange, QosError, Seq, Start,
-};
+use crate::types::{Domain, Level, Name, Property, Qos, QosChange, QosError, Seq, Start};
 
 /// What a question about the quality of service is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,9 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AdminReport, LetterLedger};
-use crate::types::{
-    ChannelId, ClusterId, Name, NodeId, ProxyId, Qos, Seq, Tenure,
-};
+use crate::types::{ChannelId, ClusterId, Name, NodeId, ProxyId, Qos, Seq, Tenure};
 
 /// An answer, and how far to trust it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::types::{
-    ClusterId, Code, Event, EventBytes, LaneId, Name, NodeId, Opener, Outcome, ProxyId,
-    Property, Qos, Rejection, SeqRange, Stamp, Start, Tenure,
+    ClusterId, Code, Event, EventBytes, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
+    Qos, Rejection, SeqRange, Stamp, Start, Tenure,
 };
 use crate::wire::*;
 
