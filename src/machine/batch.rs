@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! 0  u8   magic (0xAB)
-//! 1  u8   version (2)
+//! 1  u8   version (3)
 //! 2  u64  tenure
 //! 10 u64  stamp
 //! 18 u32  number of commands, each:

@@ -64,6 +64,12 @@ pub struct Service {
     pub rate: u64,
     /// Pause after a first failure, and the longest, in milliseconds; 0: none.
     pub redelivery_ms: (u64, u64),
+    /// Lease of a delivery.
+    pub ack_wait_ms: u64,
+    /// Failed deliveries after which an event is a dead letter; 0: no limit.
+    pub max_deliveries: u32,
+    /// Delivered and unsettled events, over all clients.
+    pub max_in_flight: u32,
 }
 
 impl Default for Service {
@@ -98,6 +104,9 @@ impl Service {
                 value(Property::RedeliveryDelay).unsigned_abs(),
                 value(Property::RedeliveryDelayMax).unsigned_abs(),
             ),
+            ack_wait_ms: value(Property::AckWait).unsigned_abs(),
+            max_deliveries: value(Property::MaxDeliveries).unsigned_abs() as u32,
+            max_in_flight: value(Property::MaxInFlight).unsigned_abs() as u32,
         }
     }
 
@@ -112,6 +121,15 @@ impl Service {
     pub fn acts_alone(&self) -> bool {
         self.max_events > 0 || self.timeout_ms > 0
     }
+}
+
+/// What stays of a channel's newest events whoever has settled them: as much as all three allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    pub events: u64,
+    pub bytes: u64,
+    /// 0: no limit.
+    pub age_ms: u64,
 }
 
 /// What events that ask for nothing get from whom they are supplied by, when they are accepted.
@@ -138,6 +156,8 @@ impl Supply {
 pub struct Admission {
     /// 0: no limit.
     pub max_queue_length: u64,
+    /// Pending bytes at which publishes are refused.
+    pub max_queue_bytes: u64,
     pub reject_new_events: bool,
     pub discard: Discard,
     /// 0: no limit of its own.
@@ -145,6 +165,7 @@ pub struct Admission {
     /// 0: no limit of its own.
     pub max_suppliers: u64,
     pub scheduling: Scheduling,
+    pub history: History,
 }
 
 impl Default for Admission {
@@ -159,6 +180,7 @@ impl Admission {
         let value = |property| Qos::resolve(&[channel], property);
         Admission {
             max_queue_length: value(Property::MaxQueueLength).unsigned_abs(),
+            max_queue_bytes: value(Property::MaxQueueBytes).unsigned_abs(),
             reject_new_events: value(Property::RejectNewEvents) != 0,
             discard: discard(value(Property::DiscardPolicy)),
             max_consumers: value(Property::MaxConsumers).unsigned_abs(),
@@ -171,6 +193,11 @@ impl Admission {
                 }
                 3 => Scheduling::EarliestDeadline,
                 _ => Scheduling::RoundRobin,
+            },
+            history: History {
+                events: value(Property::HistoryEvents).unsigned_abs(),
+                bytes: value(Property::HistoryBytes).unsigned_abs(),
+                age_ms: value(Property::HistoryAge).unsigned_abs(),
             },
         }
     }

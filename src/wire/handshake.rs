@@ -13,7 +13,7 @@ use crate::types::{ClusterId, NodeId, Rejection, limits};
 
 /// The newest protocol version this build speaks.
 pub const PROTOCOL_VERSION: u16 = 7;
-/// The oldest one. 1 to 6 were those of builds whose state has other facts: not of one cluster.
+/// The oldest one. Those before were of builds whose state has other facts: not of one cluster.
 pub const PROTOCOL_VERSION_MIN: u16 = 7;
 
 /// The newest one that this process speaks.

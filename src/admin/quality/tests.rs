@@ -33,7 +33,7 @@ impl Rig {
         rig.apply(Command::BeginTenure { node: NodeId(1) });
         let found = rig.machine.channel_by_name(&Name::default_channel()).unwrap();
         let (channel, qos) = (found.id(), Qos::default());
-        let (admin, settings) = (Some(name("fast")), Default::default());
+        let admin = Some(name("fast"));
         for (side, admin) in [(Side::Consumer, name("fast")), (Side::Supplier, name("slow"))] {
             rig.apply(Command::CreateAdmin { channel, side, name: admin, qos: qos.clone() });
         }
@@ -44,7 +44,7 @@ impl Rig {
             admin: Some(name("slow")),
         });
         let start = Start::New;
-        let made = Command::CreateProxy { channel, name: name("p"), settings, start, admin, qos };
+        let made = Command::CreateProxy { channel, name: name("p"), start, admin, qos };
         rig.apply(made);
         rig
     }

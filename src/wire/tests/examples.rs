@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::types::{
-    ClusterId, Code, Event, EventBytes, LaneId, Name, NodeId, Opener, Outcome, ProxyId,
-    ProxySettings, Qos, Rejection, SeqRange, Stamp, Start, Tenure,
+    ClusterId, Code, Event, EventBytes, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
+    Qos, Rejection, SeqRange, Stamp, Start, Tenure,
 };
 use crate::wire::*;
 
@@ -58,13 +58,11 @@ pub fn client() -> Vec<(&'static str, ClientMessage)> {
     let attach =
         |target, mode| Attach { request: 2, consumer: 9, channel: name("c"), target, mode };
     let volatile = AttachTarget::Volatile { start: Start::All, resume_after: Some(41) };
-    let settings = ProxySettings { ack_wait_ms: 30_000, max_deliveries: 5, max_in_flight: 100 };
     let durable = AttachTarget::Durable {
         name: name("d"),
-        settings: Some(settings),
         start: Start::Seq(5),
         admin: None,
-        qos: Qos::default(),
+        qos: Qos::from([(Property::AckWait, 30_000), (Property::MaxDeliveries, 5)]),
     };
     let settle = Settle {
         batch: 6,
