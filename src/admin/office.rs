@@ -19,6 +19,7 @@ use crate::consensus::{
 use crate::delivery;
 use crate::env::{Runtime, TokioRuntime, Watch};
 use crate::machine::{Command, Reply};
+use crate::session;
 use crate::transport::Net;
 use crate::types::{ClusterId, Code, Name, NodeId, Rejection};
 use crate::wire::admin::{
@@ -48,6 +49,8 @@ pub trait Local: Send + Sync + 'static {
 pub struct Options<N> {
     pub replica: Replica<TokioRuntime>,
     pub delivery: delivery::Handle,
+    /// Which lanes are connected here.
+    pub suppliers: session::Suppliers,
     pub net: N,
     pub env: TokioRuntime,
     pub cluster: ClusterId,
@@ -303,7 +306,7 @@ impl<N: Net> Office<N> {
     pub async fn channel(&self, name: &Name) -> Result<ChannelReport, Rejection> {
         let found = self.replica().read(|machine| {
             machine.channel_by_name(name).map(|channel| ChannelReport {
-                suppliers: report::suppliers(machine, channel),
+                suppliers: report::suppliers(machine, channel, &self.0.options.suppliers),
                 ..report::channel(machine, channel)
             })
         });

@@ -151,7 +151,7 @@ impl Source {
 }
 
 /// How a body becomes an event.
-enum Form {
+pub enum Form {
     /// It is the body of events like this one.
     Body(Box<Event>),
     /// It is a CloudEvent.
@@ -159,6 +159,11 @@ enum Form {
 }
 
 impl Form {
+    /// It is the body of an event that says nothing else.
+    pub fn plain() -> Form {
+        Form::Body(Box::default())
+    }
+
     fn of(flags: &Publish) -> Result<Form, Failure> {
         if flags.cloud_event {
             return Ok(Form::CloudEvent);
@@ -185,7 +190,8 @@ impl Form {
         })))
     }
 
-    fn event(&self, body: Vec<u8>) -> Result<EventBytes, String> {
+    /// The event of a body, or why it is none.
+    pub fn event(&self, body: Vec<u8>) -> Result<EventBytes, String> {
         let event = match self {
             Form::Body(like) => Event { body: body.into(), ..(**like).clone() },
             Form::CloudEvent => Event::from_cloud_event(&body)
@@ -196,7 +202,7 @@ impl Form {
 }
 
 /// Prints answers and counts them.
-struct Report {
+pub struct Report {
     format: Format,
     quiet: bool,
     lane: String,
@@ -207,7 +213,8 @@ struct Report {
 }
 
 impl Report {
-    fn new(format: Format, quiet: bool, publisher: &Publisher) -> Report {
+    /// Nothing was answered yet.
+    pub fn new(format: Format, quiet: bool, publisher: &Publisher) -> Report {
         let lane = publisher.lane().to_string();
         Report { format, quiet, lane, acked: 0, refused: 0, unknown: 0, last_refusal: None }
     }
@@ -216,7 +223,8 @@ impl Report {
         self.acked + self.refused + self.unknown
     }
 
-    fn add(&mut self, ranges: &[AckRange]) {
+    /// Prints answers.
+    pub fn add(&mut self, ranges: &[AckRange]) {
         let mut out = std::io::stdout().lock();
         for range in ranges {
             let count = u64::from(range.count);
@@ -267,7 +275,7 @@ impl Report {
     }
 
     /// Prints why something was not accepted, if so, and the closing line, which is the last.
-    fn close(self) -> Exit {
+    pub fn close(self) -> Exit {
         if let Some(rejection) = self.last_refusal.clone() {
             Failure::from(rejection).print(self.format);
         }
