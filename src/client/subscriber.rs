@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::client::{Alive, Attachment};
-use super::conversation::{Mode, Settlements, Verdict};
+use super::conversation::{Consumer, Mode, Settlements, Verdict};
 use super::{SubscribeOptions, Token};
 use crate::types::{Name, ProxyId, Rejection, Seq, SeqRange};
 use crate::wire::Delivery;
@@ -56,7 +56,7 @@ impl Subscriber {
             if let Some(delivery) = self.local.pop_front() {
                 return Ok(delivery);
             }
-            self.local = self.take().await?;
+            self.local = self.take(|consumer| consumer.take(usize::MAX)).await?;
         }
     }
 
@@ -66,16 +66,31 @@ impl Subscriber {
     /// As [`Subscriber::next`].
     pub async fn next_batch(&mut self) -> Result<Vec<Delivery>, Rejection> {
         if self.local.is_empty() {
-            return self.take().await.map(Vec::from);
+            return self.take(|consumer| consumer.take(usize::MAX)).await.map(Vec::from);
         }
         Ok(Vec::from(std::mem::take(&mut self.local)))
     }
 
-    async fn take(&self) -> Result<VecDeque<Delivery>, Rejection> {
+    /// The next events as the cluster put them together: at most `maximum_batch_size`, collected for
+    /// `pacing_interval`. Waits for them. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Subscriber::next`].
+    pub async fn next_sequence(&mut self) -> Result<Vec<Delivery>, Rejection> {
+        if self.local.is_empty() {
+            return self.take(Consumer::take_batch).await.map(Vec::from);
+        }
+        Ok(Vec::from(std::mem::take(&mut self.local)))
+    }
+
+    async fn take(
+        &self,
+        mut what: impl FnMut(&mut Consumer) -> VecDeque<Delivery>,
+    ) -> Result<VecDeque<Delivery>, Rejection> {
         let attachment = &self.settler.attachment;
         let taken = attachment.wait(|consumer| {
             if consumer.has_received() {
-                return Some(Ok(consumer.take(usize::MAX)));
+                return Some(Ok(what(consumer)));
             }
             consumer.failed().map(|rejection| Err(rejection.clone()))
         });
@@ -100,6 +115,26 @@ impl Subscriber {
     /// As [`Settler::settle`].
     pub async fn ack(&self, seqs: &[Seq]) -> Result<(), Rejection> {
         self.settler.ack(seqs).await
+    }
+
+    /// Processes events batch by batch (see [`Subscriber::next_sequence`]) with `work`, and
+    /// acknowledges each batch that it has done, until it says no.
+    ///
+    /// # Errors
+    /// As [`Subscriber::next`].
+    pub async fn for_each_batch(
+        &mut self,
+        mut work: impl FnMut(&[Delivery]) -> bool,
+    ) -> Result<(), Rejection> {
+        loop {
+            let batch = self.next_sequence().await?;
+            if !work(&batch) {
+                self.local = batch.into();
+                return Ok(());
+            }
+            let seqs: Vec<Seq> = batch.iter().map(|delivery| delivery.seq).collect();
+            self.settler.ack(&seqs).await?;
+        }
     }
 
     /// Processes events one by one with `work`, and acknowledges what it has done, until it says

@@ -69,10 +69,10 @@ async fn suppliers_inherit_wait_while_suspended_and_end_with_their_admin() {
 /// comes twice, although the supplier starts again with the whole file.
 #[tokio::test]
 async fn a_polled_file_comes_once_whoever_dies() {
-    const LINES: usize = 6_000;
+    const LINES: usize = 40_000;
     let mut cluster = cluster(3, &[]).await;
     cluster.consumer("default", "all").await;
-    let set = ["--supplier", "--qos", "maximum_batch_size=50,poll_interval=5"];
+    let set = ["--supplier", "--qos", "maximum_batch_size=20,poll_interval=5"];
     cluster.lines(&[&["admin", "create", "default", "meters"][..], &set].concat()).await;
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("readings");

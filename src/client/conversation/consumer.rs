@@ -41,6 +41,8 @@ pub struct Consumer {
     /// Ephemeral: the last sequence seen, or the one before the first to be seen.
     seen: Option<Seq>,
     received: VecDeque<Delivery>,
+    /// How they were handed over: the number in each batch.
+    batches: VecDeque<usize>,
     /// Taken by the user since credit was last given back.
     taken_events: u32,
     taken_bytes: u64,
@@ -73,6 +75,7 @@ impl Consumer {
             ever_attached: false,
             seen: None,
             received: VecDeque::new(),
+            batches: VecDeque::new(),
             taken_events: 0,
             taken_bytes: 0,
             fetch: None,
@@ -209,6 +212,7 @@ impl Consumer {
             events.into_iter().for_each(|delivery| self.receive_unless_copy(delivery));
         }
         let kept = self.received.len() - held;
+        self.batches.extend(Some(kept).filter(|kept| *kept > 0));
         self.fetch.iter_mut().for_each(|fetch| fetch.got(kept));
         Ok(())
     }
@@ -243,8 +247,17 @@ impl Consumer {
         std::mem::take(&mut self.missed)
     }
 
+    /// Hands the next batch to the user, as the server put it together.
+    pub fn take_batch(&mut self) -> VecDeque<Delivery> {
+        let (count, later) = (self.batches.pop_front(), std::mem::take(&mut self.batches));
+        let taken = self.take(count.unwrap_or(usize::MAX));
+        self.batches = later;
+        taken
+    }
+
     /// Hands up to `max` of the deliveries received to the user. Their credit goes back.
     pub fn take(&mut self, max: usize) -> VecDeque<Delivery> {
+        self.batches.clear();
         let left = self.received.split_off(max.min(self.received.len()));
         let taken = std::mem::replace(&mut self.received, left);
         taken.iter().for_each(|delivery| self.give_back(delivery));
@@ -346,6 +359,7 @@ impl Consumer {
         let known = matches!(self.standing, Standing::Attached | Standing::Asked);
         self.standing = Standing::Leaving;
         self.received.clear();
+        self.batches.clear();
         known
     }
 
