@@ -28,8 +28,11 @@ pub struct Channel {
     /// What its settings come to.
     #[serde(skip)]
     pub(super) admission: Admission,
-    accepted: u64,
-    no_interest: u64,
+    pub(super) accepted: u64,
+    pub(super) no_interest: u64,
+    /// The sequence that its first event got or gets; 0 stands for 1.
+    #[serde(skip)]
+    pub(super) origin: Seq,
     pub(super) slots: Slots,
     pub(super) letters: DeadLetters,
     /// Its proxies; follows from the proxies themselves.
@@ -52,6 +55,7 @@ impl Channel {
             admission: Admission::default(),
             accepted: 0,
             no_interest: 0,
+            origin: 0,
             slots: Slots::new(id),
             letters: DeadLetters::new(id),
             proxies: BTreeMap::new(),
@@ -113,6 +117,11 @@ impl Channel {
     /// Events accepted while no durable proxy existed.
     pub fn no_interest(&self) -> u64 {
         self.no_interest
+    }
+
+    /// The sequence of the first event that it had or will have.
+    pub fn first_seq(&self) -> Seq {
+        self.origin.max(1)
     }
 
     /// The sequence of the next event accepted.
@@ -223,7 +232,11 @@ impl Channel {
             // The leader makes room.
             false => 0,
         };
-        Room { bytes: self.settings.pending_bytes_max, events }
+        let bytes = match self.admission.best_effort {
+            true => self.settings.pending_bytes_max.min(limits::BEST_EFFORT_BYTES_MAX),
+            false => self.settings.pending_bytes_max,
+        };
+        Room { bytes, events }
     }
 
     /// Accepts a dead letter, whatever the cap; the caller trims. It keeps its priority, and has

@@ -117,6 +117,8 @@ impl Service {
 /// What holds for the events of a channel when they are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admission {
+    /// Events stay in the leader's memory: no log, no disk, and lost with it.
+    pub best_effort: bool,
     pub priority: i16,
     /// 0: never.
     pub timeout_ms: u64,
@@ -142,6 +144,7 @@ impl Admission {
     pub fn new(channel: &Qos) -> Admission {
         let value = |property| Qos::resolve(&[channel], property);
         Admission {
+            best_effort: value(Property::EventReliability) == 1,
             priority: value(Property::Priority) as i16,
             timeout_ms: value(Property::Timeout).unsigned_abs(),
             max_queue_length: value(Property::MaxQueueLength).unsigned_abs(),
