@@ -4,24 +4,26 @@ use std::collections::BTreeMap;
 
 use super::letters;
 use crate::consensus;
-use crate::delivery::ProxyStats;
+use crate::delivery::{ProxyStats, World};
 use crate::machine::{Admin, Channel, Machine, Proxy};
-use crate::types::{Name, Outcome, ProxyId};
+use crate::types::{ChannelId, Name, Outcome, ProxyId, Seq};
 use crate::wire::admin::{
     AdminReport, ChannelEntry, ChannelReport, LetterLedger, Member, MemberEntry, ProxyReport, Role,
     SnapshotReport,
 };
 
 /// All channels, by name.
-pub fn channels(machine: &Machine) -> Vec<ChannelReport> {
-    let mut reports: Vec<_> = machine.channels().map(|c| channel(machine, c)).collect();
+pub fn channels(world: &World) -> Vec<ChannelReport> {
+    let ids = world.all_channels().map(|channel| channel.id());
+    let mut reports: Vec<_> = ids.filter_map(|id| channel(world.of(id), id)).collect();
     reports.sort_by(|a, b| a.name.cmp(&b.name));
     reports
 }
 
 /// One channel with its proxies; nothing in flight.
-pub fn channel(machine: &Machine, channel: &Channel) -> ChannelReport {
-    ChannelReport {
+pub fn channel(machine: &Machine, id: ChannelId) -> Option<ChannelReport> {
+    let channel = machine.channel(id)?;
+    Some(ChannelReport {
         id: channel.id(),
         name: channel.name().clone(),
         accepted: channel.accepted(),
@@ -29,7 +31,7 @@ pub fn channel(machine: &Machine, channel: &Channel) -> ChannelReport {
         retained_bytes: channel.retained().bytes,
         pending_bytes: channel.pending().bytes,
         no_interest: channel.no_interest(),
-        last_seq: channel.next_seq().saturating_sub(1),
+        last_seq: last_seq(channel),
         first_retained: channel.first_retained(),
         settings: channel.settings().clone(),
         qos: channel.qos().clone(),
@@ -37,7 +39,13 @@ pub fn channel(machine: &Machine, channel: &Channel) -> ChannelReport {
         subscribers: 0,
         dead_letters: dead_letters(machine, channel),
         proxies: machine.proxies(channel.id()).map(|p| proxy(machine, p)).collect(),
-    }
+        best_effort: channel.admission().best_effort,
+    })
+}
+
+/// The sequence of its newest event; 0: none yet.
+fn last_seq(channel: &Channel) -> Seq {
+    if channel.accepted() == 0 { 0 } else { channel.next_seq() - 1 }
 }
 
 /// What became of the dead letters of a channel, or of those in it.
@@ -95,15 +103,16 @@ pub fn add_soft_state(channels: &mut [ChannelReport], stats: &BTreeMap<ProxyId, 
 }
 
 /// One line for each channel, by name.
-pub fn entries(machine: &Machine) -> Vec<ChannelEntry> {
+pub fn entries(world: &World) -> Vec<ChannelEntry> {
     let entry = |channel: &Channel| ChannelEntry {
         id: channel.id(),
         name: channel.name().clone(),
-        last_seq: channel.next_seq().saturating_sub(1),
+        last_seq: last_seq(channel),
         retained: channel.retained().events,
         proxies: channel.proxies().count() as u64,
+        best_effort: channel.admission().best_effort,
     };
-    let mut entries: Vec<_> = machine.channels().map(entry).collect();
+    let mut entries: Vec<_> = world.all_channels().map(entry).collect();
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     entries
 }

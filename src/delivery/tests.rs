@@ -1,7 +1,7 @@
 //! The driver against a machine: every request, and every way it can end.
 
 use super::testing::{FakeCluster, block, default_channel};
-use super::{Cluster, ConsumerId, Driver, MachineFacts, Output, Request, SessionId};
+use super::{Cluster, ConsumerId, Driver, Output, Request, SessionId, World};
 use crate::dispatch::{Attachment, Departure, Mode};
 use crate::machine::{Command, LaneTarget, Publish, Reply};
 use crate::types::{
@@ -10,6 +10,7 @@ use crate::types::{
 };
 use crate::wire::{Nack, ServerMessage, Settle, SettleConfirmed, Terminate};
 
+mod best_effort;
 mod refused;
 
 const SESSION: SessionId = SessionId(1);
@@ -71,7 +72,7 @@ impl Rig {
 
     fn ask(&mut self, request: Request) {
         let (driver, now) = (&mut self.driver, self.cluster.now());
-        self.cluster.read(|machine| driver.request(&MachineFacts(machine), request, now));
+        self.cluster.read(|machine| driver.request(&World::of_facts(machine), request, now));
     }
 
     fn attach(&mut self, session: u64, attachment: Attachment, mode: Mode) {
@@ -81,7 +82,7 @@ impl Rig {
 
     fn poll(&mut self) -> Vec<Output> {
         let (driver, now) = (&mut self.driver, self.cluster.now());
-        self.cluster.read(|machine| driver.poll(&MachineFacts(machine), now))
+        self.cluster.read(|machine| driver.poll(&World::of_facts(machine), now))
     }
 
     /// Polls and carries out until nothing comes any more: (session, seq, delivery) of deliveries,

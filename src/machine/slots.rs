@@ -95,7 +95,12 @@ impl Slots {
     pub fn begun_at(channel: ChannelId, origin: Seq) -> Slots {
         let next_seq = first_of(origin.saturating_sub(1).div_ceil(CHUNK_SLOTS));
         let first = next_seq.min(u64::MAX / 2);
-        Slots { next_seq: first, history_start: first, first_retained: first, ..Slots::new(channel) }
+        Slots {
+            next_seq: first,
+            history_start: first,
+            first_retained: first,
+            ..Slots::new(channel)
+        }
     }
 
     /// The sequence of the next event accepted.

@@ -14,7 +14,8 @@ impl Machine {
         let channel = self.channels.get_mut(&publish.channel);
         let channel = channel.ok_or_else(|| super::define::unknown_channel(publish.channel))?;
         if channel.admission.best_effort && !self.is_transient {
-            let message = format!("events of best-effort channel '{}' enter no log", channel.name());
+            let message =
+                format!("events of best-effort channel '{}' enter no log", channel.name());
             return Err(Rejection::new(Code::NotAllowed, message));
         }
         let lane = self.lanes.get_mut(&publish.lane).filter(|l| l.channel() == publish.channel);

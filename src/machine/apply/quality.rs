@@ -6,7 +6,8 @@ use super::Answer;
 use super::define::{unknown_channel, unknown_proxy};
 use crate::machine::{Admin, Channel, Machine, Reply, Target};
 use crate::types::{
-    Admission, ChannelId, Code, Level, Name, Property, ProxyId, Qos, QosChange, Rejection, Service, limits,
+    Admission, ChannelId, Code, Level, Name, Property, ProxyId, Qos, QosChange, Rejection, Service,
+    limits,
 };
 
 impl Machine {

@@ -87,6 +87,7 @@ fn channel() -> ChannelReport {
         subscribers: 0,
         dead_letters: None,
         proxies: vec![proxy],
+        best_effort: false,
     }
 }
 
