@@ -121,7 +121,6 @@ impl Facts for World<'_> {
         Some(ProxyFacts {
             channel: proxy.channel(),
             revision: proxy.revision(),
-            settings: proxy.settings().clone(),
             service: *proxy.service(),
             rests: proxy.rests(),
             start_seq: proxy.start_seq(),

@@ -1,8 +1,7 @@
 //! What dispatch must know of the replicated state.
 
 use crate::types::{
-    ChannelId, Discard, PayloadKey, ProxyId, ProxySettings, Scheduling, Seq, SeqRange, Service,
-    Stamp,
+    ChannelId, Discard, PayloadKey, ProxyId, Scheduling, Seq, SeqRange, Service, Stamp,
 };
 
 /// A view of the replicated facts, the same for the whole of one call.
@@ -85,7 +84,6 @@ pub struct ProxyFacts {
     pub channel: ChannelId,
     /// Rises with every change of the definition.
     pub revision: u64,
-    pub settings: ProxySettings,
     /// What holds for it.
     pub service: Service,
     /// It is suspended: nothing is delivered.

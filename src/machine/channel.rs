@@ -10,8 +10,8 @@ use super::fact::{self, Kind};
 use super::slot::{Arrival, Mark, Room, Slot, Tally};
 use super::slots::Slots;
 use crate::types::{
-    Admission, ChannelId, ChannelSettings, EventQos, LaneId, Name, PayloadKey, ProxyId, Qos, Seq,
-    SeqRanges, Stamp, limits,
+    Admission, ChannelId, EventQos, LaneId, Name, PayloadKey, ProxyId, Qos, Seq, SeqRanges, Stamp,
+    limits,
 };
 
 /// An event channel.
@@ -19,7 +19,6 @@ use crate::types::{
 pub struct Channel {
     id: ChannelId,
     name: Name,
-    settings: ChannelSettings,
     pub(super) qos: Qos,
     /// Its consumer admins; the default one only once something is set for it.
     pub(super) admins: BTreeMap<Name, Admin>,
@@ -44,15 +43,14 @@ pub struct Channel {
 }
 
 impl Channel {
-    pub(super) fn new(id: ChannelId, name: Name, settings: ChannelSettings) -> Channel {
+    pub(super) fn new(id: ChannelId, name: Name, qos: Qos) -> Channel {
         Channel {
             id,
             name,
-            settings,
-            qos: Qos::default(),
+            admission: Admission::new(&qos),
+            qos,
             admins: BTreeMap::new(),
             definitions: 0,
-            admission: Admission::default(),
             accepted: 0,
             no_interest: 0,
             origin: 0,
@@ -69,10 +67,6 @@ impl Channel {
 
     pub fn name(&self) -> &Name {
         &self.name
-    }
-
-    pub fn settings(&self) -> &ChannelSettings {
-        &self.settings
     }
 
     /// What is set for it.
@@ -222,7 +216,9 @@ impl Channel {
         if waiting == 0 {
             self.no_interest += count;
         }
-        self.trim();
+        if count > 0 {
+            self.trim(now);
+        }
         count
     }
 
@@ -232,11 +228,7 @@ impl Channel {
             // The leader makes room.
             false => 0,
         };
-        let bytes = match self.admission.best_effort {
-            true => self.settings.pending_bytes_max.min(limits::BEST_EFFORT_BYTES_MAX),
-            false => self.settings.pending_bytes_max,
-        };
-        Room { bytes, events }
+        Room { bytes: self.admission.max_queue_bytes, events }
     }
 
     /// Accepts a dead letter, whatever the cap; the caller trims. It keeps its priority, and has
@@ -283,8 +275,13 @@ impl Channel {
     }
 
     /// Forgets history beyond its limits, after something changed.
-    pub(super) fn trim(&mut self) {
-        self.slots.trim(&self.settings);
+    pub(super) fn trim(&mut self, now: Stamp) {
+        self.slots.trim(&self.admission.history, now);
+    }
+
+    /// Whether some of its history is too old.
+    pub fn has_old_history(&self, now: Stamp) -> bool {
+        self.slots.has_old(&self.admission.history, now)
     }
 
     /// Computes all kept sums anew.
@@ -300,7 +297,7 @@ impl Channel {
 
     /// Hash of all facts, from the kept sums.
     pub(super) fn hash(&self) -> u64 {
-        let definition = (self.id, &self.name, &self.settings);
+        let definition = (self.id, &self.name);
         let counters = [
             self.id.0,
             self.slots.next_seq(),

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use super::fact::{self, Kind};
 use super::{Channel, Lane, Proxy};
-use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, ProxyId, Seq, SeqRange, Stamp, Tenure,
-};
+use crate::types::{ChannelId, LaneId, Name, ProxyId, Qos, Seq, SeqRange, Stamp, Tenure};
 
 /// The replicated machine. Cheap to clone: see the module.
 #[derive(Debug, Clone)]
@@ -52,7 +50,7 @@ impl Machine {
             is_transient: false,
             touched: BTreeSet::new(),
         };
-        machine.add_channel(Name::default_channel(), ChannelSettings::default());
+        machine.add_channel(Name::default_channel(), Qos::default());
         machine
     }
 
@@ -191,11 +189,12 @@ impl Machine {
         self.last_id
     }
 
-    pub(super) fn add_channel(&mut self, name: Name, settings: ChannelSettings) -> ChannelId {
+    pub(super) fn add_channel(&mut self, name: Name, qos: Qos) -> ChannelId {
         let id = ChannelId(self.next_id());
         self.names.insert(name.clone(), id);
-        self.channels.insert(id, Arc::new(Channel::new(id, name, settings)));
+        self.channels.insert(id, Arc::new(Channel::new(id, name, qos)));
         self.touched.insert(id);
+        self.resolve(id);
         id
     }
 }

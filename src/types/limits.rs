@@ -97,8 +97,8 @@ pub const HISTORY_BYTES: u64 = 16 << 20;
 /// Default cap on pending bytes of a channel. Beyond it publishes are refused (`channel_full`).
 pub const CHANNEL_BYTES_MAX: u64 = 4 << 30;
 
-/// Pending bytes of a best-effort channel, which are in the leader's memory, whatever its own cap
-/// says. Beyond it publishes are refused (`channel_full`).
+/// Pending bytes of a best-effort channel, and those of its history, which are in the leader's
+/// memory, whatever its properties say. Beyond it publishes are refused (`channel_full`).
 pub const BEST_EFFORT_BYTES_MAX: u64 = 64 << 20;
 
 /// Default lease of a delivery in milliseconds: not settled by then, it is delivered again.
@@ -142,6 +142,11 @@ pub const SCRUB_PAUSE_MS: u64 = 3_600_000;
 pub const LANE_SWEEP_MS: u64 = 60_000;
 /// Lanes given up by one command. The rest waits for the next sweep.
 pub const LANE_SWEEP_MAX: usize = 1_000;
+/// How often the leader looks for channels with history that is too old, in milliseconds: so much
+/// longer it may stay where nothing happens.
+pub const CHANNEL_SWEEP_MS: u64 = 5_000;
+/// Channels trimmed by one command. The rest waits for the next sweep.
+pub const CHANNEL_SWEEP_MAX: usize = 1_000;
 /// Pull requests one consumer may have waiting. One more is refused with `overloaded`.
 pub const PULLS_PER_CONSUMER_MAX: usize = 64;
 /// Separate ranges of settlements that one proxy may have on the way to the log. Beyond it the

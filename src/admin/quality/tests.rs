@@ -29,10 +29,10 @@ impl Rig {
         rig.apply(Command::BeginTenure { node: NodeId(1) });
         let found = rig.machine.channel_by_name(&Name::default_channel()).unwrap();
         let (channel, qos) = (found.id(), Qos::default());
-        let (admin, settings) = (Some(name("fast")), Default::default());
+        let admin = Some(name("fast"));
         rig.apply(Command::CreateAdmin { channel, name: name("fast"), qos: qos.clone() });
         let start = Start::New;
-        let made = Command::CreateProxy { channel, name: name("p"), settings, start, admin, qos };
+        let made = Command::CreateProxy { channel, name: name("p"), start, admin, qos };
         rig.apply(made);
         rig
     }

@@ -5,8 +5,8 @@ use super::super::{BestEffort, Changes, Cluster};
 use crate::dispatch::Facts;
 use crate::machine::{Command, LaneTarget, Publish, Reply, Settle, SettlePart, Target};
 use crate::types::{
-    ChannelId, ChannelSettings, Code, LaneId, Name, Opener, Outcome, Property, ProxyId,
-    ProxySettings, Qos, Rejection, SeqRange, SeqRanges, Start,
+    ChannelId, Code, LaneId, Name, Opener, Outcome, Property, ProxyId, Qos, Rejection, SeqRange,
+    SeqRanges, Start,
 };
 
 struct Rig {
@@ -19,11 +19,10 @@ impl Rig {
     fn new() -> Rig {
         let facts = FakeCluster::new();
         let name = Name::new("ticks").unwrap();
-        let settings = ChannelSettings::default();
-        let created = facts.apply(Command::CreateChannel { name, settings });
+        let mut qos = Qos::default();
+        qos.set(Property::EventReliability, Some(1));
+        let created = facts.apply(Command::CreateChannel { name, qos });
         let Reply::ChannelCreated { channel } = created else { panic!("{created:?}") };
-        let changes = vec![(Property::EventReliability, Some(1))];
-        facts.apply(Command::SetQos { target: Target::Channel(channel), changes });
         Rig { cluster: BestEffort::new(facts.clone()), facts, channel }
     }
 
@@ -37,7 +36,6 @@ impl Rig {
         let command = Command::CreateProxy {
             channel: self.channel,
             name: Name::new("screen").unwrap(),
-            settings: ProxySettings::default(),
             start: Start::New,
             admin: None,
             qos: Qos::default(),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dispatch::{Action, Facts, ProxyFacts, Settlement, SlotFacts};
 use crate::types::{
-    ChannelId, Discard, Outcome, PayloadKey, ProxyId, ProxySettings, Scheduling, Seq, SeqRange,
-    SeqRanges, Service, Stamp,
+    ChannelId, Discard, Outcome, PayloadKey, ProxyId, Scheduling, Seq, SeqRange, SeqRanges,
+    Service, Stamp,
 };
 
 /// Whether the definition of the proxy says so, and not its consumer.
@@ -65,10 +65,10 @@ impl FakeFacts {
         self.events.len() as Seq + 1
     }
 
-    pub fn add_proxy(&mut self, id: ProxyId, settings: ProxySettings) {
-        let (service, rests) = (Service::default(), false);
+    pub fn add_proxy(&mut self, id: ProxyId, service: Service) {
+        let rests = false;
         let channel = CHANNEL;
-        let facts = ProxyFacts { channel, revision: 1, settings, service, rests, start_seq: 1 };
+        let facts = ProxyFacts { channel, revision: 1, service, rests, start_seq: 1 };
         self.definitions += 1;
         let proxy = FakeProxy { facts, settled: BTreeMap::new(), attempts: BTreeMap::new() };
         self.proxies.insert(id, proxy);

@@ -5,9 +5,7 @@ use proptest::prelude::*;
 use super::fake::{CHANNEL, FakeFacts, is_judged};
 use super::model::{ConsumerModel, Model, Place};
 use crate::dispatch::*;
-use crate::types::{
-    Discard, Order, ProxyId, ProxySettings, Seq, SeqRange, SeqRanges, Stamp, Tenure,
-};
+use crate::types::{Discard, Order, ProxyId, Seq, SeqRange, SeqRanges, Service, Stamp, Tenure};
 
 const PROXIES: [ProxyId; 2] = [ProxyId(1), ProxyId(2)];
 
@@ -51,9 +49,10 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 impl World {
     fn new(max_deliveries: u32) -> World {
         let mut facts = FakeFacts::default();
-        let settings = ProxySettings { ack_wait_ms: 50, max_deliveries, max_in_flight: 7 };
+        let settings =
+            Service { ack_wait_ms: 50, max_deliveries, max_in_flight: 7, ..Service::default() };
         facts.add_proxy(PROXIES[0], settings);
-        let many = ProxySettings { ack_wait_ms: 30, max_deliveries: 0, max_in_flight: 1000 };
+        let many = Service { ack_wait_ms: 30, max_in_flight: 1000, ..Service::default() };
         facts.add_proxy(PROXIES[1], many);
         let tenure = Tenure(1);
         let mut world = World {
@@ -79,7 +78,7 @@ impl World {
     }
 
     fn max(&self, proxy: ProxyId) -> u32 {
-        self.facts.proxies[&proxy].facts.settings.max_deliveries
+        self.facts.proxies[&proxy].facts.service.max_deliveries
     }
 
     fn step(&mut self, op: Op) {
@@ -105,7 +104,8 @@ impl World {
             _ if a % 4 == 0 => self.begin(),
             _ => {}
         }
-        if op.poll {
+        // What comes before the next poll is judged as before a change of definition.
+        if op.poll || kind == 31 {
             self.poll();
         }
     }
@@ -154,6 +154,13 @@ impl World {
         known.service.batch_max = 1 + (a % 9) as u32;
         let policies = [Discard::Fifo, Discard::Lifo, Discard::Priority, Discard::Deadline];
         known.service.discard = policies[a as usize % 4];
+        if id == PROXIES[0] {
+            known.service.max_in_flight = [7, 1, 3, 20][(a / 4 % 4) as usize];
+            known.service.ack_wait_ms = [50, 20][(b / 3 % 2) as usize];
+            if a.is_multiple_of(6) {
+                known.service.max_deliveries = (b / 5 % 4) as u32;
+            }
+        }
         self.facts.definitions += 1;
         self.dispatcher.channel_touched(CHANNEL);
     }
@@ -255,7 +262,7 @@ impl World {
     fn touch(&mut self, id: ProxyId, range: SeqRange, n: u64) {
         let from = self.some_consumer(n);
         self.dispatcher.touch(id, from, &SeqRanges::from_iter([range]), self.now);
-        let until = self.now.plus_millis(self.facts.proxies[&id].facts.settings.ack_wait_ms);
+        let until = self.now.plus_millis(self.facts.proxies[&id].facts.service.ack_wait_ms);
         let proxy = self.model.proxies.get_mut(&id).unwrap();
         for (_, event) in proxy.events.range_mut(range.first..=range.last) {
             if let Place::InFlight { consumer, due } = &mut event.place

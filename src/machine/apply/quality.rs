@@ -50,6 +50,9 @@ impl Machine {
         let mut asked = Qos::default();
         asked.change(changes);
         check_qos(&asked, level, &what)?;
+        if let Target::Channel(id) = target {
+            self.check_history(*id, changes)?;
+        }
         match target {
             Target::Channel(id) => {
                 self.check_reliability(*id, changes)?;
@@ -119,6 +122,18 @@ impl Machine {
         }
     }
 
+    /// Dead letters have no history: they are kept until somebody replays or drops them.
+    fn check_history(&self, id: ChannelId, changes: &[QosChange]) -> Result<(), Rejection> {
+        let channel = self.channel(id).filter(|channel| channel.is_dead_letters());
+        let history = [Property::HistoryEvents, Property::HistoryBytes, Property::HistoryAge];
+        let changed = changes.iter().find(|(property, _)| history.contains(property));
+        let (Some(channel), Some((property, _))) = (channel, changed) else { return Ok(()) };
+        let message =
+            format!("{property} of channel '{}': dead letters have no history", channel.name());
+        Err(Rejection::new(Code::InvalidQos, message)
+            .hint("they are kept until they are replayed or dropped"))
+    }
+
     /// An admin to be changed; from then on the default one is written down, too.
     fn admin_mut(&mut self, id: ChannelId, name: &Name) -> Result<&mut Admin, Rejection> {
         let channel = self.channels.get_mut(&id).ok_or_else(|| unknown_channel(id))?;
@@ -138,6 +153,9 @@ impl Machine {
             }
         }
         self.touched.insert(id);
+        if let Some(channel) = self.channels.get_mut(&id) {
+            Arc::make_mut(channel).trim(self.stamp);
+        }
         let next_seq = self.channel(id).map_or(0, Channel::next_seq);
         Reply::Changed { index: self.applied, next_seq }
     }

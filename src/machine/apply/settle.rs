@@ -7,9 +7,7 @@ use super::define::{unknown_channel, unknown_proxy};
 use crate::machine::{
     Channel, DeadLetter, Machine, Proxy, Reply, Settle, SettlePart, Settled, Slot,
 };
-use crate::types::{
-    ChannelId, ChannelSettings, Code, Outcome, ProxyId, Rejection, SeqRange, SeqRanges, limits,
-};
+use crate::types::{ChannelId, Code, Outcome, ProxyId, Rejection, SeqRange, SeqRanges, limits};
 
 /// A dead letter on its way to its channel.
 type Letter = (Slot, DeadLetter);
@@ -25,7 +23,6 @@ impl Machine {
             }
             settle_part(proxy, channel, part, &mut answer, &mut letters);
         }
-        channel.trim();
         let channel = channel.id();
         if answer.settled > 0 {
             self.touched.insert(channel);
@@ -54,7 +51,7 @@ impl Machine {
         let name = self.channel(origin)?.name().dead_letter();
         let id = match self.names.get(&name) {
             Some(id) => *id,
-            None => self.add_channel(name, ChannelSettings::of_dead_letters()),
+            None => self.add_channel(name, DeadLetter::qos()),
         };
         let now = self.stamp;
         let channel = Arc::make_mut(self.channels.get_mut(&id)?);
@@ -62,7 +59,7 @@ impl Machine {
         for (slot, letter) in letters {
             channel.append_letter(&slot, letter, now);
         }
-        channel.trim();
+        channel.trim(now);
         let last = channel.next_seq() - 1;
         let excess = channel.excess_letters();
         if !excess.is_empty() {

@@ -14,8 +14,8 @@ use crate::machine::{
     Publish, Published, ReplayTo, Reply, Settle, SettlePart, Settled, Target,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, Event, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
-    ProxySettings, Qos, QosChange, SeqRange, SeqRanges, Service, Stamp, Start, Tenure,
+    ChannelId, Event, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, QosChange,
+    SeqRange, SeqRanges, Service, Stamp, Start, Tenure,
 };
 
 type Failure = Box<dyn Error>;
@@ -107,6 +107,8 @@ enum Line {
     },
     /// Drops dead letters of a dead-letter channel.
     Drop { channel: String, ranges: Vec<String> },
+    /// Forgets what is too old for the history of these channels.
+    Trim(Vec<String>),
     /// Counts attempts.
     Attempt { path: String, ranges: Vec<String> },
     /// Time passes.
@@ -213,23 +215,22 @@ impl Runner {
         Ok(match line {
             Line::Begin => Command::BeginTenure { node: NodeId(1) },
             Line::Channel { name, pending_max, history } => {
-                let mut settings = ChannelSettings::default();
-                settings.pending_bytes_max = pending_max.unwrap_or(settings.pending_bytes_max);
-                settings.history_events = history.unwrap_or(settings.history_events);
-                Command::CreateChannel { name: Name::new(name)?, settings }
+                let mut qos = Qos::default();
+                qos.set(Property::MaxQueueBytes, pending_max.map(|n| n as i64));
+                qos.set(Property::HistoryEvents, history.map(|n| n as i64));
+                Command::CreateChannel { name: Name::new(name)?, qos }
             }
             Line::RmChannel(name) => Command::DeleteChannel { channel: self.channel(name)?.id() },
             Line::Proxy { path, start, max_deliveries, admin, qos } => {
                 let (channel, name) = path.split_once('/').ok_or("not CHANNEL/PROXY")?;
-                let max_deliveries = max_deliveries.unwrap_or(0);
-                let settings = ProxySettings { max_deliveries, ..ProxySettings::default() };
                 let channel = self.channel(channel).map_or(ChannelId(99), Channel::id);
                 let start = parse_start(start.as_deref())?;
                 let admin = admin.as_deref().map(Name::new).transpose()?;
                 let mut set = Qos::default();
                 set.change(&parse_changes(qos.as_slice())?);
+                set.set(Property::MaxDeliveries, max_deliveries.map(i64::from));
                 let name = Name::new(name)?;
-                Command::CreateProxy { channel, name, settings, start, admin, qos: set }
+                Command::CreateProxy { channel, name, start, admin, qos: set }
             }
             Line::Admin { path, changes } => {
                 let (channel, name) = path.split_once('/').ok_or("not CHANNEL/ADMIN")?;
@@ -323,6 +324,10 @@ impl Runner {
                 channel: self.channel(channel)?.id(),
                 sequences: parse_ranges(ranges)?,
             },
+            Line::Trim(names) => {
+                let channels = names.iter().map(|name| Ok(self.channel(name)?.id()));
+                Command::TrimHistory { channels: channels.collect::<Result<_, Failure>>()? }
+            }
             Line::Checkpoint => Command::Checkpoint,
             Line::Hours(_) | Line::Restart | Line::Show(_) | Line::Service(_) => {
                 return Err("not a command".into());
@@ -460,9 +465,11 @@ fn text(range: SeqRange) -> String {
 
 fn say_service(service: &Service) -> String {
     let Service { order, discard, max_events, timeout_ms, batch_max, pacing_ms, .. } = service;
+    let Service { ack_wait_ms, max_deliveries, max_in_flight, .. } = service;
     format!(
         "{order:?} order, {discard:?} discard, {max_events} events, timeout {timeout_ms}, \
-         batches of {batch_max} in {pacing_ms} ms"
+         batches of {batch_max} in {pacing_ms} ms, {max_in_flight} in flight for {ack_wait_ms} ms, \
+         {max_deliveries} deliveries"
     )
 }
 

@@ -7,9 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::ProxyReport;
-use crate::types::{
-    Domain, Level, Name, Property, ProxySettings, Qos, QosChange, QosError, Seq, Start,
-};
+use crate::types::{Domain, Level, Name, Property, Qos, QosChange, QosError, Seq, Start};
 
 /// What a question about the quality of service is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -306,9 +304,6 @@ pub struct AdminChanged {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProxyWish {
     pub name: Name,
-    /// `None`: the defaults, or whatever an existing one has.
-    #[serde(default)]
-    pub settings: Option<ProxySettings>,
     /// Where it begins; of no matter to one that exists.
     #[serde(default)]
     pub start: Start,

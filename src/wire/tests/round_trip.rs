@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::examples;
 use crate::types::{
-    Code, Event, LaneId, Name, Opener, Outcome, ProxyId, ProxySettings, Qos, Rejection, SeqRange,
+    Code, Event, LaneId, Name, Opener, Outcome, Property, ProxyId, Qos, Rejection, SeqRange,
     SeqRanges, Stamp, Start, Tenure,
 };
 use crate::wire::*;
@@ -84,15 +84,13 @@ fn rejection() -> impl Strategy<Value = Rejection> {
 }
 
 fn target() -> impl Strategy<Value = AttachTarget> {
-    let settings = (any::<u64>(), any::<u32>(), any::<u32>()).prop_map(|(wait, max, flight)| {
-        ProxySettings { ack_wait_ms: wait, max_deliveries: max, max_in_flight: flight }
-    });
     prop_oneof![
         (start(), any::<Option<u64>>())
             .prop_map(|(start, resume_after)| AttachTarget::Volatile { start, resume_after }),
-        (name(), prop::option::of(settings), start()).prop_map(|(name, settings, start)| {
-            let (admin, qos) = (Some(name.clone()), Qos::default());
-            AttachTarget::Durable { name, settings, start, admin, qos }
+        (name(), any::<Option<u32>>(), start()).prop_map(|(name, wait, start)| {
+            let (admin, mut qos) = (Some(name.clone()), Qos::default());
+            qos.set(Property::AckWait, wait.map(i64::from));
+            AttachTarget::Durable { name, start, admin, qos }
         }),
     ]
 }
