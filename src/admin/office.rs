@@ -311,7 +311,8 @@ impl<N: Net> Office<N> {
     pub async fn channel(&self, name: &Name) -> Result<ChannelReport, Rejection> {
         let found = self.look(|world| {
             let channel = world.facts.channel_by_name(name)?;
-            report::channel(world.of(channel.id()), channel.id())
+            let report = report::channel(&world, channel.id())?;
+            Some(ChannelReport { suppliers: report::suppliers(world.facts, channel), ..report })
         });
         let mut reports = [found.ok_or_else(|| unknown_channel(name))?];
         self.add_soft_state(&mut reports).await;

@@ -110,7 +110,7 @@ fn show(answer: &Answer<ChannelReport>) -> String {
         output::count(channel.subscribers),
     );
     text.push_str(&letters(channel));
-    if channel.admins.len() > 1 || channel.admins.iter().any(|a| a.suspended || !a.qos.is_empty()) {
+    if channel.admins.len() > 2 || channel.admins.iter().any(|a| a.suspended || !a.qos.is_empty()) {
         text.push_str(&format!("\n{}\n", admins::table(&channel.admins)));
     }
     let mut table = output::table(&[

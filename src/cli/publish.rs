@@ -28,6 +28,7 @@ pub async fn run(common: &Common, flags: &Publish) -> Result<Exit, Failure> {
     let patience = connect::patience(common)?;
     let options = PublishOptions {
         lane: flags.lane.clone().map_or(LaneChoice::Fresh, LaneChoice::Named),
+        admin: flags.admin.clone(),
         first_sequence: flags.sequence,
         deadline: patience,
         ..PublishOptions::default()

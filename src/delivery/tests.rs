@@ -51,7 +51,8 @@ impl Rig {
         let channel = self.cluster.read(default_channel);
         if self.lane.is_none() {
             let opener = Opener::default();
-            let open = Command::OpenLane { channel, target: LaneTarget::Fresh, opener };
+            let open =
+                Command::OpenLane { channel, target: LaneTarget::Fresh, opener, admin: None };
             let Reply::LaneOpened { lane, epoch, .. } = self.cluster.apply(open) else { panic!() };
             self.lane = Some((lane, epoch));
         }

@@ -106,6 +106,12 @@ impl Machine {
         self.lanes.get(&id).map(|lane| &**lane)
     }
 
+    /// The lanes of a channel, by id.
+    pub fn lanes_of(&self, channel: ChannelId) -> impl Iterator<Item = &Lane> {
+        let ids = self.channel(channel).into_iter().flat_map(|channel| &channel.lanes);
+        ids.filter_map(|id| self.lane(*id))
+    }
+
     /// All lanes, by id.
     pub fn lanes(&self) -> impl Iterator<Item = &Lane> {
         self.lanes.values().map(|lane| &**lane)

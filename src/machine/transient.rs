@@ -82,6 +82,9 @@ impl Machine {
         if let Some(own) = self.channels.get_mut(&id) {
             Arc::make_mut(own).follow(defined);
         }
+        self.lanes.retain(|lane, _| facts.lanes.contains_key(lane));
+        let lanes: Vec<LaneId> = self.lanes.keys().copied().collect();
+        lanes.into_iter().for_each(|lane| self.mirror_lane(facts, lane));
         self.names.insert(defined.name().clone(), id);
         self.resolve(id);
         self.touched.insert(id);

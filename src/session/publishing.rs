@@ -30,8 +30,8 @@ impl Session {
         };
         let ChannelView { id: channel, best_effort, .. } = channel;
         let pending = Pending::OpenLane { request: open.request, channel, best_effort };
-        let opener = open.opener;
-        self.propose(Command::OpenLane { channel, target, opener }, pending);
+        let (opener, admin) = (open.opener, open.admin);
+        self.propose(Command::OpenLane { channel, target, opener, admin }, pending);
     }
 
     pub(super) fn lane_opened(

@@ -15,5 +15,6 @@ mod full_disk;
 mod interrupt;
 mod membership;
 mod quality;
+mod suppliers;
 mod support;
 mod upgrade;

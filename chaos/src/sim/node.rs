@@ -175,7 +175,7 @@ struct Services<E: RaftRuntime> {
     identity: Identity,
     replica: Replica<E>,
     relay: Relay<SimNet>,
-    sessions: session::Options<Replica<E>, E>,
+    sessions: session::Options<BestEffort<Replica<E>>, E>,
 }
 
 #[derive(Clone)]

@@ -50,7 +50,8 @@ impl Rig {
     fn open(&self, target: LaneTarget) -> (LaneId, u32, u64) {
         let attempt = self.facts.read(|facts| facts.applied());
         let opener = Opener { client: 1, attempt };
-        match self.submit(Command::OpenLane { channel: self.channel, target, opener }) {
+        match self.submit(Command::OpenLane { channel: self.channel, target, opener, admin: None })
+        {
             Ok(Reply::LaneOpened { lane, epoch, last_sequence, .. }) => {
                 (lane, epoch, last_sequence)
             }

@@ -6,7 +6,7 @@ use super::Answer;
 use super::quality::{check_qos, unknown_admin};
 use crate::machine::{Channel, Machine, Proxy, Reply};
 use crate::types::{
-    ChannelId, Code, Level, Name, Outcome, ProxyId, Qos, Rejection, Stamp, Start, limits,
+    ChannelId, Code, Level, Name, Outcome, ProxyId, Qos, Rejection, Side, Stamp, Start, limits,
 };
 
 /// What is asked of a proxy.
@@ -68,8 +68,10 @@ impl Machine {
         if let Some(proxy) = found.proxy(wish.name).and_then(|id| self.proxy(id)) {
             return existing(proxy, wish);
         }
-        if let Some(admin) = wish.admin.filter(|admin| found.admin(admin).is_none()) {
-            return Err(unknown_admin(found, admin));
+        if let Some(admin) =
+            wish.admin.filter(|admin| found.admins.get(Side::Consumer, admin).is_none())
+        {
+            return Err(unknown_admin(found, Side::Consumer, admin));
         }
         check_number(found)?;
         let id = ProxyId(self.next_id());

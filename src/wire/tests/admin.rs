@@ -93,6 +93,7 @@ fn channel() -> ChannelReport {
         dead_letters: None,
         proxies: vec![proxy],
         best_effort: false,
+        suppliers: Default::default(),
     }
 }
 
@@ -205,6 +206,7 @@ fn quality_is_told_in_names_and_words() {
         level: Level::Admin,
         admin: Some(Name::new("fast").unwrap()),
         proxy: None,
+        lane: None,
         qos,
         properties: vec![line],
     };

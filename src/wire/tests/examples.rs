@@ -54,7 +54,7 @@ pub fn handshake() -> Vec<(&'static str, Encoded)> {
 
 pub fn client() -> Vec<(&'static str, ClientMessage)> {
     let opener = Opener { client: 400, attempt: 2 };
-    let lane = |target| OpenLane { request: 1, channel: name("c"), target, opener };
+    let lane = |target| OpenLane { request: 1, channel: name("c"), target, opener, admin: None };
     let attach =
         |target, mode| Attach { request: 2, consumer: 9, channel: name("c"), target, mode };
     let volatile = AttachTarget::Volatile { start: Start::All, resume_after: Some(41) };
@@ -74,7 +74,10 @@ pub fn client() -> Vec<(&'static str, ClientMessage)> {
     };
     vec![
         ("open lane, fresh", lane(LaneTarget::Fresh).into()),
-        ("open lane, named", lane(LaneTarget::Named(name("l"))).into()),
+        (
+            "open lane, named, of an admin",
+            OpenLane { admin: Some(name("a")), ..lane(LaneTarget::Named(name("l"))) }.into(),
+        ),
         ("open lane, existing", lane(LaneTarget::Existing(LANE)).into()),
         ("publish", Publish::new(LANE, 1, 1000, block()).into()),
         ("skip", Skip { request: 3, lane: LANE, epoch: 1, through: 12 }.into()),

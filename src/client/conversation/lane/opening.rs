@@ -2,7 +2,7 @@
 
 use super::{Lane, LaneIdentity};
 use crate::client::LaneChoice;
-use crate::types::{Code, LaneId, Rejection};
+use crate::types::{Code, LaneId, Name, Rejection};
 use crate::wire::{LaneOpened, LaneTarget};
 
 impl Lane {
@@ -19,6 +19,11 @@ impl Lane {
                 LaneChoice::Existing(lane) => LaneTarget::Existing(*lane),
             },
         })
+    }
+
+    /// The supplier admin to ask for.
+    pub fn admin(&self) -> Option<Name> {
+        self.options.admin.clone()
     }
 
     /// The server opened the lane: everything sent before is fenced, and it says which sequence it
