@@ -184,8 +184,9 @@ impl<N: Net> AdminService for Desk<N> {
     }
 
     async fn channels(self, c: Context) -> Answered<ChannelList> {
-        let look =
-            async { Ok(ChannelList { channels: self.office.replica().read(report::entries) }) };
+        let look = async {
+            Ok(ChannelList { channels: self.office.look(|world| report::entries(&world)) })
+        };
         self.at_leader(c, self.read(look), |s, c| async move { s.channels(c).await }).await
     }
 

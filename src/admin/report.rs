@@ -4,26 +4,29 @@ use std::collections::BTreeMap;
 
 use super::letters;
 use crate::consensus;
-use crate::delivery::ProxyStats;
+use crate::delivery::{ProxyStats, World};
 use crate::machine::{Admin, Channel, Lane, Machine, Proxy};
 use crate::session;
-use crate::types::{Name, Outcome, ProxyId, Side};
+use crate::types::{ChannelId, Name, Outcome, ProxyId, Seq, Side};
 use crate::wire::admin::{
     AdminReport, ChannelEntry, ChannelReport, LaneReport, LetterLedger, Member, MemberEntry,
     ProxyReport, Role, SnapshotReport, Suppliers,
 };
 
 /// All channels, by name.
-pub fn channels(machine: &Machine) -> Vec<ChannelReport> {
-    let mut reports: Vec<_> = machine.channels().map(|c| channel(machine, c)).collect();
+pub fn channels(world: &World) -> Vec<ChannelReport> {
+    let ids = world.all_channels().map(|channel| channel.id());
+    let mut reports: Vec<_> = ids.filter_map(|id| channel(world, id)).collect();
     reports.sort_by(|a, b| a.name.cmp(&b.name));
     reports
 }
 
 /// One channel with its proxies; nothing in flight, and nothing of its suppliers.
-pub fn channel(machine: &Machine, channel: &Channel) -> ChannelReport {
+pub fn channel(world: &World, id: ChannelId) -> Option<ChannelReport> {
+    let (machine, defined) = (world.of(id), world.facts.channel(id)?);
+    let channel = machine.channel(id)?;
     let history = channel.admission().history;
-    ChannelReport {
+    Some(ChannelReport {
         id: channel.id(),
         name: channel.name().clone(),
         accepted: channel.accepted(),
@@ -31,19 +34,25 @@ pub fn channel(machine: &Machine, channel: &Channel) -> ChannelReport {
         retained_bytes: channel.retained().bytes,
         pending_bytes: channel.pending().bytes,
         no_interest: channel.no_interest(),
-        last_seq: channel.next_seq().saturating_sub(1),
+        last_seq: last_seq(channel),
         first_retained: channel.first_retained(),
         max_queue_bytes: channel.admission().max_queue_bytes,
         history_events: history.events,
         history_bytes: history.bytes,
         history_age_ms: history.age_ms,
         qos: channel.qos().clone(),
-        admins: admins(machine, channel),
+        admins: admins(world.facts, defined),
         subscribers: 0,
         dead_letters: dead_letters(machine, channel),
         proxies: machine.proxies(channel.id()).map(|p| proxy(machine, p)).collect(),
         suppliers: Suppliers::default(),
-    }
+        best_effort: channel.admission().best_effort,
+    })
+}
+
+/// The sequence of its newest event; 0: none yet.
+fn last_seq(channel: &Channel) -> Seq {
+    if channel.accepted() == 0 { 0 } else { channel.next_seq() - 1 }
 }
 
 /// What became of the dead letters of a channel, or of those in it.
@@ -146,15 +155,16 @@ pub fn add_soft_state(channels: &mut [ChannelReport], stats: &BTreeMap<ProxyId, 
 }
 
 /// One line for each channel, by name.
-pub fn entries(machine: &Machine) -> Vec<ChannelEntry> {
+pub fn entries(world: &World) -> Vec<ChannelEntry> {
     let entry = |channel: &Channel| ChannelEntry {
         id: channel.id(),
         name: channel.name().clone(),
-        last_seq: channel.next_seq().saturating_sub(1),
+        last_seq: last_seq(channel),
         retained: channel.retained().events,
         proxies: channel.proxies().count() as u64,
+        best_effort: channel.admission().best_effort,
     };
-    let mut entries: Vec<_> = machine.channels().map(entry).collect();
+    let mut entries: Vec<_> = world.all_channels().map(entry).collect();
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     entries
 }

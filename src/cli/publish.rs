@@ -41,6 +41,13 @@ pub async fn run(common: &Common, flags: &Publish) -> Result<Exit, Failure> {
             flags.channel
         );
     }
+    if publisher.is_best_effort() {
+        eprintln!(
+            "note: channel '{}' is best effort: acknowledged events are in the leader's memory \
+             alone, and lost with it",
+            flags.channel
+        );
+    }
     let mut report = Report::new(common.output, flags.quiet, &publisher);
     pump(&publisher, &mut source, &mut report, patience).await?;
     Ok(report.close())
@@ -206,6 +213,7 @@ pub struct Report {
     format: Format,
     quiet: bool,
     lane: String,
+    best_effort: bool,
     acked: u64,
     refused: u64,
     unknown: u64,
@@ -215,8 +223,16 @@ pub struct Report {
 impl Report {
     /// Nothing was answered yet.
     pub fn new(format: Format, quiet: bool, publisher: &Publisher) -> Report {
-        let lane = publisher.lane().to_string();
-        Report { format, quiet, lane, acked: 0, refused: 0, unknown: 0, last_refusal: None }
+        Report {
+            format,
+            quiet,
+            lane: publisher.lane().to_string(),
+            best_effort: publisher.is_best_effort(),
+            acked: 0,
+            refused: 0,
+            unknown: 0,
+            last_refusal: None,
+        }
     }
 
     fn answered(&self) -> u64 {
@@ -280,12 +296,18 @@ impl Report {
             Failure::from(rejection).print(self.format);
         }
         let Report { acked, refused, unknown, .. } = self;
+        let reliability = if self.best_effort { "best_effort" } else { "persistent" };
         match self.format {
             Format::Table if self.answered() == 1 && !self.quiet => {}
             Format::Table => {
                 output::say(format_args!("{acked} acked, {refused} refused, {unknown} unknown"))
             }
-            _ => output::say(json!({"acked": acked, "refused": refused, "unknown": unknown})),
+            _ => output::say(json!({
+                "acked": acked,
+                "refused": refused,
+                "unknown": unknown,
+                "reliability": reliability,
+            })),
         }
         match (unknown, refused) {
             (0, 0) => Exit::Ok,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::client::{Alive, Attachment};
-use super::conversation::{Consumer, Mode, Settlements, Verdict};
+use super::conversation::{Mode, Settlements, Verdict};
 use super::{SubscribeOptions, Token};
 use crate::types::{Name, ProxyId, Rejection, Seq, SeqRange};
 use crate::wire::Delivery;
@@ -56,7 +56,7 @@ impl Subscriber {
             if let Some(delivery) = self.local.pop_front() {
                 return Ok(delivery);
             }
-            self.local = self.take(|consumer| consumer.take(usize::MAX)).await?;
+            self.local = self.take().await?;
         }
     }
 
@@ -66,31 +66,27 @@ impl Subscriber {
     /// As [`Subscriber::next`].
     pub async fn next_batch(&mut self) -> Result<Vec<Delivery>, Rejection> {
         if self.local.is_empty() {
-            return self.take(|consumer| consumer.take(usize::MAX)).await.map(Vec::from);
+            return self.take().await.map(Vec::from);
         }
         Ok(Vec::from(std::mem::take(&mut self.local)))
     }
 
-    /// The next events as the cluster put them together: at most `maximum_batch_size`, collected for
-    /// `pacing_interval`. Waits for them. Cancel-safe.
+    /// The next events, at most `max` and at least one; waits for it. Cancel-safe.
     ///
     /// # Errors
     /// As [`Subscriber::next`].
-    pub async fn next_sequence(&mut self) -> Result<Vec<Delivery>, Rejection> {
+    pub async fn next_sequence(&mut self, max: usize) -> Result<Vec<Delivery>, Rejection> {
         if self.local.is_empty() {
-            return self.take(Consumer::take_batch).await.map(Vec::from);
+            self.local = self.take().await?;
         }
-        Ok(Vec::from(std::mem::take(&mut self.local)))
+        Ok(self.local.drain(..max.clamp(1, self.local.len())).collect())
     }
 
-    async fn take(
-        &self,
-        mut what: impl FnMut(&mut Consumer) -> VecDeque<Delivery>,
-    ) -> Result<VecDeque<Delivery>, Rejection> {
+    async fn take(&self) -> Result<VecDeque<Delivery>, Rejection> {
         let attachment = &self.settler.attachment;
         let taken = attachment.wait(|consumer| {
             if consumer.has_received() {
-                return Some(Ok(what(consumer)));
+                return Some(Ok(consumer.take(usize::MAX)));
             }
             consumer.failed().map(|rejection| Err(rejection.clone()))
         });
@@ -117,19 +113,20 @@ impl Subscriber {
         self.settler.ack(seqs).await
     }
 
-    /// Processes events batch by batch (see [`Subscriber::next_sequence`]) with `work`, and
-    /// acknowledges each batch that it has done, until it says no.
+    /// Processes events with `work` in batches of at most `max`, and acknowledges each batch that it
+    /// has done, until it says no.
     ///
     /// # Errors
     /// As [`Subscriber::next`].
     pub async fn for_each_batch(
         &mut self,
+        max: usize,
         mut work: impl FnMut(&[Delivery]) -> bool,
     ) -> Result<(), Rejection> {
         loop {
-            let batch = self.next_sequence().await?;
+            let batch = self.next_sequence(max).await?;
             if !work(&batch) {
-                self.local = batch.into();
+                batch.into_iter().rev().for_each(|delivery| self.local.push_front(delivery));
                 return Ok(());
             }
             let seqs: Vec<Seq> = batch.iter().map(|delivery| delivery.seq).collect();
@@ -164,6 +161,13 @@ impl Settler {
     pub fn proxy(&self) -> Option<ProxyId> {
         let mut state = self.attachment.alive.shared.lock();
         state.conversation.consumer(self.attachment.key).and_then(|consumer| consumer.proxy())
+    }
+
+    /// Whether events come from the leader's memory alone: what a leader had is lost with it.
+    pub fn is_best_effort(&self) -> bool {
+        let mut state = self.attachment.alive.shared.lock();
+        let consumer = state.conversation.consumer(self.attachment.key);
+        consumer.is_some_and(|consumer| consumer.best_effort())
     }
 
     /// The token of a delivery of this consumer; `None` for an ephemeral one.

@@ -267,6 +267,22 @@ async fn sequences_are_published_and_answered_together() {
     let events: Vec<Event> = (0..5).map(|i: u8| Event::of_body(vec![i])).collect();
     let acks = publisher.publish_all(&events).await.unwrap();
     assert_eq!(acks.iter().map(|ack| ack.seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+
+    let client = servers.client().await;
+    let mut subscriber = client.subscribe(channel(), worker(Start::All)).await.unwrap();
+    let mut batches = Vec::new();
+    let work = |batch: &[Delivery]| {
+        batches.push(batch.iter().map(|delivery| delivery.seq).collect::<Vec<_>>());
+        batches.concat().len() < 5
+    };
+    subscriber.for_each_batch(2, work).await.unwrap();
+    assert_eq!(batches.concat(), [1, 2, 3, 4, 5]);
+    assert!(batches.iter().all(|batch| batch.len() <= 2));
+    // The last was not done.
+    assert_eq!(
+        subscriber.flush().await.unwrap().confirmed,
+        5 - batches[batches.len() - 1].len() as u64
+    );
 }
 
 #[tokio::test]

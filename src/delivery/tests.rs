@@ -2,7 +2,7 @@
 
 use super::sweep::Sweep;
 use super::testing::{FakeCluster, block, default_channel};
-use super::{Cluster, ConsumerId, Driver, MachineFacts, Output, Request, SessionId};
+use super::{Cluster, ConsumerId, Driver, Output, Request, SessionId, World};
 use crate::dispatch::{Attachment, Departure, Mode};
 use crate::machine::{Command, LaneTarget, Publish, Reply, Target};
 use crate::types::{
@@ -11,6 +11,7 @@ use crate::types::{
 };
 use crate::wire::{Nack, ServerMessage, Settle, SettleConfirmed, Terminate};
 
+mod best_effort;
 mod refused;
 
 const SESSION: SessionId = SessionId(1);
@@ -66,7 +67,7 @@ impl Rig {
 
     fn ask(&mut self, request: Request) {
         let (driver, now) = (&mut self.driver, self.cluster.now());
-        self.cluster.read(|machine| driver.request(&MachineFacts(machine), request, now));
+        self.cluster.read(|machine| driver.request(&World::of_facts(machine), request, now));
     }
 
     fn attach(&mut self, session: u64, attachment: Attachment, mode: Mode) {
@@ -76,7 +77,7 @@ impl Rig {
 
     fn poll(&mut self) -> Vec<Output> {
         let (driver, now) = (&mut self.driver, self.cluster.now());
-        self.cluster.read(|machine| driver.poll(&MachineFacts(machine), now))
+        self.cluster.read(|machine| driver.poll(&World::of_facts(machine), now))
     }
 
     /// Polls and carries out until nothing comes any more: (session, seq, delivery) of deliveries,
@@ -388,7 +389,7 @@ fn what_time_ends_is_swept() {
     let mut sweep = Sweep::new(start);
     let mut at = |ms| {
         let now = start.plus_millis(ms);
-        rig.cluster.read(|machine| sweep.commands(machine, now))
+        rig.cluster.read(|machine| sweep.commands(&World::of_facts(machine), now))
     };
     assert_eq!(at(limits::LANE_SWEEP_MS), []);
     let lanes = vec![rig.lane.unwrap().0];

@@ -26,8 +26,11 @@ pub struct Channel {
     /// What its settings come to.
     #[serde(skip)]
     pub(super) admission: Admission,
-    accepted: u64,
-    no_interest: u64,
+    pub(super) accepted: u64,
+    pub(super) no_interest: u64,
+    /// The sequence that its first event got or gets; 0 stands for 1.
+    #[serde(skip)]
+    pub(super) origin: Seq,
     pub(super) slots: Slots,
     pub(super) letters: DeadLetters,
     /// Its proxies; follows from the proxies themselves.
@@ -52,6 +55,7 @@ impl Channel {
             definitions: 0,
             accepted: 0,
             no_interest: 0,
+            origin: 0,
             slots: Slots::new(id),
             letters: DeadLetters::new(id),
             proxies: BTreeMap::new(),
@@ -101,6 +105,11 @@ impl Channel {
     /// Events accepted while no durable proxy existed.
     pub fn no_interest(&self) -> u64 {
         self.no_interest
+    }
+
+    /// The sequence of the first event that it had or will have.
+    pub fn first_seq(&self) -> Seq {
+        self.origin.max(1)
     }
 
     /// The sequence of the next event accepted.

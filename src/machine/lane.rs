@@ -10,7 +10,7 @@ use crate::types::{ChannelId, LaneId, Name, Opener, Qos, Rejection, Seq, Stamp, 
 
 /// Consecutive lane sequences with a common fate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Run {
+pub(super) struct Run {
     first_sequence: u64,
     count: u64,
     /// Channel sequence of the first; `None`: they were skipped.
@@ -58,12 +58,12 @@ pub struct Lane {
     /// The epoch since which only that client has opened it.
     held_since: u32,
     pub(super) last_used: Stamp,
-    next_sequence: u64,
-    runs: VecDeque<Run>,
+    pub(super) next_sequence: u64,
+    pub(super) runs: VecDeque<Run>,
     #[serde(skip)]
-    remembered: u64,
+    pub(super) remembered: u64,
     #[serde(skip)]
-    sum: Sum,
+    pub(super) sum: Sum,
 }
 
 impl Lane {

@@ -63,6 +63,7 @@ mod slots;
 mod state;
 #[cfg(test)]
 mod tests;
+mod transient;
 
 pub use admin::{Admin, Admins};
 pub use batch::BatchError;

@@ -22,6 +22,10 @@ pub struct Machine {
     pub(super) lanes: BTreeMap<LaneId, Arc<Lane>>,
     /// Follows from the channels.
     pub(super) names: BTreeMap<Name, ChannelId>,
+    /// Channels whose events stay in the leader's memory; follows from the channels.
+    pub(super) best_effort: BTreeSet<ChannelId>,
+    /// No fact: whether this is the machine of those, beside the replicated one.
+    pub(super) is_transient: bool,
     /// No fact: what the last apply changed.
     pub(super) touched: BTreeSet<ChannelId>,
 }
@@ -44,6 +48,8 @@ impl Machine {
             proxies: BTreeMap::new(),
             lanes: BTreeMap::new(),
             names: BTreeMap::new(),
+            best_effort: BTreeSet::new(),
+            is_transient: false,
             touched: BTreeSet::new(),
         };
         machine.add_channel(Name::default_channel(), Qos::default());
@@ -208,6 +214,7 @@ impl Machine {
         self.names.insert(name.clone(), id);
         self.channels.insert(id, Arc::new(Channel::new(id, name, qos)));
         self.touched.insert(id);
+        self.resolve(id);
         id
     }
 }

@@ -2,7 +2,7 @@
 
 use super::conversation::{Effect, Pending, Session, unexpected, unknown_channel};
 use super::lane::Lane;
-use super::view::View;
+use super::view::{ChannelView, View};
 use crate::machine::{Command, LaneTarget, Publish, PublishRun, Published, Reply};
 use crate::planted::{Bug, planted};
 use crate::types::{ChannelId, Code, LaneId, Rejection, limits};
@@ -28,16 +28,16 @@ impl Session {
             wire::LaneTarget::Named(name) => LaneTarget::Named(name),
             wire::LaneTarget::Existing(lane) => LaneTarget::Existing(lane),
         };
-        let pending = Pending::OpenLane { request: open.request, channel: channel.id };
+        let ChannelView { id: channel, best_effort, .. } = channel;
+        let pending = Pending::OpenLane { request: open.request, channel, best_effort };
         let (opener, admin) = (open.opener, open.admin);
-        let open = Command::OpenLane { channel: channel.id, target, opener, admin };
-        self.propose(open, pending);
+        self.propose(Command::OpenLane { channel, target, opener, admin }, pending);
     }
 
     pub(super) fn lane_opened(
         &mut self,
         request: u32,
-        channel: ChannelId,
+        (channel, best_effort): (ChannelId, bool),
         reply: Result<Reply, Rejection>,
         view: &impl View,
     ) {
@@ -57,6 +57,7 @@ impl Session {
                     held_since,
                     last_sequence,
                     channel_interest,
+                    best_effort,
                 });
             }
             Ok(other) => self.fail(request, unexpected(&other)),

@@ -100,7 +100,8 @@ pub struct Spec {
     pub meaning: &'static str,
 }
 
-const RELIABILITY: Domain = Domain::Word(&["persistent"]);
+const RELIABILITY: Domain = Domain::Word(&["persistent", "best_effort"]);
+const CONNECTIONS: Domain = Domain::Word(&["persistent"]);
 const ORDERS: Domain = Domain::Word(&["any", "fifo", "priority", "deadline"]);
 const DISCARDS: Domain = Domain::Word(&["any", "fifo", "lifo", "priority", "deadline"]);
 const SCHEDULES: Domain =
@@ -142,8 +143,8 @@ macro_rules! table {
 
 table! {
     EventReliability "event_reliability" "EventReliability", RELIABILITY, default 0, CHANNEL,
-        "an accepted event is on the disks of a majority";
-    ConnectionReliability "connection_reliability" "ConnectionReliability", RELIABILITY, default 0, ABOVE_EVENT,
+        "persistent: an accepted event is on the disks of a majority; best_effort: in the leader's memory alone, lost with it";
+    ConnectionReliability "connection_reliability" "ConnectionReliability", CONNECTIONS, default 0, ABOVE_EVENT,
         "a proxy and what it waits for survive every restart";
     Priority "priority" "Priority", number(-32_767, 32_767, ""), default 0, SUPPLIED,
         "greater is more urgent; an event with priority 0 takes that of its lane, supplier admin or channel";

@@ -5,6 +5,7 @@
 
 mod admission;
 mod backup;
+mod best_effort;
 mod dead_letters;
 mod delivery;
 mod disaster;

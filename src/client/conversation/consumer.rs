@@ -38,11 +38,11 @@ pub struct Consumer {
     standing: Standing,
     attempts: u32,
     ever_attached: bool,
+    /// Whether its events come from the leader's memory alone.
+    best_effort: bool,
     /// Ephemeral: the last sequence seen, or the one before the first to be seen.
     seen: Option<Seq>,
     received: VecDeque<Delivery>,
-    /// How they were handed over: the number in each batch.
-    batches: VecDeque<usize>,
     /// Taken by the user since credit was last given back.
     taken_events: u32,
     taken_bytes: u64,
@@ -73,9 +73,9 @@ impl Consumer {
             standing: Standing::Absent(Duration::ZERO),
             attempts: 0,
             ever_attached: false,
+            best_effort: false,
             seen: None,
             received: VecDeque::new(),
-            batches: VecDeque::new(),
             taken_events: 0,
             taken_bytes: 0,
             fetch: None,
@@ -98,6 +98,11 @@ impl Consumer {
     /// Whether the server ever knew it, so that the user's call has succeeded.
     pub fn ever_attached(&self) -> bool {
         self.ever_attached
+    }
+
+    /// Whether its events come from the leader's memory alone.
+    pub fn best_effort(&self) -> bool {
+        self.best_effort
     }
 
     pub fn proxy(&self) -> Option<ProxyId> {
@@ -147,6 +152,7 @@ impl Consumer {
         self.standing = Standing::Attached;
         self.ever_attached = true;
         self.attempts = 0;
+        self.best_effort = answer.best_effort;
         self.settling.attach(answer.proxy, batch);
         if self.options.name.is_none() && self.options.from == Start::New {
             self.seen.get_or_insert(answer.next_seq.saturating_sub(1));
@@ -212,7 +218,6 @@ impl Consumer {
             events.into_iter().for_each(|delivery| self.receive_unless_copy(delivery));
         }
         let kept = self.received.len() - held;
-        self.batches.extend(Some(kept).filter(|kept| *kept > 0));
         self.fetch.iter_mut().for_each(|fetch| fetch.got(kept));
         Ok(())
     }
@@ -247,17 +252,8 @@ impl Consumer {
         std::mem::take(&mut self.missed)
     }
 
-    /// Hands the next batch to the user, as the server put it together.
-    pub fn take_batch(&mut self) -> VecDeque<Delivery> {
-        let (count, later) = (self.batches.pop_front(), std::mem::take(&mut self.batches));
-        let taken = self.take(count.unwrap_or(usize::MAX));
-        self.batches = later;
-        taken
-    }
-
     /// Hands up to `max` of the deliveries received to the user. Their credit goes back.
     pub fn take(&mut self, max: usize) -> VecDeque<Delivery> {
-        self.batches.clear();
         let left = self.received.split_off(max.min(self.received.len()));
         let taken = std::mem::replace(&mut self.received, left);
         taken.iter().for_each(|delivery| self.give_back(delivery));
@@ -359,7 +355,6 @@ impl Consumer {
         let known = matches!(self.standing, Standing::Attached | Standing::Asked);
         self.standing = Standing::Leaving;
         self.received.clear();
-        self.batches.clear();
         known
     }
 

@@ -13,6 +13,11 @@ impl Machine {
     pub(super) fn publish(&mut self, key: PayloadKey, publish: &Publish) -> Answer {
         let channel = self.channel(publish.channel);
         let channel = channel.ok_or_else(|| super::define::unknown_channel(publish.channel))?;
+        if channel.admission.best_effort && !self.is_transient {
+            let message =
+                format!("events of best-effort channel '{}' enter no log", channel.name());
+            return Err(Rejection::new(Code::NotAllowed, message));
+        }
         let lane = self.lane(publish.lane).filter(|lane| lane.channel() == publish.channel);
         let lane = lane.ok_or_else(|| unknown_lane(publish.lane))?;
         if publish.epoch != lane.epoch() {

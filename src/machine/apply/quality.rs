@@ -73,6 +73,7 @@ impl Machine {
         }
         match target {
             Target::Channel(id) => {
+                self.check_reliability(*id, changes)?;
                 let channel = self.channels.get_mut(id).ok_or_else(|| unknown_channel(*id))?;
                 Arc::make_mut(channel).qos.change(changes);
             }
@@ -89,6 +90,25 @@ impl Machine {
             }
         }
         Ok(self.changed(found.channel, found.side))
+    }
+
+    /// Events of both classes in one channel would have no common order: the class is chosen while
+    /// the channel is new.
+    fn check_reliability(&self, id: ChannelId, changes: &[QosChange]) -> Result<(), Rejection> {
+        let channel = self.channel(id).ok_or_else(|| unknown_channel(id))?;
+        let mut changes = changes.iter().rev();
+        let asked = changes.find(|(property, _)| *property == Property::EventReliability);
+        let Some((_, value)) = asked else { return Ok(()) };
+        let best_effort = value.is_some_and(|value| value == 1);
+        let has_lanes = || self.lanes.values().any(|lane| lane.channel() == id);
+        let used = channel.accepted() > 0 || !channel.proxies.is_empty() || has_lanes();
+        if best_effort == channel.admission().best_effort || !used {
+            return Ok(());
+        }
+        let name = channel.name();
+        let message = format!("channel '{name}' is in use: event_reliability stays as it is");
+        Err(Rejection::new(Code::NotAllowed, message)
+            .hint("create another channel with the reliability you want"))
     }
 
     pub(super) fn suspend(&mut self, target: &Target, suspended: bool) -> Answer {
@@ -198,6 +218,10 @@ impl Machine {
         if channel.admission != admission {
             Arc::make_mut(channel).admission = admission;
         }
+        match admission.best_effort {
+            true => self.best_effort.insert(id),
+            false => self.best_effort.remove(&id),
+        };
         for proxy in channel.proxies.values() {
             let Some(proxy) = self.proxies.get_mut(proxy) else { continue };
             let admin = channel.admins.get(Side::Consumer, &proxy.admin).unwrap_or_default();

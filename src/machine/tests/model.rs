@@ -81,6 +81,10 @@ fn out_of_sequence(expected: u64) -> Rejection {
 }
 
 impl ChannelModel {
+    fn is_best_effort(&self) -> bool {
+        Qos::resolve(&[&self.qos], Property::EventReliability) == 1
+    }
+
     fn new(name: Name, qos: Qos) -> ChannelModel {
         let default = |side| ((side, Name::default_admin()), (Qos::default(), false));
         ChannelModel {
@@ -413,6 +417,17 @@ impl Model {
         if level == Level::Channel && channel.is_dead_letters() && touches {
             return Err(refuse(Code::InvalidQos));
         }
+        if level == Level::Channel {
+            let (mut wanted, is) = (channel.qos.clone(), channel.is_best_effort());
+            wanted.change(changes);
+            let proxies = self.proxies.values().any(|proxy| proxy.channel == id);
+            let lanes = self.lanes.values().any(|lane| lane.channel == id);
+            let will = Qos::resolve(&[&wanted], Property::EventReliability) == 1;
+            if will != is && (channel.next_seq() > 1 || proxies || lanes) {
+                return Err(refuse(Code::NotAllowed));
+            }
+        }
+        let channel = self.channels.get_mut(&id).unwrap();
         let qos = match target {
             Target::Channel(_) => &mut channel.qos,
             Target::Admin(_, side, name) => {
@@ -543,7 +558,9 @@ impl Model {
     }
 
     fn publish(&mut self, key: PayloadKey, publish: &Publish) -> Answer {
-        self.channel(publish.channel)?;
+        if self.channel(publish.channel)?.is_best_effort() {
+            return Err(refuse(Code::NotAllowed));
+        }
         let stamp = self.stamp;
         let lane = self.lanes.get_mut(&publish.lane).filter(|l| l.channel == publish.channel);
         let lane = lane.ok_or(refuse(Code::UnknownLane))?;

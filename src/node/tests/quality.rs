@@ -1,8 +1,7 @@
 //! Quality of service, admins and proxies, asked of a node over its socket.
 
 use super::*;
-use crate::client::{Delivery, SubscribeOptions};
-use crate::types::{Level, Property, Qos, Rejection, Side};
+use crate::types::{Level, Property, Rejection, Side};
 use crate::wire::admin::{Origin, PropertyValue, ProxyWish, QosWish, Target};
 
 fn name(text: &str) -> Name {
@@ -104,30 +103,5 @@ async fn quality_is_set_inherited_checked_and_refused() {
     assert!(admin.channel(&channel).await.unwrap().value.proxies.is_empty());
     assert_eq!(refusal(admin.qos(&target).await).code, Code::UnknownAdmin);
     assert_eq!(refusal(admin.qos(&of_proxy).await).code, Code::UnknownProxy);
-    node.stop().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_push_consumer_takes_batches_as_large_as_its_property_says() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut node = start(founder(&dir.path().join("1")));
-    let ready = node.ready().await;
-    let client = Client::connect(Options::new([ready.client.clone()])).await.unwrap();
-    let qos = Qos::from([(Property::MaximumBatchSize, 3)]);
-    let options = SubscribeOptions { qos, ..SubscribeOptions::durable(name("batches")) };
-    let channel = Name::default_channel();
-    let mut subscriber = client.subscribe(channel.clone(), options).await.unwrap();
-    let publisher = client.publisher(channel, LaneChoice::Fresh).await.unwrap();
-    let events: Vec<_> = (0..8u8).map(|i| Event::of_body(vec![i])).collect();
-    publisher.publish_all(&events).await.unwrap();
-    let mut bodies = Vec::new();
-    let work = |batch: &[Delivery]| {
-        assert!((1..=3).contains(&batch.len()), "{} events", batch.len());
-        bodies.extend(batch.iter().map(|delivery| delivery.event.body()[0]));
-        bodies.len() < 8
-    };
-    subscriber.for_each_batch(work).await.unwrap();
-    assert_eq!(bodies, (0..8).collect::<Vec<u8>>());
-    drop((subscriber, publisher, client));
     node.stop().await.unwrap();
 }

@@ -199,6 +199,9 @@ pub struct ChannelReport {
     #[serde(default)]
     pub dead_letters: Option<LetterLedger>,
     pub proxies: Vec<ProxyReport>,
+    /// Its events are in the leader's memory alone; the numbers are those of this tenure.
+    #[serde(default)]
+    pub best_effort: bool,
     /// Its suppliers' side; nothing where many channels are told of at once.
     #[serde(default)]
     pub suppliers: Suppliers,
@@ -303,6 +306,9 @@ pub struct ChannelEntry {
     pub last_seq: Seq,
     pub retained: u64,
     pub proxies: u64,
+    /// Its events are in the leader's memory alone.
+    #[serde(default)]
+    pub best_effort: bool,
 }
 
 /// Answer of `channel ls`.

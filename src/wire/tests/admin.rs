@@ -92,6 +92,7 @@ fn channel() -> ChannelReport {
         subscribers: 0,
         dead_letters: None,
         proxies: vec![proxy],
+        best_effort: false,
         suppliers: Default::default(),
     }
 }

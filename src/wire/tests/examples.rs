@@ -120,6 +120,7 @@ pub fn server() -> Vec<(&'static str, ServerMessage)> {
         held_since: 1,
         last_sequence: 12,
         channel_interest: true,
+        best_effort: false,
     };
     let run = AckRun { first_sequence: 1000, count: 2, first_seq: 10, duplicate: false };
     let refused =
@@ -152,6 +153,7 @@ pub fn server() -> Vec<(&'static str, ServerMessage)> {
         revision: 1,
         next_seq: 11,
         tenure: Tenure(20),
+        best_effort: true,
     };
     vec![
         ("lane opened", opened.into()),
