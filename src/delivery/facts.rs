@@ -88,11 +88,14 @@ impl Facts for MachineFacts<'_> {
 
     fn proxy(&self, proxy: ProxyId) -> Option<ProxyFacts> {
         let proxy = self.0.proxy(proxy)?;
+        let exclusive = proxy.service().exclusive;
         Some(ProxyFacts {
             channel: proxy.channel(),
             revision: proxy.revision(),
             service: *proxy.service(),
             rests: proxy.rests(),
+            holder: proxy.holder().filter(|_| exclusive),
+            fencing: if exclusive { proxy.fencing() } else { 0 },
             start_seq: proxy.start_seq(),
         })
     }

@@ -125,11 +125,16 @@ impl Machine {
 
     /// Something in this channel is defined anew: judgements made before count no more.
     fn changed(&mut self, id: ChannelId) -> Reply {
+        let applied = self.applied;
         self.resolve(id);
         self.redefined(id);
         for proxy in self.members(id) {
             if let Some(proxy) = self.proxies.get_mut(&proxy) {
-                Arc::make_mut(proxy).revision += 1;
+                let proxy = Arc::make_mut(proxy);
+                proxy.revision += 1;
+                if !proxy.service.exclusive && proxy.holder.take().is_some() {
+                    proxy.fence(applied);
+                }
             }
         }
         self.touched.insert(id);
