@@ -2,7 +2,7 @@
 
 use tarpc::context::Context;
 
-use crate::types::{Name, NodeId, Rejection, Seq, SeqRanges};
+use crate::types::{Name, NodeId, Rejection, Seq, SeqRanges, Side};
 use crate::wire::admin::{
     AdminChanged, AdminList, AdminService, Answer, Audit, BackupBegun, BackupPiece, BackupPlan,
     ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined, LetterList, LetterShown,
@@ -126,6 +126,7 @@ impl AdminService for Closed {
         self,
         _: Context,
         _: Name,
+        _: Side,
         _: Name,
         _: QosWish,
     ) -> Result<Answer<AdminChanged>, Rejection> {
@@ -136,6 +137,7 @@ impl AdminService for Closed {
         self,
         _: Context,
         _: Name,
+        _: Side,
         _: Name,
     ) -> Result<Answer<AdminChanged>, Rejection> {
         Err(self.reason)

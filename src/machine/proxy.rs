@@ -31,12 +31,12 @@ pub struct Proxy {
     fencing: u64,
     /// Raised whenever the definition changes; settlements name the one they were judged under.
     pub(super) revision: u64,
-    start_seq: Seq,
+    pub(super) start_seq: Seq,
     pub(super) settled: Settled,
     /// Counted deliveries of unsettled events, so that a poison event stays bounded.
-    attempts: BTreeMap<Seq, u32>,
+    pub(super) attempts: BTreeMap<Seq, u32>,
     #[serde(skip)]
-    attempts_sum: Sum,
+    pub(super) attempts_sum: Sum,
 }
 
 impl Proxy {

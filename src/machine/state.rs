@@ -20,6 +20,10 @@ pub struct Machine {
     pub(super) lanes: BTreeMap<LaneId, Arc<Lane>>,
     /// Follows from the channels.
     pub(super) names: BTreeMap<Name, ChannelId>,
+    /// Channels whose events stay in the leader's memory; follows from the channels.
+    pub(super) best_effort: BTreeSet<ChannelId>,
+    /// No fact: whether this is the machine of those, beside the replicated one.
+    pub(super) is_transient: bool,
     /// No fact: what the last apply changed.
     pub(super) touched: BTreeSet<ChannelId>,
 }
@@ -42,6 +46,8 @@ impl Machine {
             proxies: BTreeMap::new(),
             lanes: BTreeMap::new(),
             names: BTreeMap::new(),
+            best_effort: BTreeSet::new(),
+            is_transient: false,
             touched: BTreeSet::new(),
         };
         machine.add_channel(Name::default_channel(), Qos::default());
@@ -98,6 +104,12 @@ impl Machine {
     /// The lane of this id.
     pub fn lane(&self, id: LaneId) -> Option<&Lane> {
         self.lanes.get(&id).map(|lane| &**lane)
+    }
+
+    /// The lanes of a channel, by id.
+    pub fn lanes_of(&self, channel: ChannelId) -> impl Iterator<Item = &Lane> {
+        let ids = self.channel(channel).into_iter().flat_map(|channel| &channel.lanes);
+        ids.filter_map(|id| self.lane(*id))
     }
 
     /// All lanes, by id.
@@ -188,6 +200,7 @@ impl Machine {
         self.names.insert(name.clone(), id);
         self.channels.insert(id, Arc::new(Channel::new(id, name, qos)));
         self.touched.insert(id);
+        self.resolve(id);
         id
     }
 }

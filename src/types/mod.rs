@@ -14,6 +14,7 @@ mod qos;
 mod ranges;
 mod rejection;
 mod service;
+mod side;
 mod start;
 
 pub use cloud_event::{CloudDefaults, CloudEventError};
@@ -27,5 +28,6 @@ pub use outcome::{Counts, Outcome};
 pub use qos::{Domain, Level, Property, Qos, QosChange, QosError, Spec};
 pub use ranges::{SeqRange, SeqRanges};
 pub use rejection::{Code, Rejection};
-pub use service::{Admission, Discard, History, Order, Scheduling, Service};
+pub use service::{Admission, Discard, History, Order, Scheduling, Service, Supply};
+pub use side::Side;
 pub use start::Start;

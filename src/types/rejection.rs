@@ -58,6 +58,10 @@ pub enum Code {
     TooManyAdmins,
     /// A property of the quality of service cannot be set so.
     InvalidQos,
+    /// The lane, or its supplier admin, is suspended.
+    Suspended,
+    /// There is a lane of this name, of another supplier admin.
+    LaneExists,
     /// Another consumer holds the exclusive proxy since: nothing said under an earlier token counts.
     Fenced,
 }
@@ -96,6 +100,8 @@ impl Code {
             Code::StorageFailed => "storage_failed",
             Code::MembershipRefused => "membership_refused",
             Code::NotAllowed => "not_allowed",
+            Code::Suspended => "suspended",
+            Code::LaneExists => "lane_exists",
         }
     }
 
@@ -111,6 +117,7 @@ impl Code {
                 | Code::ShuttingDown
                 | Code::StorageFailed
                 | Code::Quarantined
+                | Code::Suspended
         )
     }
 }

@@ -5,6 +5,7 @@
 
 mod admission;
 mod backup;
+mod best_effort;
 mod dead_letters;
 mod delivery;
 mod disaster;
@@ -15,5 +16,6 @@ mod full_disk;
 mod interrupt;
 mod membership;
 mod quality;
+mod suppliers;
 mod support;
 mod upgrade;

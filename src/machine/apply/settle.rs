@@ -14,8 +14,12 @@ type Letter = (Slot, DeadLetter);
 
 impl Machine {
     pub(in crate::machine) fn settle(&mut self, settle: &Settle) -> Answer {
+        // Of best-effort events nothing is a fact that could come too late.
+        let facts = !self.is_transient;
         let (proxy, channel) = self.proxy_and_channel(settle.proxy)?;
-        check_fencing(proxy, settle)?;
+        if facts {
+            check_fencing(proxy, settle)?;
+        }
         let (mut answer, mut letters) = (Settled::default(), Vec::new());
         for part in &settle.parts {
             if is_judgement(part.outcome) && settle.revision != proxy.revision() {
@@ -125,9 +129,10 @@ fn settle_part(
     answer: &mut Settled,
     letters: &mut Vec<Letter>,
 ) {
-    // Dead letters end here: giving one up discards it.
+    // Dead letters end here: giving one up discards it. So does what is in no log.
+    let ends_here = channel.is_dead_letters() || channel.admission().best_effort;
     let outcome = match part.outcome {
-        Outcome::DeadLettered if channel.is_dead_letters() => Outcome::Discarded,
+        Outcome::DeadLettered if ends_here => Outcome::Discarded,
         outcome => outcome,
     };
     for range in part.sequences.iter() {

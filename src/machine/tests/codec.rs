@@ -10,7 +10,7 @@ use crate::machine::{
 };
 use crate::types::{
     ChannelId, LaneId, Member, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange,
-    Stamp, Start, Tenure,
+    Side, Stamp, Start, Tenure,
 };
 
 fn publish(lane: u64, first_sequence: u64, sizes: &[u32]) -> Command {
@@ -47,18 +47,20 @@ fn every_command() -> Batch {
             qos: Qos::default(),
         },
         Command::DeleteProxy { proxy: ProxyId(7) },
-        Command::CreateAdmin { channel, name: name.clone(), qos: some_qos() },
-        Command::DeleteAdmin { channel, name: name.clone() },
+        Command::CreateAdmin { channel, side: Side::Supplier, name: name.clone(), qos: some_qos() },
+        Command::DeleteAdmin { channel, side: Side::Consumer, name: name.clone() },
         Command::SetQos {
-            target: Target::Admin(channel, name.clone()),
+            target: Target::Admin(channel, Side::Consumer, name.clone()),
             changes: vec![(Property::Timeout, Some(9)), (Property::Priority, None)],
         },
         Command::Suspend { target: Target::Proxy(ProxyId(7)), suspended: true },
         Command::OpenLane {
             channel,
-            target: LaneTarget::Named(name),
+            target: LaneTarget::Named(name.clone()),
             opener: Opener { client: 1 << 40, attempt: 3 },
+            admin: Some(name),
         },
+        Command::Suspend { target: Target::Lane(LaneId::default()), suspended: false },
         Command::ExpireLanes { lanes: vec![LaneId { index: 5, position: 1 }] },
         publish(4, 1, &[0, 3]),
         Command::SkipSequences { lane: LaneId::default(), epoch: 2, through: 8 },
@@ -116,7 +118,7 @@ fn batch_golden_bytes() {
 #[test]
 fn every_command_golden_hash() {
     let hash = xxhash_rust::xxh3::xxh3_64(&every_command().encode());
-    assert_eq!(format!("{hash:016x}"), "1cd1eec62e832df5");
+    assert_eq!(format!("{hash:016x}"), "e28666b3498492a2");
 }
 
 #[test]
@@ -169,7 +171,8 @@ fn sample_machine() -> Machine {
     let name = Name::new("p").unwrap();
     let begin = Command::BeginTenure { node: NodeId(1) };
     let opener = Opener { client: 1 << 40, attempt: 3 };
-    let open = Command::OpenLane { channel: ChannelId(1), target: LaneTarget::Fresh, opener };
+    let open =
+        Command::OpenLane { channel: ChannelId(1), target: LaneTarget::Fresh, opener, admin: None };
     let proxy = Command::CreateProxy {
         channel: ChannelId(1),
         name,
@@ -205,7 +208,7 @@ fn image_golden_hash() {
     let machine = sample_machine();
     let image = xxhash_rust::xxh3::xxh3_64(&machine.encode());
     let hashes = format!("{:016x} {image:016x}", machine.hash());
-    assert_eq!(hashes, "64e71f88af26d657 de3060874872f1b1");
+    assert_eq!(hashes, "5d8b0e1a921ad89b 2d4d06d8d07f116a");
 }
 
 #[test]

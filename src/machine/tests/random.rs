@@ -8,7 +8,7 @@ use super::model::Model;
 use crate::machine::{Command, LaneTarget, Publish, ReplayTo, Settle, SettlePart, Target};
 use crate::types::{
     ChannelId, LaneId, Member, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange,
-    SeqRanges, Start,
+    SeqRanges, Side, Start,
 };
 
 /// A command before it is known what exists: numbers pick among what does.
@@ -128,9 +128,9 @@ pub fn op() -> impl Strategy<Value = Op> {
         5 => (any::<u8>(), 0u8..4, 0u8..3, 0u8..30)
             .prop_map(|(pick, name, flight, start)| Op::CreateProxy { pick, name, flight, start }),
         1 => any::<u8>().prop_map(|pick| Op::DeleteProxy { pick }),
-        1 => (any::<u8>(), 0u8..4, -1i8..5)
+        1 => (any::<u8>(), 0u8..8, -1i8..5)
             .prop_map(|(pick, name, value)| Op::CreateAdmin { pick, name, value }),
-        1 => (any::<u8>(), 0u8..4).prop_map(|(pick, name)| Op::DeleteAdmin { pick, name }),
+        1 => (any::<u8>(), 0u8..8).prop_map(|(pick, name)| Op::DeleteAdmin { pick, name }),
         3 => (any::<u8>(), any::<u8>(),
               prop::collection::vec((property(), prop::option::of(-1i8..6)), 0..3))
             .prop_map(|(pick, level, changes)| Op::SetQos { pick, level, changes }),
@@ -169,6 +169,10 @@ fn name(i: u8) -> Name {
     Name::new(names[usize::from(i) % names.len()]).unwrap()
 }
 
+fn side(i: u8) -> Side {
+    if i % 8 < 4 { Side::Consumer } else { Side::Supplier }
+}
+
 fn channel_qos(i: u8) -> Qos {
     let (events, bytes, pending) =
         [(0, 0, 1 << 20), (5, 1 << 20, 200), (1000, 60, 1 << 20), (10, 100, 90)][usize::from(i)];
@@ -205,10 +209,12 @@ fn quality(property: u8, value: Option<i8>) -> Qos {
 }
 
 impl Op {
-    fn target(&self, channel: ChannelId, proxy: ProxyId, level: u8) -> Target {
-        match level % 3 {
+    fn target(&self, channel: ChannelId, proxy: ProxyId, lane: LaneId, level: u8) -> Target {
+        match level % 5 {
             0 => Target::Channel(channel),
-            1 => Target::Admin(channel, name(level / 3)),
+            1 => Target::Admin(channel, Side::Consumer, name(level / 5)),
+            2 => Target::Admin(channel, Side::Supplier, name(level / 5)),
+            3 => Target::Lane(lane),
             _ => Target::Proxy(proxy),
         }
     }
@@ -243,21 +249,23 @@ impl Op {
             },
             Op::CreateAdmin { pick, name: i, value } => Command::CreateAdmin {
                 channel: channel(*pick),
+                side: side(*i),
                 name: name(*i),
-                qos: quality(9, Some(*value)),
+                // Orders are of consumers, the number of lanes is of suppliers.
+                qos: quality(if value % 2 == 0 { 9 } else { 15 }, Some(*value)),
             },
             Op::DeleteAdmin { pick, name: i } => {
-                Command::DeleteAdmin { channel: channel(*pick), name: name(*i) }
+                Command::DeleteAdmin { channel: channel(*pick), side: side(*i), name: name(*i) }
             }
             Op::SetQos { pick, level, changes } => Command::SetQos {
-                target: self.target(channel(*pick), proxy(*pick), *level),
+                target: self.target(channel(*pick), proxy(*pick), lane(*pick), *level),
                 changes: changes
                     .iter()
                     .map(|(property, value)| (nth_property(*property), value.map(i64::from)))
                     .collect(),
             },
             Op::Suspend { pick, level, suspended } => Command::Suspend {
-                target: self.target(channel(*pick), proxy(*pick), *level),
+                target: self.target(channel(*pick), proxy(*pick), lane(*pick), *level),
                 suspended: *suspended,
             },
             Op::DeleteProxy { pick } => Command::DeleteProxy { proxy: proxy(*pick) },
@@ -269,6 +277,7 @@ impl Op {
                     _ => LaneTarget::Existing(lane(target / 4)),
                 },
                 opener: Opener { client: u64::from(*client), attempt: u64::from(*attempt) },
+                admin: (target % 3 == 0).then(|| name(target / 3)),
             },
             Op::ExpireLanes => {
                 Command::ExpireLanes { lanes: model.lanes.keys().copied().collect() }
@@ -380,6 +389,7 @@ fn nonsense(model: &Model, kind: u8, a: u64, b: u64) -> Command {
             channel: ChannelId(a),
             target: LaneTarget::Existing(if b < 6 { known } else { lane }),
             opener: Opener { client: a, attempt: b },
+            admin: None,
         },
     }
 }

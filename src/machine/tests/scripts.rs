@@ -15,7 +15,7 @@ use crate::machine::{
 };
 use crate::types::{
     ChannelId, Event, LaneId, Member, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos,
-    QosChange, SeqRange, SeqRanges, Service, Stamp, Start, Tenure,
+    QosChange, SeqRange, SeqRanges, Service, Side, Stamp, Start, Tenure,
 };
 
 type Failure = Box<dyn Error>;
@@ -51,8 +51,12 @@ enum Line {
     Admin { path: String, changes: Vec<String> },
     /// Deletes a consumer admin.
     RmAdmin(String),
-    /// Sets properties (`PROPERTY.VALUE`) of `channel NAME`, `admin CHANNEL/NAME` or
-    /// `proxy CHANNEL/NAME`.
+    /// Creates a supplier admin `CHANNEL/NAME`.
+    SupplierAdmin { path: String, changes: Vec<String> },
+    /// Deletes a supplier admin.
+    RmSupplierAdmin(String),
+    /// Sets properties (`PROPERTY.VALUE`) of `channel NAME`, `admin CHANNEL/NAME`,
+    /// `supplier CHANNEL/NAME` (a supplier admin), `proxy CHANNEL/NAME` or `lane ALIAS`.
     Qos { level: String, path: String, changes: Vec<String> },
     /// Suspends or resumes.
     Suspend { level: String, path: String, suspended: bool },
@@ -71,6 +75,8 @@ enum Line {
         name: Option<String>,
         #[arg(key)]
         attempt: Option<u64>,
+        #[arg(key)]
+        admin: Option<String>,
     },
     /// The supplier of a known lane opens it again, for the next time unless it is said for which.
     Reopen {
@@ -193,9 +199,18 @@ impl Runner {
         let (channel, name) = path.split_once('/').unwrap_or((path, ""));
         Ok(match level {
             "channel" => Target::Channel(self.channel(path)?.id()),
-            "admin" => Target::Admin(self.channel(channel)?.id(), Name::new(name)?),
+            "admin" => Target::Admin(self.channel(channel)?.id(), Side::Consumer, Name::new(name)?),
+            "supplier" => {
+                Target::Admin(self.channel(channel)?.id(), Side::Supplier, Name::new(name)?)
+            }
+            "lane" => Target::Lane(self.lane(path)?),
             _ => Target::Proxy(self.proxy(path)?.id()),
         })
+    }
+
+    fn admin(&self, path: &str) -> Result<(ChannelId, Name), Failure> {
+        let (channel, name) = path.split_once('/').ok_or("not CHANNEL/ADMIN")?;
+        Ok((self.channel(channel)?.id(), Name::new(name)?))
     }
 
     fn lane(&self, alias: &str) -> Result<LaneId, Failure> {
@@ -236,17 +251,23 @@ impl Runner {
                 let name = Name::new(name)?;
                 Command::CreateProxy { channel, name, start, admin, qos: set }
             }
-            Line::Admin { path, changes } => {
-                let (channel, name) = path.split_once('/').ok_or("not CHANNEL/ADMIN")?;
+            Line::Admin { path, changes } | Line::SupplierAdmin { path, changes } => {
+                let (channel, name) = self.admin(path)?;
+                let side = match line {
+                    Line::Admin { .. } => Side::Consumer,
+                    _ => Side::Supplier,
+                };
                 let mut qos = Qos::default();
                 qos.change(&parse_changes(changes)?);
-                let channel = self.channel(channel)?.id();
-                Command::CreateAdmin { channel, name: Name::new(name)?, qos }
+                Command::CreateAdmin { channel, side, name, qos }
             }
             Line::RmAdmin(path) => {
-                let (channel, name) = path.split_once('/').ok_or("not CHANNEL/ADMIN")?;
-                let channel = self.channel(channel)?.id();
-                Command::DeleteAdmin { channel, name: Name::new(name)? }
+                let (channel, name) = self.admin(path)?;
+                Command::DeleteAdmin { channel, side: Side::Consumer, name }
+            }
+            Line::RmSupplierAdmin(path) => {
+                let (channel, name) = self.admin(path)?;
+                Command::DeleteAdmin { channel, side: Side::Supplier, name }
             }
             Line::Qos { level, path, changes } => Command::SetQos {
                 target: self.target(level, path)?,
@@ -271,19 +292,20 @@ impl Runner {
                 })
             }
             Line::RmProxy(path) => Command::DeleteProxy { proxy: self.proxy(path)?.id() },
-            Line::Open { channel, alias, name, attempt } => {
+            Line::Open { channel, alias, name, attempt, admin } => {
                 let target = match name {
                     Some(name) => LaneTarget::Named(Name::new(name)?),
                     None => LaneTarget::Fresh,
                 };
                 let channel = self.channel(channel)?.id();
-                Command::OpenLane { channel, target, opener: self.opener(alias, *attempt) }
+                let admin = admin.as_deref().map(Name::new).transpose()?;
+                Command::OpenLane { channel, target, opener: self.opener(alias, *attempt), admin }
             }
             Line::Reopen { alias, attempt } => {
                 let lane = self.lane(alias)?;
                 let channel = self.machine.lane(lane).map_or(ChannelId(1), |l| l.channel());
                 let (target, opener) = (LaneTarget::Existing(lane), self.opener(alias, *attempt));
-                Command::OpenLane { channel, target, opener }
+                Command::OpenLane { channel, target, opener, admin: None }
             }
             Line::Publish { alias, first, sizes, epoch } => {
                 let lane = self.lane(alias)?;

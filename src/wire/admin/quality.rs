@@ -1,4 +1,4 @@
-//! Quality of service, consumer admins and proxies, in the words of the admin service. Field names
+//! Quality of service, admins and proxies, in the words of the admin service. Field names
 //! are a contract with scripts: add, never rename.
 
 use std::collections::BTreeMap;
@@ -7,15 +7,30 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::ProxyReport;
-use crate::types::{Domain, Level, Name, Property, Qos, QosChange, QosError, Seq, Start};
+use crate::types::{Domain, Level, Name, Property, Qos, QosChange, QosError, Seq, Side, Start};
 
 /// What a question about the quality of service is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    Channel { channel: Name },
-    Admin { channel: Name, admin: Name },
-    Proxy { channel: Name, proxy: Name },
+    Channel {
+        channel: Name,
+    },
+    Admin {
+        channel: Name,
+        #[serde(default)]
+        side: Side,
+        admin: Name,
+    },
+    Proxy {
+        channel: Name,
+        proxy: Name,
+    },
+    /// A lane that has a name.
+    Lane {
+        channel: Name,
+        lane: Name,
+    },
 }
 
 impl Target {
@@ -24,7 +39,8 @@ impl Target {
         match self {
             Target::Channel { channel }
             | Target::Admin { channel, .. }
-            | Target::Proxy { channel, .. } => channel,
+            | Target::Proxy { channel, .. }
+            | Target::Lane { channel, .. } => channel,
         }
     }
 
@@ -32,8 +48,9 @@ impl Target {
     pub fn level(&self) -> Level {
         match self {
             Target::Channel { .. } => Level::Channel,
-            Target::Admin { .. } => Level::Admin,
+            Target::Admin { side, .. } => side.admin_level(),
             Target::Proxy { .. } => Level::Proxy,
+            Target::Lane { .. } => Level::Lane,
         }
     }
 }
@@ -42,8 +59,11 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Channel { channel } => write!(f, "channel '{channel}'"),
-            Target::Admin { channel, admin } => write!(f, "admin '{admin}' of channel '{channel}'"),
+            Target::Admin { channel, admin, .. } => {
+                write!(f, "{} '{admin}' of channel '{channel}'", self.level())
+            }
             Target::Proxy { channel, proxy } => write!(f, "proxy '{proxy}' of channel '{channel}'"),
+            Target::Lane { channel, lane } => write!(f, "lane '{lane}' of channel '{channel}'"),
         }
     }
 }
@@ -160,6 +180,8 @@ pub enum Origin {
     Channel,
     Admin,
     Proxy,
+    SupplierAdmin,
+    Lane,
 }
 
 impl Origin {
@@ -170,6 +192,8 @@ impl Origin {
             Origin::Channel => "channel",
             Origin::Admin => "admin",
             Origin::Proxy => "proxy",
+            Origin::SupplierAdmin => "supplier admin",
+            Origin::Lane => "lane",
         }
     }
 }
@@ -197,14 +221,16 @@ pub struct PropertyReport {
     pub meaning: String,
 }
 
-/// The quality of service of a channel, an admin or a proxy.
+/// The quality of service of a channel, an admin, a proxy or a lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QosReport {
     pub channel: Name,
     pub level: Level,
-    /// The admin asked about, or that of the proxy.
+    /// The admin asked about, or that of the proxy or lane.
     pub admin: Option<Name>,
     pub proxy: Option<Name>,
+    #[serde(default)]
+    pub lane: Option<Name>,
     /// What is set here.
     pub qos: Qos,
     /// All properties that can be set here.
@@ -272,19 +298,21 @@ pub fn unit(property: Property) -> &'static str {
     }
 }
 
-/// A consumer admin.
+/// An admin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdminReport {
     pub name: Name,
+    #[serde(default)]
+    pub side: Side,
     /// What is set for it.
     pub qos: Qos,
-    /// Its proxies deliver nothing.
+    /// Its proxies deliver nothing, or its lanes take nothing.
     pub suspended: bool,
-    /// How many durable proxies are of it.
+    /// How many durable proxies are of it, or lanes.
     pub proxies: u64,
 }
 
-/// The consumer admins of a channel.
+/// The admins of a channel: first those of consumers, then those of suppliers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdminList {
     pub channel: Name,
@@ -331,7 +359,7 @@ pub struct ProxyCreated {
 pub struct Suspension {
     pub channel: Name,
     pub level: Level,
-    /// Of the admin or proxy.
+    /// Of the admin, proxy or lane.
     pub name: Name,
     pub suspended: bool,
     pub cut: Cut,
