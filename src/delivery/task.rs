@@ -220,7 +220,7 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
         let outputs = self.cluster.see(|world| driver.poll(&world, now));
         outputs.into_iter().for_each(|output| self.carry_out(output));
         if self.sweep.due() <= now {
-            for command in self.cluster.read(|machine| self.sweep.commands(machine, now)) {
+            for command in self.cluster.see(|world| self.sweep.commands(&world, now)) {
                 self.cluster.submit(SOURCE, command, Box::new(drop));
             }
         }

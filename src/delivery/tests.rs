@@ -390,7 +390,7 @@ fn what_time_ends_is_swept() {
     let mut sweep = Sweep::new(start);
     let mut at = |ms| {
         let now = start.plus_millis(ms);
-        rig.cluster.read(|machine| sweep.commands(machine, now))
+        rig.cluster.read(|machine| sweep.commands(&World::of_facts(machine), now))
     };
     assert_eq!(at(limits::LANE_SWEEP_MS), []);
     let lanes = vec![rig.lane.unwrap().0];

@@ -1,12 +1,13 @@
 //! Best-effort channels: the log hears of their definitions and of nothing else.
 
+use super::super::sweep::Sweep;
 use super::super::testing::{FakeCluster, block};
 use super::super::{BestEffort, Changes, Cluster};
 use crate::dispatch::Facts;
 use crate::machine::{Command, LaneTarget, Publish, Reply, Settle, SettlePart, Target};
 use crate::types::{
     ChannelId, Code, LaneId, Name, Opener, Outcome, Property, ProxyId, Qos, Rejection, SeqRange,
-    SeqRanges, Start,
+    SeqRanges, Start, limits,
 };
 
 struct Rig {
@@ -159,6 +160,22 @@ fn memory_is_given_back() {
     assert!(old.0 > first, "the history of 16 MiB has gone on");
     let (kept, bytes) = rig.cluster.transient().payload_count();
     assert!(bytes < 40 << 20, "{kept} payloads of {bytes} bytes");
+}
+
+#[test]
+fn a_lane_in_use_does_not_expire() {
+    let rig = Rig::new();
+    let (lane, epoch, _) = rig.open(LaneTarget::Fresh);
+    let expired = || {
+        let mut sweep = Sweep::new(crate::types::Stamp(0));
+        rig.cluster.see(|world| sweep.commands(&world, rig.cluster.now()))
+    };
+    rig.facts.time().advance(limits::LANE_IDLE_MS);
+    rig.publish((lane, epoch), 1, &["a"]);
+    rig.facts.time().advance(limits::LANE_IDLE_MS - 1);
+    assert_eq!(expired(), [], "the facts know of its opening alone, memory knows more");
+    rig.facts.time().advance(1);
+    assert_eq!(expired(), [Command::ExpireLanes { lanes: vec![lane] }]);
 }
 
 #[test]
