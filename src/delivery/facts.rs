@@ -1,7 +1,7 @@
 //! The machine, or the two of them, as dispatch sees them.
 
 use crate::dispatch::{Facts, ProxyFacts, SlotFacts};
-use crate::machine::{Channel, Machine, Slot};
+use crate::machine::{Channel, Machine, Proxy, Slot};
 use crate::types::{ChannelId, Discard, ProxyId, Scheduling, Seq, SeqRange};
 
 /// What is replicated, and what this leader alone has, neither of which changes meanwhile.
@@ -117,12 +117,16 @@ impl Facts for World<'_> {
     }
 
     fn proxy(&self, proxy: ProxyId) -> Option<ProxyFacts> {
+        // Who holds it is a fact, whatever becomes of its events.
+        let held = self.facts.proxy(proxy).filter(|proxy| proxy.service().exclusive);
         let proxy = self.of_proxy(proxy).proxy(proxy)?;
         Some(ProxyFacts {
             channel: proxy.channel(),
             revision: proxy.revision(),
             service: *proxy.service(),
             rests: proxy.rests(),
+            holder: held.and_then(Proxy::holder),
+            fencing: held.map_or(0, Proxy::fencing),
             start_seq: proxy.start_seq(),
         })
     }

@@ -1,7 +1,7 @@
 //! What dispatch must know of the replicated state.
 
 use crate::types::{
-    ChannelId, Discard, PayloadKey, ProxyId, Scheduling, Seq, SeqRange, Service, Stamp,
+    ChannelId, Discard, Member, PayloadKey, ProxyId, Scheduling, Seq, SeqRange, Service, Stamp,
 };
 
 /// A view of the replicated facts, the same for the whole of one call.
@@ -88,6 +88,10 @@ pub struct ProxyFacts {
     pub service: Service,
     /// It is suspended: nothing is delivered.
     pub rests: bool,
+    /// Of an exclusive proxy: whose turn it is, if anybody's.
+    pub holder: Option<Member>,
+    /// And the token of the latest holder; 0: there was none, or the proxy is not exclusive.
+    pub fencing: u64,
     /// The first event it is owed.
     pub start_seq: Seq,
 }

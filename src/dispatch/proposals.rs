@@ -15,14 +15,15 @@ use crate::types::{Outcome, ProxyId, SeqRange, SeqRanges, Stamp};
 /// What was proposed.
 #[derive(Debug)]
 enum Proposal {
-    Settle(Vec<Settlement>),
+    /// Under this fencing token.
+    Settle(u64, Vec<Settlement>),
     Count(SeqRanges),
 }
 
 impl Proposal {
     /// What it settles.
     fn ranges(&self) -> impl Iterator<Item = SeqRange> + '_ {
-        let parts = if let Proposal::Settle(parts) = self { parts.as_slice() } else { &[] };
+        let parts = if let Proposal::Settle(_, parts) = self { parts.as_slice() } else { &[] };
         parts.iter().flat_map(|part| part.sequences.iter())
     }
 }
@@ -46,12 +47,12 @@ impl Proposals {
     }
 
     /// Hands everything that waits to the driver. Attempts come first: once an event is settled
-    /// they would not count.
+    /// they would not count. They were judged under this revision, and said under this token.
     pub fn make(
         &mut self,
         verdicts: &mut Verdicts,
         proxy: ProxyId,
-        revision: u64,
+        (revision, fencing): (u64, u64),
         out: &mut Vec<Action>,
     ) {
         for sequences in verdicts.take_attempts() {
@@ -60,8 +61,8 @@ impl Proposals {
         }
         let parts = verdicts.take_settlements();
         if !parts.is_empty() {
-            let proposal = self.launch(Proposal::Settle(parts.clone()));
-            out.push(Action::Settle { proxy, proposal, revision, parts });
+            let proposal = self.launch(Proposal::Settle(fencing, parts.clone()));
+            out.push(Action::Settle { proxy, proposal, revision, fencing, parts });
         }
     }
 
@@ -88,18 +89,23 @@ impl Queue {
     pub fn applied(&mut self, proposal: u64, stale: bool, now: Stamp) {
         let Some(applied) = self.proposals.land(proposal) else { return };
         self.proposals.pause.shorten();
-        let Proposal::Settle(parts) = applied else { return };
+        let Proposal::Settle(_, parts) = applied else { return };
         let counts = |part: &Settlement| !stale || !is_judgement(part.outcome);
         let (said, lost): (Vec<_>, Vec<_>) = parts.into_iter().partition(counts);
         said.iter().for_each(|part| self.settled(&part.sequences));
         self.give_back(lost.iter().flat_map(|part| part.sequences.iter()).collect(), now);
     }
 
-    /// It is in no log: what it said is said again after a pause. False if it is unknown.
+    /// It is in no log: what it said is said again after a pause. False if it is unknown, or was said
+    /// under a token that is not the current one any more: then it is over.
     pub fn refused(&mut self, proposal: u64, now: Stamp) -> bool {
         let Some(refused) = self.proposals.land(proposal) else { return false };
         match &refused {
-            Proposal::Settle(parts) => self.verdicts.settle_again(parts),
+            Proposal::Settle(fencing, _) if *fencing != self.facts.fencing => {
+                self.give_back(refused.ranges().collect(), now);
+                return false;
+            }
+            Proposal::Settle(_, parts) => self.verdicts.settle_again(parts),
             Proposal::Count(sequences) => self.verdicts.count_again(sequences),
         }
         self.proposals.pause.start(now);

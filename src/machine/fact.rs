@@ -25,6 +25,7 @@ pub(super) enum Kind {
     Admin = 15,
     ProxyQos = 16,
     LetterCounts = 17,
+    Hold = 18,
 }
 
 /// Most words that a fact of numbers can have.

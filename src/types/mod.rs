@@ -20,8 +20,8 @@ mod start;
 pub use cloud_event::{CloudDefaults, CloudEventError};
 pub use event::{Event, EventBytes, EventError, EventQos, Header, Payload, Value};
 pub use id::{
-    ChannelId, ClusterId, EntryId, GroupId, LaneId, NodeId, Opener, PayloadKey, ProxyId, Seq,
-    Stamp, Tenure,
+    ChannelId, ClusterId, EntryId, GroupId, LaneId, Member, NodeId, Opener, PayloadKey, ProxyId,
+    Seq, Stamp, Tenure,
 };
 pub use name::{Name, NameError};
 pub use outcome::{Counts, Outcome};

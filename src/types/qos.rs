@@ -67,7 +67,8 @@ pub enum Property {
     HistoryEvents = 28,
     HistoryBytes = 29,
     HistoryAge = 30,
-    PollInterval = 31,
+    ExclusiveConsumer = 31,
+    PollInterval = 32,
 }
 
 /// What values a property takes.
@@ -204,6 +205,8 @@ table! {
         "the same in bytes; whichever limit comes first counts";
     HistoryAge "history_age" "HistoryAge", number(0, AGE_MS, "ms"), default 0, CHANNEL,
         "events older than this leave the history, whatever the other limits say; 0: no limit";
+    ExclusiveConsumer "exclusive_consumer" "ExclusiveConsumer", Domain::Flag, default 0, CONSUMERS,
+        "whether one of the proxy's clients gets all events, and the others stand by";
     PollInterval "poll_interval" "PollInterval", number(1, 3_600_000, "ms"), default 100, SUPPLIERS,
         "a supplier that is polled is asked so often, and at once again while it gives as many events as asked for";
 }

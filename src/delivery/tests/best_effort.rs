@@ -91,7 +91,7 @@ fn events_stay_out_of_the_log_and_keep_the_ledger() {
 
     let sequences = SeqRanges::from_iter([SeqRange { first, last: first + 1 }]);
     let part = SettlePart { outcome: Outcome::Acked, sequences, reason: String::new() };
-    let settle = Settle { proxy, revision: 1, parts: vec![part] };
+    let settle = Settle { proxy, revision: 1, fencing: 0, parts: vec![part] };
     let settled = rig.submit(Command::Settle(settle));
     assert!(matches!(settled, Ok(Reply::Settled(s)) if s.settled == 2));
     assert_eq!(rig.pending(proxy), 1);
@@ -109,7 +109,7 @@ fn what_gives_up_an_event_for_good_discards_it() {
     let first = rig.publish((lane, epoch), 1, &["a"]);
     let sequences = SeqRanges::from_iter([SeqRange::one(first)]);
     let part = SettlePart { outcome: Outcome::DeadLettered, sequences, reason: "no".into() };
-    let settle = Settle { proxy, revision: 1, parts: vec![part] };
+    let settle = Settle { proxy, revision: 1, fencing: 0, parts: vec![part] };
     assert!(rig.submit(Command::Settle(settle)).is_ok());
     let discarded = |world: crate::delivery::World| {
         let machine = world.transient.unwrap();

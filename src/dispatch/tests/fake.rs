@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dispatch::{Action, Facts, ProxyFacts, Settlement, SlotFacts};
 use crate::types::{
-    ChannelId, Discard, Outcome, PayloadKey, ProxyId, Scheduling, Seq, SeqRange, SeqRanges,
+    ChannelId, Discard, Member, Outcome, PayloadKey, ProxyId, Scheduling, Seq, SeqRange, SeqRanges,
     Service, Stamp,
 };
 
@@ -68,7 +68,15 @@ impl FakeFacts {
     pub fn add_proxy(&mut self, id: ProxyId, service: Service) {
         let rests = false;
         let channel = CHANNEL;
-        let facts = ProxyFacts { channel, revision: 1, service, rests, start_seq: 1 };
+        let facts = ProxyFacts {
+            channel,
+            revision: 1,
+            service,
+            rests,
+            holder: None,
+            fencing: 0,
+            start_seq: 1,
+        };
         self.definitions += 1;
         let proxy = FakeProxy { facts, settled: BTreeMap::new(), attempts: BTreeMap::new() };
         self.proxies.insert(id, proxy);
@@ -87,7 +95,8 @@ impl FakeFacts {
     /// Applies a proposal. True: judgements of it did not count, since the definition changed.
     pub fn apply(&mut self, proposal: &Action) -> bool {
         match proposal {
-            Action::Settle { proxy, revision, parts, .. } => {
+            Action::Settle { proxy, revision, fencing, parts, .. } => {
+                assert!(!self.is_fenced(*proxy, *fencing), "the machine would refuse it");
                 let current = self.proxies.get(proxy).map(|proxy| proxy.facts.revision);
                 let stale = current.is_some_and(|current| current != *revision);
                 let counts = |part: &&Settlement| !stale || !is_judged(part.outcome);
@@ -95,12 +104,30 @@ impl FakeFacts {
                 self.settle(*proxy, &parts);
                 stale
             }
+            Action::Hold { proxy, holder } => {
+                self.hold(*proxy, *holder);
+                false
+            }
             Action::CountAttempts { proxy, sequences, .. } => {
                 self.count_attempts(*proxy, sequences);
                 false
             }
             _ => false,
         }
+    }
+
+    /// Whether the machine refuses what is said under this token.
+    pub fn is_fenced(&self, id: ProxyId, fencing: u64) -> bool {
+        self.proxies
+            .get(&id)
+            .is_some_and(|proxy| proxy.facts.service.exclusive && proxy.facts.fencing != fencing)
+    }
+
+    /// Applies a change of the holder.
+    pub fn hold(&mut self, id: ProxyId, holder: Option<Member>) {
+        let Some(proxy) = self.proxies.get_mut(&id) else { return };
+        proxy.facts.holder = holder;
+        proxy.facts.fencing += u64::from(holder.is_some());
     }
 
     pub fn count_attempts(&mut self, id: ProxyId, sequences: &SeqRanges) {
@@ -192,7 +219,11 @@ impl Facts for FakeFacts {
     }
 
     fn proxy(&self, proxy: ProxyId) -> Option<ProxyFacts> {
-        self.proxies.get(&proxy).map(|p| p.facts.clone())
+        let mut known = self.proxies.get(&proxy)?.facts.clone();
+        if !known.service.exclusive {
+            (known.holder, known.fencing) = (None, 0);
+        }
+        Some(known)
     }
 
     fn attempts(&self, proxy: ProxyId, seq: Seq) -> u32 {

@@ -124,6 +124,7 @@ fn compare_proxies(machine: &Machine, model: &Model) {
         assert_eq!(*proxy.service(), Service::new(&expected.qos, admin, &channel.qos));
         assert_eq!(proxy.rests(), *rests || expected.suspended);
         assert_eq!(proxy.revision(), expected.revision());
+        assert_eq!((proxy.holder(), proxy.fencing()), (expected.holder, expected.fencing));
         assert_eq!(machine.offered(proxy), next - expected.start);
         assert_eq!(proxy.counts().total(), expected.outcomes.len() as u64);
         for outcome in crate::types::Outcome::ALL {

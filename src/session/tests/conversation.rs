@@ -99,12 +99,19 @@ pub(super) fn publish(
 pub(super) fn durable(qos: Qos) -> Attach {
     let name = Name::new("p").unwrap();
     let target = AttachTarget::Durable { name, start: Start::New, admin: None, qos };
-    Attach { request: 5, consumer: 7, channel: Name::default_channel(), target, mode: PUSH }
+    Attach {
+        request: 5,
+        consumer: 7,
+        channel: Name::default_channel(),
+        target,
+        mode: PUSH,
+        client: 1,
+    }
 }
 
 fn volatile(mode: FlowMode) -> Attach {
     let target = AttachTarget::Volatile { start: Start::New, resume_after: None };
-    Attach { request: 5, consumer: 7, channel: Name::default_channel(), target, mode }
+    Attach { request: 5, consumer: 7, channel: Name::default_channel(), target, mode, client: 1 }
 }
 
 pub(super) fn failed(effects: &[Effect]) -> Code {
@@ -313,7 +320,7 @@ fn dead_letter_channels_take_no_lanes() {
     let proxy = rig
         .cluster
         .read(|m| m.channel(default_channel(m)).unwrap().proxy(&Name::new("p").unwrap()).unwrap());
-    let settle = crate::machine::Settle { proxy, revision: 1, parts: vec![part] };
+    let settle = crate::machine::Settle { proxy, revision: 1, fencing: 0, parts: vec![part] };
     rig.cluster.apply(Command::Settle(settle));
     let dead = Name::default_channel().dead_letter();
     let open = OpenLane { channel: dead, ..open(LaneTarget::Fresh) };
@@ -442,6 +449,7 @@ fn settlements_are_checked_and_passed_on() {
     let good = Settle {
         batch: 1,
         proxy: ProxyId(1),
+        fencing: 0,
         acks: SeqRanges::from_iter([1]),
         nacks: Vec::new(),
         terms: Vec::new(),
