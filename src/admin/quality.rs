@@ -6,12 +6,13 @@ use super::report;
 use crate::machine::{self, Admin, Channel, Command, Machine, Proxy, Reply};
 use crate::transport::Net;
 use crate::types::{
-    ChannelId, ChannelSettings, Code, Level, Name, Property, Qos, QosChange, Rejection,
+    ChannelId, ChannelSettings, Code, EventType, Level, Name, Property, Qos, QosChange, Rejection,
+    Subscription, TypePattern,
 };
 use crate::wire::admin::{
-    AdminChanged, AdminList, AdminReport, ChannelReport, Cut, Origin, PropertyReport,
-    PropertyValue, ProxyCreated, ProxyWish, QosReport, QosSet, QosWish, Suspension, Target,
-    read_wish, unit,
+    AdminChanged, AdminList, AdminReport, ChannelReport, Cut, OfferedType, OfferedTypes, Origin,
+    PropertyReport, PropertyValue, ProxyCreated, ProxyWish, QosReport, QosSet, QosWish, Subscribed,
+    Suspension, Target, read_wish, unit,
 };
 
 impl<N: Net> Office<N> {
@@ -84,13 +85,14 @@ impl<N: Net> Office<N> {
         channel: &Name,
         name: &Name,
         wish: &QosWish,
+        types: Subscription,
     ) -> Result<AdminChanged, Rejection> {
         let changes = understand(Level::Admin, wish, &format!("admin '{name}'"))?;
         let id = self.replica().read(|machine| find_channel(machine, channel).map(Channel::id))?;
-        let command =
-            Command::CreateAdmin { channel: id, name: name.clone(), qos: qos_of(&changes) };
+        let (name, qos) = (name.clone(), qos_of(&changes));
+        let command = Command::CreateAdmin { channel: id, name: name.clone(), qos, types };
         let cut = cut(self.propose(command).await?)?;
-        Ok(AdminChanged { channel: channel.clone(), admin: self.admin(channel, name)?, cut })
+        Ok(AdminChanged { channel: channel.clone(), admin: self.admin(channel, &name)?, cut })
     }
 
     /// Removes a consumer admin with its proxies; what it was.
@@ -120,7 +122,7 @@ impl<N: Net> Office<N> {
         channel: &Name,
         wish: ProxyWish,
     ) -> Result<ProxyCreated, Rejection> {
-        let ProxyWish { name, settings, start, admin, qos } = wish;
+        let ProxyWish { name, settings, start, admin, qos, types } = wish;
         let changes = understand(Level::Proxy, &qos, &format!("proxy '{name}'"))?;
         let (id, has) = self.replica().read(|machine| {
             let found = find_channel(machine, channel)?;
@@ -129,7 +131,8 @@ impl<N: Net> Office<N> {
         })?;
         let settings = settings.or(has).unwrap_or_default();
         let (qos, known) = (qos_of(&changes), name.clone());
-        let command = Command::CreateProxy { channel: id, name, settings, start, admin, qos };
+        let command =
+            Command::CreateProxy { channel: id, name, settings, start, admin, qos, types };
         match self.propose(command).await? {
             Reply::ProxyReady { start_seq, created, .. } => {
                 let report = self.channel(channel).await?;
@@ -145,11 +148,41 @@ impl<N: Net> Office<N> {
     pub async fn suspend(&self, target: &Target, suspended: bool) -> Result<Suspension, Rejection> {
         let of = self.machine_target(target)?;
         let cut = cut(self.propose(Command::Suspend { target: of, suspended }).await?)?;
-        let (Target::Admin { admin: name, .. }
-        | Target::Proxy { proxy: name, .. }
-        | Target::Channel { channel: name }) = target;
-        let (channel, level) = (target.channel().clone(), target.level());
+        let (channel, level, name) = (target.channel().clone(), target.level(), target.name());
         Ok(Suspension { channel, level, name: name.clone(), suspended, cut })
+    }
+
+    /// Changes which types of events an admin or a proxy wants.
+    pub async fn subscribe(
+        &self,
+        target: &Target,
+        add: Vec<TypePattern>,
+        remove: Vec<TypePattern>,
+    ) -> Result<Subscribed, Rejection> {
+        let of = self.machine_target(target)?;
+        let cut = cut(self.propose(Command::Subscribe { target: of, add, remove }).await?)?;
+        let types = self.replica().read(|machine| {
+            let found = Found::new(machine, target)?;
+            let admin = found.admin.as_ref().map(|(_, admin)| &admin.types);
+            let types = found.proxy.map(Proxy::types).or(admin);
+            Ok::<_, Rejection>(types.cloned().unwrap_or_default())
+        })?;
+        let (channel, level, name) = (target.channel().clone(), target.level(), target.name());
+        Ok(Subscribed { channel, level, name: name.clone(), types, cut })
+    }
+
+    /// The types of a channel's retained events.
+    pub async fn offered_types(&self, channel: &Name) -> Result<OfferedTypes, Rejection> {
+        self.replica().read(|machine| {
+            let offered = find_channel(machine, channel)?.offered_types();
+            let offered = offered.map(|(_, name, events)| OfferedType {
+                event_type: EventType::clone(name),
+                events,
+            });
+            let mut types: Vec<OfferedType> = offered.collect();
+            types.sort_by(|a, b| a.event_type.cmp(&b.event_type));
+            Ok(OfferedTypes { channel: channel.clone(), types })
+        })
     }
 
     fn machine_target(&self, target: &Target) -> Result<machine::Target, Rejection> {

@@ -53,7 +53,8 @@ pub fn admins(machine: &Machine, channel: &Channel) -> Vec<AdminReport> {
     let report = |(name, admin): (Name, Admin)| {
         let members = machine.proxies(channel.id()).filter(|proxy| *proxy.admin() == name);
         let proxies = members.count() as u64;
-        AdminReport { name, qos: admin.qos, suspended: admin.suspended, proxies }
+        let Admin { qos, suspended, types } = admin;
+        AdminReport { name, qos, suspended, types, proxies }
     };
     channel.admins().map(report).collect()
 }
@@ -78,6 +79,7 @@ pub fn proxy(machine: &Machine, proxy: &Proxy) -> ProxyReport {
         admin: proxy.admin().clone(),
         qos: proxy.qos().clone(),
         suspended: proxy.is_suspended(),
+        types: proxy.types().clone(),
         turns: 0,
         waiting_ms: 0,
         longest_wait_ms: 0,

@@ -2,12 +2,14 @@
 
 use serde::Serialize;
 
-use super::args::{Admin, AdminName, Common};
+use super::args::{Admin, AdminName, AdminTypes, Common};
 use super::exit::{Exit, Failure};
 use super::quality::{brief, values};
 use super::{asked, connect_admin, output};
 use crate::types::{Code, Level, Rejection};
-use crate::wire::admin::{AdminList, AdminReport, Answer, PropertyReport, ProxyReport, Target};
+use crate::wire::admin::{
+    AdminList, AdminReport, Answer, PropertyReport, ProxyReport, Subscribed, Target,
+};
 
 /// Runs an `admin` command.
 pub async fn run(common: &Common, command: &Admin) -> Result<Exit, Failure> {
@@ -15,7 +17,9 @@ pub async fn run(common: &Common, command: &Admin) -> Result<Exit, Failure> {
         Admin::Create(flags) => {
             asked::check(Level::Admin, &flags.qos)?;
             let AdminName { channel, name } = &flags.of;
-            let answer = connect_admin(common)?.create_admin(channel, name, &flags.qos).await?;
+            let types = flags.types.iter().cloned().collect();
+            let asker = connect_admin(common)?;
+            let answer = asker.create_admin(channel, name, &flags.qos, &types).await?;
             output::result(common.output, &answer, |a| {
                 format!("created admin {name} of channel {channel}: {}", brief(&a.value.admin.qos))
             });
@@ -31,6 +35,14 @@ pub async fn run(common: &Common, command: &Admin) -> Result<Exit, Failure> {
                 let proxies = a.value.admin.proxies;
                 format!("removed admin {name} of channel {channel}, and its proxies: {proxies}")
             });
+        }
+        Admin::Subscribe(AdminTypes { of, patterns }) => {
+            let answer = connect_admin(common)?.subscribe(&target(of), patterns, &[]).await?;
+            output::result(common.output, &answer, subscribed);
+        }
+        Admin::Unsubscribe(AdminTypes { of, patterns }) => {
+            let answer = connect_admin(common)?.subscribe(&target(of), &[], patterns).await?;
+            output::result(common.output, &answer, subscribed);
         }
         Admin::Suspend(of) => suspend(common, of, true).await?,
         Admin::Resume(of) => suspend(common, of, false).await?,
@@ -51,18 +63,30 @@ async fn suspend(common: &Common, of: &AdminName, suspended: bool) -> Result<(),
     Ok(())
 }
 
+/// What an admin or a proxy wants now.
+pub fn subscribed(answer: &Answer<Subscribed>) -> String {
+    let Subscribed { channel, level, name, types, cut } = &answer.value;
+    format!(
+        "{level} {name} of channel {channel} wants {types}\n\n\
+         holds from log index {} on, for all events that are not settled; the first event accepted \
+         after it has sequence {}",
+        cut.index, cut.next_seq
+    )
+}
+
 fn list(answer: &Answer<AdminList>) -> String {
     table(&answer.value.admins)
 }
 
 /// The admins of a channel.
 pub fn table(admins: &[AdminReport]) -> String {
-    let mut table = output::table(&["admin", "proxies", "state", "set for it"]);
+    let mut table = output::table(&["admin", "proxies", "state", "types", "set for it"]);
     for admin in admins {
         table.add_row(vec![
             admin.name.to_string(),
             output::count(admin.proxies),
             if admin.suspended { "suspended" } else { "active" }.into(),
+            admin.types.to_string(),
             brief(&admin.qos),
         ]);
     }

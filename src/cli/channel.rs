@@ -4,8 +4,8 @@ use super::args::{Channel, ChannelCreate, Common};
 use super::exit::{Exit, Failure};
 use super::quality::brief;
 use super::{admins, asked, connect_admin, output};
-use crate::types::{ChannelSettings, Level};
-use crate::wire::admin::{Answer, ChannelList, ChannelReport};
+use crate::types::{ChannelSettings, EventType, Level};
+use crate::wire::admin::{Answer, ChannelList, ChannelReport, OfferedType, OfferedTypes};
 
 /// Runs a `channel` command.
 pub async fn run(common: &Common, command: &Channel) -> Result<Exit, Failure> {
@@ -24,6 +24,9 @@ pub async fn run(common: &Common, command: &Channel) -> Result<Exit, Failure> {
         Channel::Ls => output::result(common.output, &admin.channels().await?, list),
         Channel::Show { name } => {
             output::result(common.output, &admin.channel(name).await?, show);
+        }
+        Channel::Types { name } => {
+            output::result(common.output, &admin.offered_types(name).await?, types);
         }
         Channel::Rm { name } => {
             let answer = admin.remove_channel(name).await?;
@@ -51,6 +54,15 @@ fn list(answer: &Answer<ChannelList>) -> String {
             output::count(channel.retained),
             output::count(channel.proxies),
         ]);
+    }
+    table.to_string()
+}
+
+fn types(answer: &Answer<OfferedTypes>) -> String {
+    let mut table = output::table(&["domain", "type", "events"]);
+    for OfferedType { event_type, events } in &answer.value.types {
+        let EventType { domain, kind } = event_type.clone();
+        table.add_row(vec![domain, kind, output::count(*events)]);
     }
     table.to_string()
 }

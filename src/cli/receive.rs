@@ -26,6 +26,7 @@ pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failu
         settings: connect::settings(&flags.settings)?,
         admin: flags.settings.admin.clone(),
         qos: asked::qos(Level::Proxy, &flags.settings.qos)?,
+        types: flags.types.iter().cloned().collect(),
         ..SubscribeOptions::default()
     };
     if options.name.is_none() && (options.admin.is_some() || !options.qos.is_empty()) {
@@ -81,6 +82,7 @@ pub async fn pull(common: &Common, flags: &Pull) -> Result<Exit, Failure> {
         settings: connect::settings(&flags.settings)?,
         admin: flags.settings.admin.clone(),
         qos: asked::qos(Level::Proxy, &flags.settings.qos)?,
+        types: flags.types.iter().cloned().collect(),
         ..SubscribeOptions::default()
     };
     let wait = connect::seconds("--wait", flags.wait)?;

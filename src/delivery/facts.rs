@@ -1,8 +1,12 @@
 //! The machine as dispatch sees it.
 
+use std::sync::Arc;
+
 use crate::dispatch::{Facts, ProxyFacts, SlotFacts};
 use crate::machine::{Machine, Slot};
-use crate::types::{ChannelId, Discard, ProxyId, Scheduling, Seq, SeqRange};
+use crate::types::{
+    ChannelId, Discard, EventType, Interest, ProxyId, Scheduling, Seq, SeqRange, TypeId,
+};
 
 /// The facts of a machine that does not change meanwhile.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +20,7 @@ fn slot_facts(slot: Slot) -> SlotFacts {
         priority: slot.mark.priority,
         start: slot.mark.start,
         stop: slot.mark.stop,
+        kind: slot.kind,
         waiting: slot.waiting,
         again: slot.mark.again,
     }
@@ -82,6 +87,34 @@ impl Facts for MachineFacts<'_> {
         limited.then_some((excess, rules.discard))
     }
 
+    fn types(&self, channel: ChannelId) -> impl Iterator<Item = (TypeId, &Arc<EventType>)> {
+        let offered = self.0.channel(channel).map(|channel| channel.offered_types());
+        offered.into_iter().flatten().map(|(id, name, _)| (id, name))
+    }
+
+    fn event_type(&self, channel: ChannelId, id: TypeId) -> Option<&Arc<EventType>> {
+        self.0.channel(channel)?.event_type(id)
+    }
+
+    fn types_in(
+        &self,
+        channel: ChannelId,
+        range: SeqRange,
+    ) -> impl Iterator<Item = (SeqRange, TypeId)> {
+        self.0.channel(channel).map(|channel| channel.types_in(range)).into_iter().flatten()
+    }
+
+    fn interest(&self, proxy: ProxyId) -> Interest {
+        self.0.proxy(proxy).map(|proxy| self.0.interest(proxy)).unwrap_or_default()
+    }
+
+    fn is_scarce(&self, channel: ChannelId) -> bool {
+        self.0.channel(channel).is_some_and(|channel| {
+            let half = channel.settings().pending_bytes_max / 2;
+            channel.admission().max_queue_length > 0 || channel.pending().bytes > half
+        })
+    }
+
     fn next_seq(&self, channel: ChannelId) -> Option<Seq> {
         self.0.channel(channel).map(|channel| channel.next_seq())
     }
@@ -94,6 +127,7 @@ impl Facts for MachineFacts<'_> {
             settings: proxy.settings().clone(),
             service: *proxy.service(),
             rests: proxy.rests(),
+            picks: proxy.picks(),
             start_seq: proxy.start_seq(),
         })
     }

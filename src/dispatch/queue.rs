@@ -7,6 +7,7 @@ use super::pacing::Pacing;
 use super::progress::{Behind, Progress};
 use super::proposals::Proposals;
 use super::rate::Rate;
+use super::sieve::Sieve;
 use super::verdicts::Verdicts;
 use super::window::{State, Window};
 use super::{Action, ConsumerKey, Departure, ProxyFacts};
@@ -25,7 +26,8 @@ const LEASE_GRAIN_MS: (u64, u64) = (1, 1000);
 /// - ahead of `progress`: not delivered in this tenure;
 /// - in `window`: delivered, and in flight, ready again, or delayed;
 /// - in `settling`: its settlement waits to be proposed, or is on the way to the log;
-/// - `behind`: that settlement failed, so it is ready again; or its start time came late;
+/// - `behind`: that settlement failed, so it is ready again; or its start time came late, or it is
+///   wanted now;
 /// - passed over because its start time is yet to come: the channel's catalog has it.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -39,6 +41,7 @@ pub(super) struct Queue {
     /// The slots of the window in state `Delayed`.
     delayed: BTreeSet<(Stamp, Seq)>,
     pub(super) behind: Behind,
+    pub(super) sieve: Sieve,
     pub(super) settling: SeqRanges,
     /// Those of `settling` that had all their deliveries: they do not go again in this tenure.
     pub(super) exhausted: SeqRanges,
@@ -66,6 +69,7 @@ pub(super) struct Queue {
 
 impl Queue {
     pub fn new(id: ProxyId, facts: ProxyFacts, tenure: Tenure) -> Queue {
+        let sieve = Sieve::new(facts.start_seq, facts.start_seq);
         let mut window = Window::default();
         window.fit(facts.service.order == Order::Fifo);
         Queue {
@@ -82,6 +86,7 @@ impl Queue {
             ready: BTreeSet::new(),
             delayed: BTreeSet::new(),
             behind: Behind::default(),
+            sieve,
             settling: SeqRanges::new(),
             exhausted: SeqRanges::new(),
             verdicts: Verdicts::default(),
@@ -121,7 +126,7 @@ impl Queue {
             && self.window.is_empty()
             && self.settling.is_empty()
             && self.behind.is_empty()
-            && !self.facts.service.acts_alone()
+            && !self.facts.acts_alone()
             && self.verdicts.is_empty()
             && self.proposals.is_empty()
     }
@@ -368,10 +373,14 @@ impl Queue {
         }
     }
 
-    /// Hands the settlements and attempts collected so far to the driver, unless it is to wait.
+    /// Hands the settlements and attempts collected so far to the driver, unless they are to wait.
     pub fn flush(&mut self, now: Stamp, out: &mut Vec<Action>) {
-        if !self.proposals.pause.lasts(now) {
-            self.flush_all(out);
+        if self.proposals.pause.lasts(now) {
+            return;
+        }
+        match self.verdicts.only_filters() && !self.sieve.is_due(&self.verdicts) {
+            true => self.proposals.make_attempts(&mut self.verdicts, self.id, out),
+            false => self.flush_all(out),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::Qos;
+use crate::types::{Qos, Subscription};
 
 /// OMG ConsumerAdmin: what is set here holds for its proxies, unless they set their own. (One
 /// sentence of the paper has it own the proxies of suppliers; its figure and OMG say as here.)
@@ -11,4 +11,6 @@ pub struct Admin {
     pub qos: Qos,
     /// Its proxies deliver nothing.
     pub suspended: bool,
+    /// The types of events that its proxies get, as far as they want them themselves.
+    pub types: Subscription,
 }

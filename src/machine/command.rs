@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{
     ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, ProxyId, ProxySettings, Qos,
-    QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Tenure,
+    QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Subscription, Tenure, TypePattern,
 };
 
 /// The content of one log entry: commands of many sources under one stamp and tenure.
@@ -45,6 +45,9 @@ pub enum Command {
         admin: Option<Name>,
         /// What is set for the proxy itself; an existing one must have all of it.
         qos: Qos,
+        /// The types of events that it wants, which an existing one must want, too. None named:
+        /// everything, or whatever an existing one wants.
+        types: Subscription,
     },
     DeleteProxy {
         proxy: ProxyId,
@@ -54,6 +57,8 @@ pub enum Command {
         channel: ChannelId,
         name: Name,
         qos: Qos,
+        /// The types of events that its proxies get.
+        types: Subscription,
     },
     /// Deletes a consumer admin with its proxies. The default one stays.
     DeleteAdmin {
@@ -111,6 +116,13 @@ pub enum Command {
     DropLetters {
         channel: ChannelId,
         sequences: SeqRanges,
+    },
+    /// Changes which types of events an admin or a proxy wants (OMG `subscription_change`); what is
+    /// added and removed counts as added. It is about all events that are not settled.
+    Subscribe {
+        target: Target,
+        add: Vec<TypePattern>,
+        remove: Vec<TypePattern>,
     },
 }
 

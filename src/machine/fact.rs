@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Admin = 15,
     ProxyQos = 16,
     LetterCounts = 17,
+    EventType = 18,
+    SlotType = 19,
 }
 
 /// Most words that a fact of numbers can have.

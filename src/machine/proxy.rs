@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::fact::{self, Kind, Sum};
 use super::settled::Settled;
-use crate::types::{ChannelId, Counts, Name, ProxyId, ProxySettings, Qos, Seq, SeqRange, Service};
+use crate::types::{
+    ChannelId, Counts, Name, ProxyId, ProxySettings, Qos, Seq, SeqRange, Service, Subscription,
+};
 
 /// A durable proxy of a channel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,12 +22,17 @@ pub struct Proxy {
     /// What is set for it alone.
     pub(super) qos: Qos,
     pub(super) suspended: bool,
+    /// The types of events that it wants itself; its admin may want fewer.
+    pub(super) types: Subscription,
     /// What its own settings, its admin's and its channel's come to.
     #[serde(skip)]
     pub(super) service: Service,
     /// Whether it delivers nothing, by its own definition or its admin's.
     #[serde(skip)]
     pub(super) rests: bool,
+    /// Whether it does not want every event, by its own subscription or its admin's.
+    #[serde(skip)]
+    pub(super) picks: bool,
     /// Raised whenever the definition changes; settlements name the one they were judged under.
     pub(super) revision: u64,
     start_seq: Seq,
@@ -52,8 +59,10 @@ impl Proxy {
             admin,
             qos: Qos::default(),
             suspended: false,
+            types: Subscription::default(),
             service: Service::default(),
             rests: false,
+            picks: false,
             revision: 1,
             start_seq,
             settled: Settled::new(id, start_seq),
@@ -101,6 +110,16 @@ impl Proxy {
     /// Whether it delivers nothing: it is suspended, or its admin is.
     pub fn rests(&self) -> bool {
         self.rests
+    }
+
+    /// The types of events that it wants itself. Its admin must want them, too.
+    pub fn types(&self) -> &Subscription {
+        &self.types
+    }
+
+    /// Whether it does not want every event, by its own subscription or its admin's.
+    pub fn picks(&self) -> bool {
+        self.picks
     }
 
     /// Revision of the definition, from 1.
@@ -155,7 +174,7 @@ impl Proxy {
     pub(super) fn hash(&self) -> u64 {
         let definition =
             (self.id, self.channel, &self.name, &self.settings, self.revision, self.start_seq);
-        let qos = (self.id, &self.admin, &self.qos, self.suspended);
+        let qos = (self.id, &self.admin, &self.qos, self.suspended, &self.types);
         fact::of_value(Kind::ProxyDefinition, &definition)
             .wrapping_add(fact::of_value(Kind::ProxyQos, &qos))
             .wrapping_add(self.settled.hash())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::fact::{self, Kind};
 use super::{Channel, Lane, Proxy};
 use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, ProxyId, Seq, SeqRange, Stamp, Tenure,
+    ChannelId, ChannelSettings, Interest, LaneId, Name, ProxyId, Seq, SeqRange, Stamp, Tenure,
 };
 
 /// The replicated machine. Cheap to clone: see the module.
@@ -95,6 +95,13 @@ impl Machine {
     pub fn proxies(&self, channel: ChannelId) -> impl Iterator<Item = &Proxy> {
         let ids = self.channel(channel).into_iter().flat_map(|channel| channel.proxies.values());
         ids.filter_map(|id| self.proxy(*id))
+    }
+
+    /// Which types of events a proxy gets.
+    pub fn interest(&self, proxy: &Proxy) -> Interest {
+        let channel = self.channel(proxy.channel());
+        let admin = channel.and_then(|channel| channel.admin(proxy.admin())).unwrap_or_default();
+        Interest { own: proxy.types().clone(), admin: admin.types }
     }
 
     /// The lane of this id.

@@ -29,7 +29,7 @@ impl Session {
         let consumer = Consumer { request: attach.request, attached: false, pulls };
         self.consumers.insert(attach.consumer, consumer);
         match attach.target.clone() {
-            AttachTarget::Volatile { start, resume_after } => {
+            AttachTarget::Volatile { start, resume_after, types } => {
                 let next = view.next_seq(channel.id);
                 let next_seq = match (resume_after, start) {
                     (Some(seen), _) => seen.saturating_add(1).min(next),
@@ -38,7 +38,7 @@ impl Session {
                     (None, Start::Seq(seq)) => view.retained_from(channel.id, seq),
                     (None, Start::Time(ms)) => view.retained_since(channel.id, ms),
                 };
-                let attachment = Attachment::Volatile { channel: channel.id, next_seq };
+                let attachment = Attachment::Volatile { channel: channel.id, next_seq, types };
                 self.attached(&attach, channel, attachment, 0, view);
             }
             AttachTarget::Durable { .. } => self.attach_durable(attach, channel, view),
@@ -60,12 +60,20 @@ impl Session {
         if let FlowMode::Push { credit_events, credit_bytes } = attach.mode {
             check_credit(credit_events, credit_bytes)?;
         }
+        if let AttachTarget::Volatile { types, .. } = &attach.target
+            && types.len() > limits::PATTERNS_MAX
+        {
+            let message = format!("a subscription with {} patterns of types", types.len());
+            let hint = format!("use at most {}", limits::PATTERNS_MAX);
+            return refuse(Code::BadRequest, message, &hint);
+        }
         view.channel(&attach.channel).ok_or_else(|| unknown_channel(&attach.channel))
     }
 
     /// Takes the proxy that exists, or has one made.
     fn attach_durable(&mut self, attach: Attach, channel: ChannelView, view: &impl View) {
-        let AttachTarget::Durable { name, settings, start, admin, qos } = attach.target.clone()
+        let AttachTarget::Durable { name, settings, start, admin, qos, types } =
+            attach.target.clone()
         else {
             return;
         };
@@ -74,6 +82,7 @@ impl Session {
             && settings.as_ref().is_none_or(|wanted| *wanted == proxy.settings)
             && admin.is_none()
             && qos.is_empty()
+            && types.is_empty()
         {
             let attachment = Attachment::Durable(proxy.id);
             return self.attached(&attach, channel, attachment, proxy.revision, view);
@@ -82,7 +91,7 @@ impl Session {
         let settings = settings.or(existing.map(|proxy| proxy.settings)).unwrap_or_default();
         let channel_id = channel.id;
         let command =
-            Command::CreateProxy { channel: channel_id, name, settings, start, admin, qos };
+            Command::CreateProxy { channel: channel_id, name, settings, start, admin, qos, types };
         self.propose(command, Pending::Attach { attach: Box::new(attach), channel: channel.id });
     }
 

@@ -56,6 +56,8 @@ pub enum Code {
     TooManyAdmins,
     /// A property of the quality of service cannot be set so.
     InvalidQos,
+    /// The channel's retained events have as many types as they may.
+    TooManyTypes,
 }
 
 impl Code {
@@ -78,6 +80,7 @@ impl Code {
             Code::TooManyAdmins => "too_many_admins",
             Code::TooManyLanes => "too_many_lanes",
             Code::InvalidQos => "invalid_qos",
+            Code::TooManyTypes => "too_many_types",
             Code::ChannelFull => "channel_full",
             Code::OutOfSequence => "out_of_sequence",
             Code::LaneFenced => "lane_fenced",
@@ -99,6 +102,7 @@ impl Code {
         matches!(
             self,
             Code::ChannelFull
+                | Code::TooManyTypes
                 | Code::OutOfSequence
                 | Code::Overloaded
                 | Code::NoLeader

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::Answer;
 use super::quality::{check_qos, unknown_admin};
+use super::subscribe::check_types;
 use crate::machine::{Channel, Machine, Proxy, Reply};
 use crate::types::{
     ChannelId, ChannelSettings, Code, Level, Name, Outcome, ProxyId, ProxySettings, Qos, Rejection,
-    Stamp, Start, limits,
+    Stamp, Start, Subscription, limits,
 };
 
 /// What is asked of a proxy.
@@ -17,6 +18,7 @@ pub(super) struct Wish<'a> {
     pub start: Start,
     pub admin: Option<&'a Name>,
     pub qos: &'a Qos,
+    pub types: &'a Subscription,
 }
 
 impl Machine {
@@ -59,6 +61,7 @@ impl Machine {
     pub(super) fn create_proxy(&mut self, channel: ChannelId, wish: &Wish) -> Answer {
         check_settings(wish.settings)?;
         check_qos(wish.qos, Level::Proxy, &format!("proxy '{}'", wish.name))?;
+        check_types(wish.types)?;
         let found = self.channel(channel).ok_or_else(|| unknown_channel(channel))?;
         if let Some(proxy) = found.proxy(wish.name).and_then(|id| self.proxy(id)) {
             return existing(proxy, wish);
@@ -86,7 +89,7 @@ impl Machine {
         let admin = wish.admin.cloned().unwrap_or_else(Name::default_admin);
         let (name, settings) = (wish.name.clone(), wish.settings.clone());
         let mut proxy = Proxy::new(id, (channel, admin), name, settings, start_seq);
-        proxy.qos = wish.qos.clone();
+        (proxy.qos, proxy.types) = (wish.qos.clone(), wish.types.clone());
         for hole in host.slots.holes(start_seq) {
             proxy.settled.settle(hole, Outcome::Skipped);
         }
@@ -135,6 +138,14 @@ fn existing(proxy: &Proxy, wish: &Wish) -> Answer {
         let show = |value: i64| property.spec().domain.show(value);
         let has = proxy.qos().get(property).map_or("inherited".to_string(), show);
         return other(format!("quality: its {property} is {has}; asked for was {}", show(value)));
+    }
+    if !wish.types.is_empty() && wish.types != proxy.types() {
+        let (has, asked) = (proxy.types(), wish.types);
+        return Err(Rejection::new(
+            Code::ProxyExists,
+            format!("proxy '{name}' exists with other types: it wants {has}; asked for were {asked}"),
+        )
+        .hint("attach with what it has, or change it with `proxy subscribe` and `unsubscribe`"));
     }
     Ok(Reply::ProxyReady {
         proxy: proxy.id(),

@@ -6,6 +6,7 @@ mod letters;
 mod publish;
 mod quality;
 mod settle;
+mod subscribe;
 
 use super::{Batch, Command, Machine, Reply};
 use crate::types::{Code, PayloadKey, Rejection, Tenure};
@@ -69,12 +70,15 @@ impl Machine {
             )),
             Command::CreateChannel { name, settings } => self.create_channel(name, settings),
             Command::DeleteChannel { channel } => self.delete_channel(*channel),
-            Command::CreateProxy { channel, name, settings, start, admin, qos } => {
-                let wish = Wish { name, settings, start: *start, admin: admin.as_ref(), qos };
+            Command::CreateProxy { channel, name, settings, start, admin, qos, types } => {
+                let admin = admin.as_ref();
+                let wish = Wish { name, settings, start: *start, admin, qos, types };
                 self.create_proxy(*channel, &wish)
             }
             Command::DeleteProxy { proxy } => self.delete_proxy(*proxy),
-            Command::CreateAdmin { channel, name, qos } => self.create_admin(*channel, name, qos),
+            Command::CreateAdmin { channel, name, qos, types } => {
+                self.create_admin(*channel, name, qos, types)
+            }
             Command::DeleteAdmin { channel, name } => self.delete_admin(*channel, name),
             Command::SetQos { target, changes } => self.set_qos(target, changes),
             Command::Suspend { target, suspended } => self.suspend(target, *suspended),
@@ -93,6 +97,7 @@ impl Machine {
                 self.replay_letters(*channel, sequences, *to)
             }
             Command::DropLetters { channel, sequences } => self.drop_letters(*channel, sequences),
+            Command::Subscribe { target, add, remove } => self.subscribe(target, add, remove),
         }
     }
 }

@@ -4,14 +4,23 @@ use std::sync::Arc;
 
 use super::Answer;
 use super::define::{unknown_channel, unknown_proxy};
+use super::subscribe::check_types;
 use crate::machine::{Admin, Channel, Machine, Reply, Target};
 use crate::types::{
-    Admission, ChannelId, Code, Level, Name, ProxyId, Qos, QosChange, Rejection, Service, limits,
+    Admission, ChannelId, Code, Level, Name, ProxyId, Qos, QosChange, Rejection, Service,
+    Subscription, limits,
 };
 
 impl Machine {
-    pub(super) fn create_admin(&mut self, id: ChannelId, name: &Name, qos: &Qos) -> Answer {
+    pub(super) fn create_admin(
+        &mut self,
+        id: ChannelId,
+        name: &Name,
+        qos: &Qos,
+        types: &Subscription,
+    ) -> Answer {
         check_qos(qos, Level::Admin, &format!("admin '{name}'"))?;
+        check_types(types)?;
         let channel = self.channels.get_mut(&id).ok_or_else(|| unknown_channel(id))?;
         if channel.admin(name).is_some() {
             let message = format!("admin '{name}' exists in channel '{}'", channel.name());
@@ -23,7 +32,7 @@ impl Machine {
                 Rejection::new(Code::TooManyAdmins, message).hint("delete admins that nobody uses")
             );
         }
-        let admin = Admin { qos: qos.clone(), suspended: false };
+        let admin = Admin { qos: qos.clone(), suspended: false, types: types.clone() };
         Arc::make_mut(channel).admins.insert(name.clone(), admin);
         Ok(self.changed(id))
     }
@@ -80,7 +89,7 @@ impl Machine {
     }
 
     /// The channel of a target, the target in words, and its level.
-    fn find(&self, target: &Target) -> Result<(ChannelId, String, Level), Rejection> {
+    pub(super) fn find(&self, target: &Target) -> Result<(ChannelId, String, Level), Rejection> {
         let known = |id: &ChannelId| self.channel(*id).ok_or_else(|| unknown_channel(*id));
         match target {
             Target::Channel(id) => {
@@ -99,7 +108,7 @@ impl Machine {
     }
 
     /// An admin to be changed; from then on the default one is written down, too.
-    fn admin_mut(&mut self, id: ChannelId, name: &Name) -> Result<&mut Admin, Rejection> {
+    pub(super) fn admin_mut(&mut self, id: ChannelId, name: &Name) -> Result<&mut Admin, Rejection> {
         let channel = self.channels.get_mut(&id).ok_or_else(|| unknown_channel(id))?;
         if channel.admin(name).is_none() {
             return Err(unknown_admin(channel, name));
@@ -108,7 +117,7 @@ impl Machine {
     }
 
     /// Something in this channel is defined anew: judgements made before count no more.
-    fn changed(&mut self, id: ChannelId) -> Reply {
+    pub(super) fn changed(&mut self, id: ChannelId) -> Reply {
         self.resolve(id);
         self.redefined(id);
         for proxy in self.members(id) {
@@ -138,9 +147,10 @@ impl Machine {
             let admin = channel.admin(&proxy.admin).unwrap_or_default();
             let service = Service::new(&proxy.qos, &admin.qos, &channel.qos);
             let rests = proxy.suspended || admin.suspended;
-            if (proxy.service, proxy.rests) != (service, rests) {
+            let picks = !proxy.types.is_empty() || !admin.types.is_empty();
+            if (proxy.service, proxy.rests, proxy.picks) != (service, rests, picks) {
                 let proxy = Arc::make_mut(proxy);
-                (proxy.service, proxy.rests) = (service, rests);
+                (proxy.service, proxy.rests, proxy.picks) = (service, rests, picks);
             }
         }
     }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ProxyReport;
 use crate::types::{
-    Domain, Level, Name, Property, ProxySettings, Qos, QosChange, QosError, Seq, Start,
+    Domain, EventType, Level, Name, Property, ProxySettings, Qos, QosChange, QosError, Seq, Start,
+    Subscription,
 };
 
 /// What a question about the quality of service is about.
@@ -27,6 +28,15 @@ impl Target {
             Target::Channel { channel }
             | Target::Admin { channel, .. }
             | Target::Proxy { channel, .. } => channel,
+        }
+    }
+
+    /// Its own name.
+    pub fn name(&self) -> &Name {
+        match self {
+            Target::Channel { channel: name }
+            | Target::Admin { admin: name, .. }
+            | Target::Proxy { proxy: name, .. } => name,
         }
     }
 
@@ -282,6 +292,10 @@ pub struct AdminReport {
     pub qos: Qos,
     /// Its proxies deliver nothing.
     pub suspended: bool,
+    /// The types of events that its proxies get, as far as they want them themselves; none named:
+    /// all.
+    #[serde(default)]
+    pub types: Subscription,
     /// How many durable proxies are of it.
     pub proxies: u64,
 }
@@ -317,6 +331,9 @@ pub struct ProxyWish {
     pub admin: Option<Name>,
     #[serde(default)]
     pub qos: QosWish,
+    /// The types of events that it wants; none named: all, or whatever an existing one wants.
+    #[serde(default)]
+    pub types: Subscription,
 }
 
 /// Answer to the creation of a proxy.
@@ -340,4 +357,32 @@ pub struct Suspension {
     pub name: Name,
     pub suspended: bool,
     pub cut: Cut,
+}
+
+/// Answer to a change of subscription: what an admin or a proxy wants now; no patterns: everything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscribed {
+    pub channel: Name,
+    pub level: Level,
+    /// Of the admin or proxy.
+    pub name: Name,
+    pub types: Subscription,
+    pub cut: Cut,
+}
+
+/// A type that events of a channel have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedType {
+    #[serde(flatten)]
+    pub event_type: EventType,
+    /// Retained events of it.
+    pub events: u64,
+}
+
+/// The types of a channel's retained events (OMG `obtain_offered_types`), in order. Events without a
+/// type are not counted here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedTypes {
+    pub channel: Name,
+    pub types: Vec<OfferedType>,
 }

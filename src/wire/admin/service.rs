@@ -10,14 +10,16 @@ use tokio_util::codec::LengthDelimitedCodec;
 
 use super::letters::{LetterList, LetterShown, LettersDone};
 use super::quality::{
-    AdminChanged, AdminList, ProxyCreated, ProxyWish, QosReport, QosSet, QosValidation, QosWish,
-    Suspension, Target,
+    AdminChanged, AdminList, OfferedTypes, ProxyCreated, ProxyWish, QosReport, QosSet,
+    QosValidation, QosWish, Subscribed, Suspension, Target,
 };
 use super::values::{
     Answer, Audit, BackupBegun, BackupPiece, BackupPlan, ChannelList, ChannelReport, ClusterInfo,
     ClusterStatus, Joined, Member, Members, NodeAudit, NodeReport, Transferred,
 };
-use crate::types::{ChannelSettings, Name, NodeId, Rejection, Seq, SeqRanges, limits};
+use crate::types::{
+    ChannelSettings, Name, NodeId, Rejection, Seq, SeqRanges, Subscription, TypePattern, limits,
+};
 
 /// What can be asked of any node. Unless said otherwise a node that does not lead passes the
 /// question on, or refuses with `no_leader`, retryable.
@@ -108,6 +110,7 @@ pub trait AdminService {
         channel: Name,
         name: Name,
         qos: QosWish,
+        types: Subscription,
     ) -> Result<Answer<AdminChanged>, Rejection>;
 
     /// Removes a consumer admin with its proxies; answers what it was.
@@ -121,6 +124,16 @@ pub trait AdminService {
 
     /// Suspends an admin or a proxy, which then deliver nothing, or ends that.
     async fn suspend(target: Target, suspended: bool) -> Result<Answer<Suspension>, Rejection>;
+
+    /// Changes which types of events an admin or a proxy wants (OMG `subscription_change`).
+    async fn subscribe(
+        target: Target,
+        add: Vec<TypePattern>,
+        remove: Vec<TypePattern>,
+    ) -> Result<Answer<Subscribed>, Rejection>;
+
+    /// The types of a channel's retained events (OMG `obtain_offered_types`).
+    async fn offered_types(channel: Name) -> Result<Answer<OfferedTypes>, Rejection>;
 
     /// Begins a backup of everything acknowledged before the question was asked. The node that
     /// answers takes it, leading or not, after it has asked the leader how far that is; what follows

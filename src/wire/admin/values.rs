@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{AdminReport, LetterLedger};
 use crate::types::{
-    ChannelId, ChannelSettings, ClusterId, Name, NodeId, ProxyId, ProxySettings, Qos, Seq, Tenure,
+    ChannelId, ChannelSettings, ClusterId, Name, NodeId, ProxyId, ProxySettings, Qos, Seq,
+    Subscription, Tenure,
 };
 
 /// An answer, and how far to trust it.
@@ -224,6 +225,9 @@ pub struct ProxyReport {
     /// It delivers nothing. That of its admin counts as well, and is told with the admin.
     #[serde(default)]
     pub suspended: bool,
+    /// The types of events that it wants itself; none named: all. Those of its admin count as well.
+    #[serde(default)]
+    pub types: Subscription,
     /// Turns to be served that it had; soft state of the leader, 0 elsewhere.
     #[serde(default)]
     pub turns: u64,
