@@ -274,7 +274,7 @@ mod tests {
         let connection = handle.connect(Outbox::default());
         let consumer = ConsumerId { session: connection.id(), handle: 1 };
         let channel = cluster.read(default_channel);
-        let attachment = Attachment::Volatile { channel, next_seq: 1 };
+        let attachment = Attachment::Volatile { channel, next_seq: 1, types: Default::default() };
         let mode = Mode::Push { events: 1, bytes: 1 };
         handle.ask(Request::Attach { consumer, attachment, mode, dead_letters: false }).await;
         task.take_what_waits();

@@ -1,7 +1,8 @@
 //! The words between dispatch and its driver.
 
 use crate::types::{
-    ChannelId, Outcome, PayloadKey, ProxyId, Rejection, Seq, SeqRange, SeqRanges, Stamp, Subscription,
+    ChannelId, Outcome, PayloadKey, ProxyId, Rejection, Seq, SeqRange, SeqRanges, Stamp,
+    Subscription,
 };
 
 /// One attached consumer, numbered by the driver; a number is not reused within a tenure.

@@ -4,13 +4,11 @@
 use std::collections::BTreeSet;
 
 use super::Facts;
+use super::catalog::Catalog;
 use super::dispatcher::{Dispatcher, Owner};
 use super::judging::OfChannel;
 use super::victims;
-use super::catalog::Catalog;
-use crate::types::{
-    ChannelId, Outcome, ProxyId, Seq, SeqRange, SeqRanges, Stamp, limits,
-};
+use crate::types::{ChannelId, Outcome, ProxyId, Seq, SeqRange, SeqRanges, Stamp, limits};
 
 /// The next time of each channel that has one.
 #[derive(Debug, Default)]

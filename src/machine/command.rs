@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{
     ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, ProxyId, ProxySettings, Qos,
-    QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Subscription, Tenure, TypePattern,
+    QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Subscription, Tenure,
+    TypePattern,
 };
 
 /// The content of one log entry: commands of many sources under one stamp and tenure.

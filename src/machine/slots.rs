@@ -180,18 +180,21 @@ impl Slots {
     /// The types of the retained events of a range, in stretches of one type.
     pub fn kinds(&self, range: SeqRange) -> impl Iterator<Item = (SeqRange, TypeId)> + '_ {
         let (start, offset) = place(range.first);
-        self.chunks.range(start..=place(range.last).0.max(start)).flat_map(move |(number, chunk)| {
-            let first = first_of(*number);
-            let from = if *number == start { offset } else { 0 };
-            let end = range.last.saturating_add(1).saturating_sub(first).min(CHUNK_SLOTS) as usize;
-            chunk.kinds(from..end.max(from)).map(move |(places, kind)| {
-                let stretch = SeqRange {
-                    first: first + places.start as u64,
-                    last: first + places.end as u64 - 1,
-                };
-                (stretch, kind)
-            })
-        })
+        self.chunks.range(start..=place(range.last).0.max(start)).flat_map(
+            move |(number, chunk)| {
+                let first = first_of(*number);
+                let from = if *number == start { offset } else { 0 };
+                let end =
+                    range.last.saturating_add(1).saturating_sub(first).min(CHUNK_SLOTS) as usize;
+                chunk.kinds(from..end.max(from)).map(move |(places, kind)| {
+                    let stretch = SeqRange {
+                        first: first + places.start as u64,
+                        last: first + places.end as u64 - 1,
+                    };
+                    (stretch, kind)
+                })
+            },
+        )
     }
 
     /// Appends events accepted `now` with consecutive payload positions from `key` on, for each of
@@ -223,8 +226,7 @@ impl Slots {
                 let PayloadKey { index, position } = key;
                 let slot = Slot { index, position, size, accepted: now, mark, kind, waiting };
                 let of_type = type_fact(self.channel, self.next_seq, self.offered.retain(kind));
-                let fact =
-                    slot_fact(self.channel, self.next_seq, &slot).wrapping_add(of_type);
+                let fact = slot_fact(self.channel, self.next_seq, &slot).wrapping_add(of_type);
                 chunk.sum.add(fact);
                 self.sum.add(fact);
                 chunk.push(slot);

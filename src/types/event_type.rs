@@ -101,7 +101,9 @@ pub enum PatternError {
         max = limits::TYPE_NAME_BYTES_MAX
     )]
     TooLong(usize),
-    #[error("pattern '{0}' has a control character in it: write 'domain::type', with '*' for any text")]
+    #[error(
+        "pattern '{0}' has a control character in it: write 'domain::type', with '*' for any text"
+    )]
     BadCharacter(String),
     #[error("pattern '{0}' has one ':' where two separate domain and type: write 'domain::type'")]
     OneColon(String),
@@ -303,7 +305,10 @@ mod tests {
             assert_eq!(pattern(all).to_string(), "*::*", "{all}");
         }
         assert_eq!(pattern("a**b::*").to_string(), "a*b::*");
-        assert_eq!(pattern("a::b").exact(), Some(EventType { domain: "a".into(), kind: "b".into() }));
+        assert_eq!(
+            pattern("a::b").exact(),
+            Some(EventType { domain: "a".into(), kind: "b".into() })
+        );
         assert_eq!(pattern("a::b*").exact(), None);
     }
 
@@ -333,8 +338,12 @@ mod tests {
     }
 
     fn typed(domain: &str, kind: &str) -> Event {
-        let header =
-            Header { domain: domain.into(), kind: kind.into(), name: "n".into(), ..Header::default() };
+        let header = Header {
+            domain: domain.into(),
+            kind: kind.into(),
+            name: "n".into(),
+            ..Header::default()
+        };
         Event { header, ..Event::of_body("body") }
     }
 

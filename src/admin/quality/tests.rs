@@ -30,9 +30,15 @@ impl Rig {
         let found = rig.machine.channel_by_name(&Name::default_channel()).unwrap();
         let (channel, qos) = (found.id(), Qos::default());
         let (admin, settings) = (Some(name("fast")), Default::default());
-        rig.apply(Command::CreateAdmin { channel, name: name("fast"), qos: qos.clone() });
+        rig.apply(Command::CreateAdmin {
+            channel,
+            name: name("fast"),
+            qos: qos.clone(),
+            types: Default::default(),
+        });
         let start = Start::New;
-        let made = Command::CreateProxy { channel, name: name("p"), settings, start, admin, qos };
+        let (name, types) = (name("p"), Default::default());
+        let made = Command::CreateProxy { channel, name, settings, start, admin, qos, types };
         rig.apply(made);
         rig
     }

@@ -26,6 +26,7 @@ async fn idle_consumer(node: &Node) -> ProxyId {
         start: Start::All,
         admin: None,
         qos: Qos::default(),
+        types: Default::default(),
     };
     match node.propose(1, command).await.unwrap() {
         Reply::ProxyReady { proxy, .. } => proxy,

@@ -167,7 +167,10 @@ impl World {
         };
         let next_seq = op.b % (self.facts.end() + 2);
         let (to, proxy) = match op.a % 5 {
-            0 => (Attachment::Volatile { channel: CHANNEL, next_seq }, None),
+            0 => (
+                Attachment::Volatile { channel: CHANNEL, next_seq, types: Default::default() },
+                None,
+            ),
             _ => (Attachment::Durable(op.proxy), Some(op.proxy)),
         };
         self.dispatcher.attach(&self.facts, key, to, mode).unwrap();

@@ -143,7 +143,9 @@ fn existing(proxy: &Proxy, wish: &Wish) -> Answer {
         let (has, asked) = (proxy.types(), wish.types);
         return Err(Rejection::new(
             Code::ProxyExists,
-            format!("proxy '{name}' exists with other types: it wants {has}; asked for were {asked}"),
+            format!(
+                "proxy '{name}' exists with other types: it wants {has}; asked for were {asked}"
+            ),
         )
         .hint("attach with what it has, or change it with `proxy subscribe` and `unsubscribe`"));
     }

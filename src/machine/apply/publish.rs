@@ -91,7 +91,8 @@ pub(super) fn lacks(channel: &Channel, lack: Lack) -> Rejection {
         Lack::Room => full(channel),
         Lack::Types => {
             let (name, types) = (channel.name(), channel.offered_types().count());
-            let message = format!("the events of channel '{name}' have {types} types, as many as they may");
+            let message =
+                format!("the events of channel '{name}' have {types} types, as many as they may");
             Rejection::new(Code::TooManyTypes, message).hint(
                 "resend when events of some types were consumed; put what differs from event to \
                  event in the name or the fields, not in domain or type",

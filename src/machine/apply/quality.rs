@@ -108,7 +108,11 @@ impl Machine {
     }
 
     /// An admin to be changed; from then on the default one is written down, too.
-    pub(super) fn admin_mut(&mut self, id: ChannelId, name: &Name) -> Result<&mut Admin, Rejection> {
+    pub(super) fn admin_mut(
+        &mut self,
+        id: ChannelId,
+        name: &Name,
+    ) -> Result<&mut Admin, Rejection> {
         let channel = self.channels.get_mut(&id).ok_or_else(|| unknown_channel(id))?;
         if channel.admin(name).is_none() {
             return Err(unknown_admin(channel, name));

@@ -8,7 +8,8 @@ use crate::machine::{
     Channel, DeadLetter, Machine, Proxy, Reply, Settle, SettlePart, Settled, Slot,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, Code, EventType, Outcome, ProxyId, Rejection, SeqRange, SeqRanges, limits,
+    ChannelId, ChannelSettings, Code, EventType, Outcome, ProxyId, Rejection, SeqRange, SeqRanges,
+    limits,
 };
 
 /// A dead letter on its way to its channel, with its type.

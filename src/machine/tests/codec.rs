@@ -10,7 +10,7 @@ use crate::machine::{
 };
 use crate::types::{
     ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
-    ProxySettings, Qos, SeqRange, Stamp, Start, Tenure,
+    ProxySettings, Qos, SeqRange, Stamp, Start, Subscription, Tenure,
 };
 
 fn publish(lane: u64, first_sequence: u64, sizes: &[u32]) -> Command {
@@ -46,9 +46,10 @@ fn every_command() -> Batch {
             start: Start::Seq(300),
             admin: None,
             qos: Qos::default(),
+            types: Default::default(),
         },
         Command::DeleteProxy { proxy: ProxyId(7) },
-        Command::CreateAdmin { channel, name: name.clone(), qos: some_qos() },
+        Command::CreateAdmin { channel, name: name.clone(), qos: some_qos(), types: some_types() },
         Command::DeleteAdmin { channel, name: name.clone() },
         Command::SetQos {
             target: Target::Admin(channel, name.clone()),
@@ -72,6 +73,11 @@ fn every_command() -> Batch {
             to: ReplayTo::All,
         },
         Command::DropLetters { channel, sequences: [3].into_iter().collect() },
+        Command::Subscribe {
+            target: Target::Proxy(ProxyId(7)),
+            add: some_types().iter().cloned().collect(),
+            remove: Vec::new(),
+        },
     ];
     batch(Tenure(6), Stamp(1_000_000), commands)
 }
@@ -163,6 +169,10 @@ fn payloads_are_found_by_position() {
     assert_eq!(payload_location(&batch, 3), None);
 }
 
+fn some_types() -> Subscription {
+    ["telecom::a*".parse().unwrap(), "*".parse().unwrap()].into_iter().collect()
+}
+
 fn sample_machine() -> Machine {
     let mut machine = Machine::new();
     let settings = ProxySettings::default();
@@ -177,6 +187,7 @@ fn sample_machine() -> Machine {
         start: Start::New,
         admin: None,
         qos: Qos::default(),
+        types: Default::default(),
     };
     machine.apply(4, &batch(Tenure(0), Stamp(5), vec![begin, proxy, open]));
     let publishes = (0..3).map(|i| {

@@ -8,9 +8,9 @@ use crate::machine::{
     PublishRun, Published, ReplayTo, Reply, Settle, Settled, Tally, Target, events,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, Code, LaneId, Level, Name, Opener, Outcome, PayloadKey, Property,
-    ProxyId, ProxySettings, Qos, QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start,
-    Tenure, limits,
+    ChannelId, ChannelSettings, Code, EventType, LaneId, Level, Name, Opener, Outcome, PayloadKey,
+    Property, ProxyId, ProxySettings, Qos, QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp,
+    Start, Subscription, Tenure, TypePattern, TypeRef, limits,
 };
 
 #[derive(Debug, Default)]
@@ -30,8 +30,12 @@ pub struct ChannelModel {
     settings: ChannelSettings,
     pub qos: Qos,
     pub admins: BTreeMap<Name, (Qos, bool)>,
+    /// What each admin wants for its proxies.
+    pub admin_types: BTreeMap<Name, Subscription>,
     /// Event `seq` is at `seq - 1`.
     pub events: Vec<(PayloadKey, u32)>,
+    /// The type of each.
+    pub types: Vec<EventType>,
     /// Events that nobody can get any more.
     gone: BTreeSet<Seq>,
     pub no_interest: u64,
@@ -48,6 +52,7 @@ pub struct ProxyModel {
     pub admin: Name,
     pub qos: Qos,
     pub suspended: bool,
+    pub types: Subscription,
     revision: u64,
     pub start: Seq,
     pub outcomes: BTreeMap<Seq, Outcome>,
@@ -80,8 +85,19 @@ impl ChannelModel {
     fn new(name: Name, settings: ChannelSettings) -> ChannelModel {
         let (gone, letters, counts) = (BTreeSet::new(), BTreeMap::new(), LetterCounts::default());
         let admins = BTreeMap::from([(Name::default_admin(), (Qos::default(), false))]);
-        let (qos, events) = (Qos::default(), Vec::new());
-        ChannelModel { name, settings, qos, admins, events, gone, no_interest: 0, letters, counts }
+        ChannelModel {
+            name,
+            settings,
+            qos: Qos::default(),
+            admins,
+            admin_types: BTreeMap::new(),
+            events: Vec::new(),
+            types: Vec::new(),
+            gone,
+            no_interest: 0,
+            letters,
+            counts,
+        }
     }
 
     pub fn next_seq(&self) -> Seq {
@@ -107,6 +123,22 @@ impl ChannelModel {
     pub fn retained(&self) -> BTreeMap<Seq, (PayloadKey, u32)> {
         let numbered = (1..).zip(self.events.iter().copied());
         numbered.filter(|(seq, _)| !self.gone.contains(seq)).collect()
+    }
+
+    /// The types of what is retained, but for none, each with how many events are of it.
+    pub fn offered(&self) -> BTreeMap<EventType, u64> {
+        let mut offered = BTreeMap::new();
+        for seq in self.retained().into_keys() {
+            *offered.entry(self.types[seq as usize - 1].clone()).or_default() += 1;
+        }
+        offered.remove(&EventType::default());
+        offered
+    }
+
+    /// Five types at most, beside none.
+    fn takes_type(&self, kind: &EventType) -> bool {
+        let offered = self.offered();
+        *kind == EventType::default() || offered.contains_key(kind) || offered.len() < 5
     }
 
     fn is_full(&self, pending: Tally, size: u32) -> bool {
@@ -225,10 +257,13 @@ impl Model {
             Command::BeginTenure { .. } => Err(refuse(Code::BadRequest)),
             Command::CreateChannel { name, settings } => self.create_channel(name, settings),
             Command::DeleteChannel { channel } => self.delete_channel(*channel),
-            Command::CreateProxy { channel, name, settings, start, admin, qos } => {
-                self.create_proxy(*channel, (name, settings, *start), admin.as_ref(), qos)
+            Command::CreateProxy { channel, name, settings, start, admin, qos, types } => {
+                self.create_proxy(*channel, (name, settings, *start), admin.as_ref(), (qos, types))
             }
-            Command::CreateAdmin { channel, name, qos } => self.create_admin(*channel, name, qos),
+            Command::CreateAdmin { channel, name, qos, types } => {
+                self.create_admin(*channel, name, qos, types)
+            }
+            Command::Subscribe { target, add, remove } => self.subscribe(target, add, remove),
             Command::DeleteAdmin { channel, name } => self.delete_admin(*channel, name),
             Command::SetQos { target, changes } => self.set_qos(target, changes),
             Command::Suspend { target, suspended } => self.suspend(target, *suspended),
@@ -284,13 +319,16 @@ impl Model {
         channel: ChannelId,
         (name, settings, start): (&Name, &ProxySettings, Start),
         admin: Option<&Name>,
-        qos: &Qos,
+        (qos, types): (&Qos, &Subscription),
     ) -> Answer {
         if settings.ack_wait_ms == 0 || !(1..=65_536).contains(&settings.max_in_flight) {
             return Err(refuse(Code::BadRequest));
         }
         if !qos.check(Level::Proxy).is_empty() {
             return Err(refuse(Code::InvalidQos));
+        }
+        if types.len() > 256 {
+            return Err(refuse(Code::BadRequest));
         }
         let retained: BTreeSet<Seq> = self.channel(channel)?.retained().into_keys().collect();
         let next = self.channel(channel)?.next_seq();
@@ -300,6 +338,7 @@ impl Model {
             if proxy.settings != *settings
                 || admin.is_some_and(|admin| *admin != proxy.admin)
                 || qos.iter().any(unlike)
+                || !types.is_empty() && *types != proxy.types
             {
                 return Err(refuse(Code::ProxyExists));
             }
@@ -331,6 +370,7 @@ impl Model {
             admin,
             qos: qos.clone(),
             suspended: false,
+            types: types.clone(),
             revision: 1,
             start: start_seq,
             outcomes: holes.map(|seq| (seq, Outcome::Skipped)).collect(),
@@ -341,15 +381,25 @@ impl Model {
         Ok(Reply::ProxyReady { proxy: id, revision: 1, start_seq, created: true })
     }
 
-    fn create_admin(&mut self, id: ChannelId, name: &Name, qos: &Qos) -> Answer {
+    fn create_admin(
+        &mut self,
+        id: ChannelId,
+        name: &Name,
+        qos: &Qos,
+        types: &Subscription,
+    ) -> Answer {
         if !qos.check(Level::Admin).is_empty() {
             return Err(refuse(Code::InvalidQos));
+        }
+        if types.len() > 256 {
+            return Err(refuse(Code::BadRequest));
         }
         let channel = self.channel(id)?;
         if channel.admins.contains_key(name) {
             return Err(refuse(Code::AdminExists));
         }
         channel.admins.insert(name.clone(), (qos.clone(), false));
+        channel.admin_types.insert(name.clone(), types.clone());
         Ok(self.changed(id))
     }
 
@@ -359,6 +409,7 @@ impl Model {
             return Err(refuse(Code::NotAllowed));
         }
         channel.admins.remove(name).ok_or(refuse(Code::UnknownAdmin))?;
+        channel.admin_types.remove(name);
         self.proxies.retain(|_, proxy| proxy.channel != id || proxy.admin != *name);
         Ok(self.changed(id))
     }
@@ -377,6 +428,30 @@ impl Model {
             Target::Proxy(id) => &mut self.proxies.get_mut(id).unwrap().qos,
         };
         changes.iter().for_each(|(property, value)| qos.set(*property, *value));
+        Ok(self.changed(id))
+    }
+
+    fn subscribe(
+        &mut self,
+        target: &Target,
+        add: &[TypePattern],
+        remove: &[TypePattern],
+    ) -> Answer {
+        let (id, _) = self.find(target)?;
+        let types = match target {
+            Target::Channel(_) => return Err(refuse(Code::NotAllowed)),
+            Target::Admin(id, name) => {
+                let channel = self.channels.get_mut(id).unwrap();
+                channel.admin_types.entry(name.clone()).or_default()
+            }
+            Target::Proxy(id) => &mut self.proxies.get_mut(id).unwrap().types,
+        };
+        let kept = types.iter().filter(|pattern| !remove.contains(pattern));
+        let changed: Subscription = kept.chain(add).cloned().collect();
+        if changed.len() > 256 {
+            return Err(refuse(Code::BadRequest));
+        }
+        *types = changed;
         Ok(self.changed(id))
     }
 
@@ -480,7 +555,7 @@ impl Model {
         for (i, event) in (0..).zip(events(publish)) {
             let sequence = publish.first_sequence + u64::from(i);
             let key = PayloadKey { position: key.position + i, ..key };
-            match self.publish_one(publish, sequence, key, event.len() as u32) {
+            match self.publish_one(publish, sequence, key, &event) {
                 Ok((seq, duplicate)) => push_run(&mut answer.runs, sequence, seq, duplicate),
                 Err(refusal) => {
                     answer.refused = Some(refusal);
@@ -496,8 +571,9 @@ impl Model {
         publish: &Publish,
         sequence: u64,
         key: PayloadKey,
-        size: u32,
+        event: &[u8],
     ) -> Result<(Seq, bool), Rejection> {
+        let size = event.len() as u32;
         let interested = self.interested(publish.channel);
         let pending = self.pending(publish.channel);
         let lane = self.lanes.get_mut(&publish.lane).unwrap();
@@ -512,8 +588,13 @@ impl Model {
         if interested && channel.is_full(pending, size) {
             return Err(refuse(Code::ChannelFull));
         }
+        let kind: EventType = TypeRef::read(event).into();
+        if !channel.takes_type(&kind) {
+            return Err(refuse(Code::TooManyTypes));
+        }
         let seq = channel.next_seq();
         channel.events.push((key, size));
+        channel.types.push(kind);
         channel.no_interest += u64::from(!interested);
         lane.next += 1;
         lane.results.insert(sequence, Some(seq));
@@ -588,6 +669,7 @@ impl Model {
         letters: Vec<DeadLetter>,
     ) -> Option<(ChannelId, SeqRange)> {
         let events = self.channels[&origin].events.clone();
+        let types = self.channels[&origin].types.clone();
         let name = self.channels[&origin].name.dead_letter();
         letters.first()?;
         let found = self.channels.iter().find(|(_, channel)| channel.name == name);
@@ -600,6 +682,7 @@ impl Model {
         let first = channel.next_seq();
         for letter in letters {
             let event = events[letter.seq as usize - 1];
+            channel.types.push(types[letter.seq as usize - 1].clone());
             channel.letters.insert(channel.next_seq(), letter);
             channel.events.push(event);
             channel.no_interest += u64::from(!interested);
@@ -643,7 +726,7 @@ impl Model {
         if named.iter().map(|range| u128::from(range.len())).sum::<u128>() > 1000 {
             return Err(refuse(Code::BadRequest));
         }
-        let (mut runs, mut full) = (Vec::new(), false);
+        let (mut runs, mut full) = (Vec::new(), None);
         for seq in named.iter().flat_map(|range| range.first..=range.last) {
             let known = self.channels[&id].letters.get(&seq).cloned();
             let fate = match (known, to) {
@@ -652,7 +735,9 @@ impl Model {
                 (Some(letter), Some(to)) => match self.replay(id, seq, &letter, to, full) {
                     Ok(fate) => fate,
                     Err(refused) => {
-                        full |= refused.code == Code::ChannelFull;
+                        if matches!(refused.code, Code::ChannelFull | Code::TooManyTypes) {
+                            full = Some(refused.code);
+                        }
                         LetterFate::Refused(refused)
                     }
                 },
@@ -678,15 +763,16 @@ impl Model {
         seq: Seq,
         letter: &DeadLetter,
         to: ReplayTo,
-        full: bool,
+        full: Option<Code>,
     ) -> Result<LetterFate, Rejection> {
-        if full {
-            return Err(refuse(Code::ChannelFull));
+        if let Some(code) = full {
+            return Err(refuse(code));
         }
         if to == ReplayTo::Proxy && !self.proxies.contains_key(&letter.proxy) {
             return Err(refuse(Code::UnknownProxy));
         }
         let event = self.channels[&dead].events[seq as usize - 1];
+        let kind = self.channels[&dead].types[seq as usize - 1].clone();
         let interested = self.interested(letter.channel);
         let origin = self.channel(letter.channel)?;
         if !interested {
@@ -696,7 +782,12 @@ impl Model {
         if self.channels[&letter.channel].is_full(self.pending(letter.channel), event.1) {
             return Err(refuse(Code::ChannelFull));
         }
-        self.channel(letter.channel)?.events.push(event);
+        let origin = self.channel(letter.channel)?;
+        if !origin.takes_type(&kind) {
+            return Err(refuse(Code::TooManyTypes));
+        }
+        origin.events.push(event);
+        origin.types.push(kind);
         if to == ReplayTo::Proxy {
             self.end_for_all(letter.channel, first, Outcome::Skipped, Some(letter.proxy));
         }

@@ -23,6 +23,7 @@ fn proxy_wish(text: &str, qos: &[(&str, &str)]) -> ProxyWish {
         start: Default::default(),
         admin: Some(name("fast")),
         qos: qos.collect(),
+        types: Default::default(),
     }
 }
 
@@ -38,9 +39,11 @@ async fn quality_is_set_inherited_checked_and_refused() {
     assert_eq!(made.value.qos.get(Property::MaxQueueLength), Some(1000));
 
     let qos = [(Property::OrderPolicy, Some(2))];
-    let fast = admin.create_admin(&channel, &name("fast"), &qos).await.unwrap().value;
+    let fast =
+        admin.create_admin(&channel, &name("fast"), &qos, &Default::default()).await.unwrap().value;
     assert_eq!((fast.admin.proxies, fast.cut.next_seq), (0, 1));
-    let again = refusal(admin.create_admin(&channel, &name("fast"), &[]).await);
+    let again =
+        refusal(admin.create_admin(&channel, &name("fast"), &[], &Default::default()).await);
     assert_eq!(again.code, Code::AdminExists);
 
     let wish = proxy_wish("p", &[("pacing_interval", "50")]);

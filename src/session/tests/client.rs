@@ -144,12 +144,14 @@ impl Client {
             start: Start::All,
             admin: None,
             qos: Qos::default(),
+            types: Default::default(),
         };
         self.attach_to(Name::default_channel(), target, mode).await.proxy.unwrap()
     }
 
     pub async fn subscribe(&mut self, start: Start, mode: FlowMode) -> Attached {
-        let target = AttachTarget::Volatile { start, resume_after: None };
+        let target =
+            AttachTarget::Volatile { start, resume_after: None, types: Default::default() };
         self.attach_to(Name::default_channel(), target, mode).await
     }
 

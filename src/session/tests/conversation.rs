@@ -96,12 +96,14 @@ fn durable(settings: Option<ProxySettings>) -> Attach {
         start: Start::New,
         admin: None,
         qos: Qos::default(),
+        types: Default::default(),
     };
     Attach { request: 5, consumer: 7, channel: Name::default_channel(), target, mode: PUSH }
 }
 
 fn volatile(mode: FlowMode) -> Attach {
-    let target = AttachTarget::Volatile { start: Start::New, resume_after: None };
+    let target =
+        AttachTarget::Volatile { start: Start::New, resume_after: None, types: Default::default() };
     Attach { request: 5, consumer: 7, channel: Name::default_channel(), target, mode }
 }
 
@@ -360,13 +362,14 @@ fn volatile_consumers_start_where_they_ask() {
         (Start::New, Some(3), 4),
         (Start::New, Some(u64::MAX), 4),
     ] {
-        let target = AttachTarget::Volatile { start, resume_after };
+        let target = AttachTarget::Volatile { start, resume_after, types: Default::default() };
         let effects = rig.say(Attach { target, ..volatile(PUSH) });
         let Some(Effect::Ask(Request::Attach { attachment, .. })) = effects.last() else {
             panic!("{effects:?}")
         };
         let channel = rig.cluster.read(default_channel);
-        assert_eq!(*attachment, Attachment::Volatile { channel, next_seq: expected });
+        let types = Default::default();
+        assert_eq!(*attachment, Attachment::Volatile { channel, next_seq: expected, types });
         rig.say(Detach { consumer: 7 });
     }
 }

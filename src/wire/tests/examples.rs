@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::types::{
     ClusterId, Code, Event, EventBytes, LaneId, Name, NodeId, Opener, Outcome, ProxyId,
-    ProxySettings, Qos, Rejection, SeqRange, Stamp, Start, Tenure,
+    ProxySettings, Qos, Rejection, SeqRange, Stamp, Start, Subscription, Tenure,
 };
 use crate::wire::*;
 
@@ -58,7 +58,8 @@ pub fn client() -> Vec<(&'static str, ClientMessage)> {
     let lane = |target| OpenLane { request: 1, channel: name("c"), target, opener };
     let attach =
         |target, mode| Attach { request: 2, consumer: 9, channel: name("c"), target, mode };
-    let volatile = AttachTarget::Volatile { start: Start::All, resume_after: Some(41) };
+    let types = ["telecom::*".parse().unwrap(), "order".parse().unwrap()].into_iter().collect();
+    let volatile = AttachTarget::Volatile { start: Start::All, resume_after: Some(41), types };
     let settings = ProxySettings { ack_wait_ms: 30_000, max_deliveries: 5, max_in_flight: 100 };
     let durable = AttachTarget::Durable {
         name: name("d"),
@@ -66,6 +67,7 @@ pub fn client() -> Vec<(&'static str, ClientMessage)> {
         start: Start::Seq(5),
         admin: None,
         qos: Qos::default(),
+        types: Subscription::default(),
     };
     let settle = Settle {
         batch: 6,

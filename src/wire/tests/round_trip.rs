@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::examples;
 use crate::types::{
     Code, Event, LaneId, Name, Opener, Outcome, ProxyId, ProxySettings, Qos, Rejection, SeqRange,
-    SeqRanges, Stamp, Start, Tenure,
+    SeqRanges, Stamp, Start, Subscription, Tenure, TypePattern,
 };
 use crate::wire::*;
 
@@ -83,17 +83,26 @@ fn rejection() -> impl Strategy<Value = Rejection> {
     })
 }
 
+fn subscription() -> impl Strategy<Value = Subscription> {
+    let pattern =
+        "[a-z*]{1,9}(::[a-z*]{0,9})?".prop_map(|text| text.parse::<TypePattern>().unwrap());
+    prop::collection::vec(pattern, 0..4).prop_map(|patterns| patterns.into_iter().collect())
+}
+
 fn target() -> impl Strategy<Value = AttachTarget> {
     let settings = (any::<u64>(), any::<u32>(), any::<u32>()).prop_map(|(wait, max, flight)| {
         ProxySettings { ack_wait_ms: wait, max_deliveries: max, max_in_flight: flight }
     });
     prop_oneof![
-        (start(), any::<Option<u64>>())
-            .prop_map(|(start, resume_after)| AttachTarget::Volatile { start, resume_after }),
-        (name(), prop::option::of(settings), start()).prop_map(|(name, settings, start)| {
-            let (admin, qos) = (Some(name.clone()), Qos::default());
-            AttachTarget::Durable { name, settings, start, admin, qos }
+        (start(), any::<Option<u64>>(), subscription()).prop_map(|(start, resume_after, types)| {
+            AttachTarget::Volatile { start, resume_after, types }
         }),
+        (name(), prop::option::of(settings), start(), subscription()).prop_map(
+            |(name, settings, start, types)| {
+                let (admin, qos) = (Some(name.clone()), Qos::default());
+                AttachTarget::Durable { name, settings, start, admin, qos, types }
+            }
+        ),
     ]
 }
 
