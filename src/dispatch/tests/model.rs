@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fake::{CHANNEL, FakeFacts};
 use crate::dispatch::*;
-use crate::types::{Order, ProxyId, Seq, SeqRanges, Stamp, limits};
+use crate::types::{Order, Outcome, ProxyId, Seq, SeqRanges, Stamp, Subscription, limits};
 
 /// The place of an event in the order of a proxy.
 fn key(facts: &FakeFacts, id: ProxyId, seq: Seq) -> (i128, Seq) {
@@ -29,12 +29,14 @@ fn has_ended(facts: &FakeFacts, id: ProxyId, seq: Seq, now: Stamp) -> bool {
         || (service.timeout_ms > 0 && age >= service.timeout_ms)
 }
 
-/// Whether nothing but a consumer is wanting: it has not ended, and had not all its deliveries.
+/// Whether nothing but a consumer is wanting: the proxy wants it, it has not ended, and had not all its
+/// deliveries.
 fn may_go(facts: &FakeFacts, id: ProxyId, seq: Seq, now: Stamp) -> bool {
     let proxy = &facts.proxies[&id];
     let max = proxy.facts.settings.max_deliveries;
     let recorded = proxy.attempts.get(&seq).copied().unwrap_or(0);
-    !has_ended(facts, id, seq, now) && (max == 0 || recorded < max)
+    let fresh = max == 0 || recorded < max;
+    fresh && facts.wants(id, seq) && !has_ended(facts, id, seq, now)
 }
 
 fn has_started(facts: &FakeFacts, id: ProxyId, seq: Seq, now: Stamp) -> bool {
@@ -59,11 +61,13 @@ pub struct Event {
     failed: u32,
     /// It had all its deliveries.
     exhausted: bool,
+    /// It is settled because it is not wanted.
+    filtered: bool,
 }
 
 impl Event {
     fn new(place: Place) -> Event {
-        Event { place, delivery: 0, failed: 0, exhausted: false }
+        Event { place, delivery: 0, failed: 0, exhausted: false, filtered: false }
     }
 }
 
@@ -74,6 +78,8 @@ pub struct ProxyModel {
     judged: BTreeSet<Seq>,
     /// Something was refused: nothing is proposed before this.
     quiet_until: Stamp,
+    /// Since when it wants what it wants.
+    pub subscribed: Stamp,
 }
 
 #[derive(Debug)]
@@ -81,6 +87,8 @@ pub struct ConsumerModel {
     /// `None`: volatile, with the next sequence it is owed.
     pub proxy: Option<ProxyId>,
     pub next: Seq,
+    /// What a volatile one wants.
+    pub types: Subscription,
     pub events: i64,
     pub bytes: i64,
     /// Of a pull consumer.
@@ -95,7 +103,18 @@ impl ConsumerModel {
             Mode::Push { events, bytes } => (i64::from(events), bytes as i64, None),
             Mode::Pull => (0, 0, Some(Vec::new())),
         };
-        ConsumerModel { proxy, next, events, bytes, pulls, unaccounted: 0 }
+        let types = Subscription::default();
+        ConsumerModel { proxy, next, types, events, bytes, pulls, unaccounted: 0 }
+    }
+
+    /// A volatile one passes events up to `seq` that it does not want.
+    fn pass(&mut self, facts: &FakeFacts, seq: Seq) {
+        let unwanted = |seq: Seq| {
+            let name = facts.name(facts.slot(CHANNEL, seq).unwrap().kind);
+            !self.types.wants(name.borrow())
+        };
+        assert!((self.next..seq).all(unwanted), "{self:?} did not get all before {seq}");
+        self.next = seq;
     }
 
     fn wants(&self) -> bool {
@@ -134,8 +153,23 @@ impl ProxyModel {
     pub fn settling(&mut self, seqs: impl Iterator<Item = Seq>) {
         for seq in seqs {
             self.judged.insert(seq);
-            self.events.entry(seq).or_insert(Event::new(Place::Settling)).place = Place::Settling;
+            let event = self.events.entry(seq).or_insert(Event::new(Place::Settling));
+            (event.place, event.filtered) = (Place::Settling, false);
         }
+    }
+
+    /// It wants other events than before: what was judged by that alone is open again, if it was not
+    /// proposed (`among` these).
+    pub fn reopen(&mut self, among: Option<&SeqRanges>) {
+        let judged = &mut self.judged;
+        self.events.retain(|seq, event| {
+            let among = among.map_or_else(|| judged.contains(seq), |among| among.contains(*seq));
+            let reopened = among && event.filtered && event.place == Place::Settling;
+            if reopened {
+                judged.remove(seq);
+            }
+            !reopened
+        });
     }
 
     pub fn settled(&mut self, ranges: &SeqRanges) {
@@ -172,8 +206,12 @@ impl ProxyModel {
         !self.judged.is_empty()
     }
 
-    fn proposed(&mut self, parts: &[Settlement], now: Stamp) {
+    fn proposed(&mut self, facts: &FakeFacts, id: ProxyId, parts: &[Settlement], now: Stamp) {
         assert!(self.quiet_until <= now, "a proposal before the pause is over");
+        for part in parts.iter().filter(|part| part.outcome == Outcome::Filtered) {
+            let mut seqs = part.sequences.iter().flat_map(|range| range.first..=range.last);
+            assert!(seqs.all(|seq| !facts.wants(id, seq)), "{part:?} is wanted");
+        }
         for seq in parts.iter().flat_map(|p| p.sequences.iter()).flat_map(|r| r.first..=r.last) {
             self.judged.remove(&seq);
         }
@@ -198,12 +236,15 @@ impl ProxyModel {
                 let recorded = proxy.attempts.get(&seq).copied().unwrap_or(0);
                 let exhausted = max > 0 && recorded >= max;
                 let ended = has_ended(facts, id, seq, now);
-                if !exhausted && !ended {
+                let unwanted = !facts.wants(id, seq);
+                if !exhausted && !ended && !unwanted {
                     discarded += 1;
                 }
                 self.settling(std::iter::once(seq));
-                self.events.get_mut(&seq).unwrap().exhausted =
-                    exhausted && !ended && proxy.facts.service.max_events == 0;
+                let event = self.events.get_mut(&seq).unwrap();
+                event.filtered = unwanted;
+                event.exhausted =
+                    exhausted && !ended && !unwanted && proxy.facts.service.max_events == 0;
             }
         }
         let max = proxy.facts.service.max_events;
@@ -255,6 +296,7 @@ impl ProxyModel {
         assert!(settings.max_deliveries == 0 || failed < settings.max_deliveries);
         assert!(d.maybe_redelivered || d.delivery == 1);
         assert!(!has_ended(facts, id, d.seq, now), "{} has ended", d.seq);
+        assert!(facts.wants(id, d.seq), "{} is not wanted", d.seq);
         let again = matches!(old.map(|e| e.place), Some(Place::Waiting { .. }));
         assert!(again || has_started(facts, id, d.seq, now), "{} has not started", d.seq);
         assert!(!proxy.facts.rests, "the proxy is suspended");
@@ -283,6 +325,20 @@ impl ProxyModel {
         let left = left.filter(|left| may_go(left) && could_go(left));
         let first = left.map(|left| key(facts, id, left)).min();
         assert!(first.is_none_or(|first| first > key(facts, id, seq)), "{seq} before {first:?}");
+    }
+
+    /// What is not wanted is on its way out of here, soon after it came.
+    fn filters_in_time(&self, facts: &FakeFacts, id: ProxyId, now: Stamp) {
+        for seq in facts.pending(id).into_iter().filter(|seq| !facts.wants(id, *seq)) {
+            let place = self.events.get(&seq).map(|event| event.place);
+            let since = facts.slot(CHANNEL, seq).unwrap().accepted.max(self.subscribed);
+            let settled = matches!(place, Some(Place::Settling | Place::InFlight { .. }));
+            let in_time = now < since.plus_millis(limits::FILTER_PAUSE_MS);
+            assert!(
+                settled || in_time,
+                "{id:?} waits for {seq}, which it does not want: {place:?}"
+            );
+        }
     }
 
     /// An event that could go now, were there a consumer for it.
@@ -325,10 +381,10 @@ impl Model {
         for action in actions {
             match action {
                 Action::Settle { proxy, parts, .. } => {
-                    self.proxies.get_mut(proxy).unwrap().proposed(parts, now);
+                    self.proxies.get_mut(proxy).unwrap().proposed(facts, *proxy, parts, now);
                 }
                 Action::CountAttempts { proxy, .. } => {
-                    self.proxies.get_mut(proxy).unwrap().proposed(&[], now);
+                    self.proxies.get_mut(proxy).unwrap().proposed(facts, *proxy, &[], now);
                 }
                 Action::PullDone { consumer, request, delivered } => {
                     let consumer = self.consumers.get_mut(consumer).unwrap();
@@ -364,14 +420,16 @@ impl Model {
                         if let Some(proxy) = proxy {
                             durable.push((event.seq, *proxy, *consumer, *event));
                         } else {
-                            assert_eq!(event.seq, model.next);
+                            model.pass(facts, event.seq);
+                            let name = facts.name(facts.slot(CHANNEL, event.seq).unwrap().kind);
+                            assert!(model.types.wants(name.borrow()), "{action:?} is not wanted");
                             model.next += 1;
                         }
                     }
                 }
                 Action::Gap { consumer, missed } => {
                     let model = self.consumers.get_mut(consumer).unwrap();
-                    assert_eq!(missed.first, model.next);
+                    model.pass(facts, missed.first);
                     assert!(missed.last < facts.first_retained);
                     model.next = missed.last + 1;
                 }
@@ -404,7 +462,12 @@ impl Model {
                 continue;
             }
             match consumer.proxy {
-                None => assert_eq!(consumer.next, facts.end(), "{key:?} waits for nothing"),
+                None => {
+                    let name = |seq: Seq| facts.name(facts.slot(CHANNEL, seq).unwrap().kind);
+                    let mut left = consumer.next..facts.end();
+                    let waits = left.find(|seq| consumer.types.wants(name(*seq).borrow()));
+                    assert_eq!(waits, None, "{key:?} wants it");
+                }
                 Some(id) => {
                     let rests = facts.proxies[&id].facts.rests;
                     let waits = self.proxies[&id].deliverable(facts, id, now).filter(|_| !rests);
@@ -413,6 +476,7 @@ impl Model {
             }
         }
         for (id, proxy) in &self.proxies {
+            proxy.filters_in_time(facts, *id, now);
             assert!(proxy.window() <= facts.proxies[id].facts.settings.max_in_flight as usize);
         }
     }
