@@ -2,9 +2,7 @@
 
 use tarpc::context::Context;
 
-use crate::types::{
-    ChannelSettings, Name, NodeId, Rejection, Seq, SeqRanges, Subscription, TypePattern,
-};
+use crate::types::{Name, NodeId, Rejection, Seq, SeqRanges, Subscription, TypePattern};
 use crate::wire::admin::{
     AdminChanged, AdminList, AdminService, Answer, Audit, BackupBegun, BackupPiece, BackupPlan,
     ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined, LetterList, LetterShown,
@@ -85,7 +83,7 @@ impl AdminService for Closed {
         self,
         _: Context,
         _: Name,
-        _: ChannelSettings,
+        _: QosWish,
     ) -> Result<Answer<ChannelReport>, Rejection> {
         Err(self.reason)
     }
@@ -99,16 +97,6 @@ impl AdminService for Closed {
         _: Context,
         _: Name,
         _: Name,
-    ) -> Result<Answer<ChannelReport>, Rejection> {
-        Err(self.reason)
-    }
-
-    async fn create_channel_with(
-        self,
-        _: Context,
-        _: Name,
-        _: ChannelSettings,
-        _: QosWish,
     ) -> Result<Answer<ChannelReport>, Rejection> {
         Err(self.reason)
     }

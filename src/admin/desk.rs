@@ -11,9 +11,7 @@ use super::report;
 use crate::consensus::Route;
 use crate::machine::Command;
 use crate::transport::Net;
-use crate::types::{
-    ChannelSettings, Code, Name, NodeId, Rejection, Seq, SeqRanges, Subscription, TypePattern,
-};
+use crate::types::{Code, Name, NodeId, Rejection, Seq, SeqRanges, Subscription, TypePattern};
 use crate::wire::admin::{
     AdminChanged, AdminList, AdminService, AdminServiceClient, Answer, Audit, BackupBegun,
     BackupPiece, BackupPlan, ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined,
@@ -198,15 +196,9 @@ impl<N: Net> AdminService for Desk<N> {
         self.at_leader(c, here, |s, c| async move { s.channel(c, asked).await }).await
     }
 
-    async fn create_channel(
-        self,
-        c: Context,
-        name: Name,
-        settings: ChannelSettings,
-    ) -> Answered<ChannelReport> {
-        let none = QosWish::new();
-        let here = self.change(self.office.create_channel(&name, settings.clone(), &none));
-        let asked = (name.clone(), settings.clone());
+    async fn create_channel(self, c: Context, name: Name, qos: QosWish) -> Answered<ChannelReport> {
+        let here = self.change(self.office.create_channel(&name, &qos));
+        let asked = (name.clone(), qos.clone());
         let ask =
             |s: AdminServiceClient, c| async move { s.create_channel(c, asked.0, asked.1).await };
         self.at_leader(c, here, ask).await
@@ -220,21 +212,6 @@ impl<N: Net> AdminService for Desk<N> {
     async fn remove_proxy(self, c: Context, channel: Name, proxy: Name) -> Answered<ChannelReport> {
         let here = self.change(self.delete_proxy(channel.clone(), proxy.clone()));
         let ask = |s: AdminServiceClient, c| async move { s.remove_proxy(c, channel, proxy).await };
-        self.at_leader(c, here, ask).await
-    }
-
-    async fn create_channel_with(
-        self,
-        c: Context,
-        name: Name,
-        settings: ChannelSettings,
-        qos: QosWish,
-    ) -> Answered<ChannelReport> {
-        let here = self.change(self.office.create_channel(&name, settings.clone(), &qos));
-        let asked = (name.clone(), settings.clone(), qos.clone());
-        let ask = |s: AdminServiceClient, c| async move {
-            s.create_channel_with(c, asked.0, asked.1, asked.2).await
-        };
         self.at_leader(c, here, ask).await
     }
 

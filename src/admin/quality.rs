@@ -6,8 +6,7 @@ use super::report;
 use crate::machine::{self, Admin, Channel, Command, Machine, Proxy, Reply};
 use crate::transport::Net;
 use crate::types::{
-    ChannelId, ChannelSettings, Code, EventType, Level, Name, Property, Qos, QosChange, Rejection,
-    Subscription, TypePattern,
+    Code, EventType, Level, Name, Property, Qos, QosChange, Rejection, Subscription, TypePattern,
 };
 use crate::wire::admin::{
     AdminChanged, AdminList, AdminReport, ChannelReport, Cut, OfferedType, OfferedTypes, Origin,
@@ -34,41 +33,18 @@ impl<N: Net> Office<N> {
         Ok(QosSet { report: self.qos(target).await?, cut })
     }
 
-    /// Creates a channel, then sets something for it.
+    /// Creates a channel, with what is set for it.
     pub async fn create_channel(
         &self,
         name: &Name,
-        settings: ChannelSettings,
         wish: &QosWish,
     ) -> Result<ChannelReport, Rejection> {
         let changes = understand(Level::Channel, wish, &format!("channel '{name}'"))?;
-        let command = Command::CreateChannel { name: name.clone(), settings };
-        let channel = match self.propose(command).await? {
-            Reply::ChannelCreated { channel } => channel,
-            other => return Err(unfit(&other)),
-        };
-        if !changes.is_empty() {
-            self.qualify(channel, name, changes).await?;
+        let command = Command::CreateChannel { name: name.clone(), qos: qos_of(&changes) };
+        match self.propose(command).await? {
+            Reply::ChannelCreated { .. } => self.channel(name).await,
+            other => Err(unfit(&other)),
         }
-        self.channel(name).await
-    }
-
-    async fn qualify(
-        &self,
-        channel: ChannelId,
-        name: &Name,
-        changes: Vec<QosChange>,
-    ) -> Result<(), Rejection> {
-        let target = machine::Target::Channel(channel);
-        let set = self.propose(Command::SetQos { target, changes }).await;
-        set.map(|_| ()).map_err(|why| {
-            // Not retryable: the channel is there.
-            Rejection::new(
-                Code::TenureLost,
-                format!("channel '{name}' was created; whether its properties were set is unknown: {why}"),
-            )
-            .hint(format!("look with `aqueduct qos get {name}`, and set them with `qos set`"))
-        })
     }
 
     /// The consumer admins of a channel.
@@ -122,17 +98,11 @@ impl<N: Net> Office<N> {
         channel: &Name,
         wish: ProxyWish,
     ) -> Result<ProxyCreated, Rejection> {
-        let ProxyWish { name, settings, start, admin, qos, types } = wish;
+        let ProxyWish { name, start, admin, qos, types } = wish;
         let changes = understand(Level::Proxy, &qos, &format!("proxy '{name}'"))?;
-        let (id, has) = self.replica().read(|machine| {
-            let found = find_channel(machine, channel)?;
-            let proxy = found.proxy(&name).and_then(|proxy| machine.proxy(proxy));
-            Ok::<_, Rejection>((found.id(), proxy.map(|proxy| proxy.settings().clone())))
-        })?;
-        let settings = settings.or(has).unwrap_or_default();
+        let id = self.replica().read(|machine| find_channel(machine, channel).map(Channel::id))?;
         let (qos, known) = (qos_of(&changes), name.clone());
-        let command =
-            Command::CreateProxy { channel: id, name, settings, start, admin, qos, types };
+        let command = Command::CreateProxy { channel: id, name, start, admin, qos, types };
         match self.propose(command).await? {
             Reply::ProxyReady { start_seq, created, .. } => {
                 let report = self.channel(channel).await?;

@@ -21,6 +21,7 @@ pub fn channels(machine: &Machine) -> Vec<ChannelReport> {
 
 /// One channel with its proxies; nothing in flight.
 pub fn channel(machine: &Machine, channel: &Channel) -> ChannelReport {
+    let history = channel.admission().history;
     ChannelReport {
         id: channel.id(),
         name: channel.name().clone(),
@@ -31,7 +32,10 @@ pub fn channel(machine: &Machine, channel: &Channel) -> ChannelReport {
         no_interest: channel.no_interest(),
         last_seq: channel.next_seq().saturating_sub(1),
         first_retained: channel.first_retained(),
-        settings: channel.settings().clone(),
+        max_queue_bytes: channel.admission().max_queue_bytes,
+        history_events: history.events,
+        history_bytes: history.bytes,
+        history_age_ms: history.age_ms,
         qos: channel.qos().clone(),
         admins: admins(machine, channel),
         subscribers: 0,
@@ -62,6 +66,7 @@ pub fn admins(machine: &Machine, channel: &Channel) -> Vec<AdminReport> {
 /// One durable proxy; nothing in flight.
 pub fn proxy(machine: &Machine, proxy: &Proxy) -> ProxyReport {
     let ended = |outcome| proxy.counts().get(outcome);
+    let service = proxy.service();
     ProxyReport {
         id: proxy.id(),
         name: proxy.name().clone(),
@@ -75,7 +80,9 @@ pub fn proxy(machine: &Machine, proxy: &Proxy) -> ProxyReport {
         pending: machine.pending(proxy),
         in_flight: 0,
         clients: 0,
-        settings: proxy.settings().clone(),
+        ack_wait_ms: service.ack_wait_ms,
+        max_deliveries: service.max_deliveries,
+        max_in_flight: service.max_in_flight,
         admin: proxy.admin().clone(),
         qos: proxy.qos().clone(),
         suspended: proxy.is_suspended(),

@@ -17,7 +17,7 @@ pub use self::bench::{
 pub use self::dead::{Dead, Letters};
 pub use self::offline::{Backup, Log, LogDump, Recover, Restore, Snapshot, SnapshotDump};
 pub use self::receive::{ConsumerSettings, Nack, Pull, PullAck, SubAck, Subscribe, Token};
-use super::asked::{event_timeout, priority, property_value, start_time, stop_time};
+use super::asked::{event_timeout, millis, priority, property_value, start_time, stop_time};
 use super::connect::{assignment, host_port};
 use crate::node::ByteSize;
 use crate::types::{Name, QosChange, Value};
@@ -297,6 +297,9 @@ pub struct ChannelCreate {
     /// The same in bytes; whichever limit comes first counts.
     #[arg(long, value_name = "SIZE")]
     pub history_bytes: Option<ByteSize>,
+    /// Nothing older than this is kept for replay: 90s, 2h, 7days.
+    #[arg(long, value_name = "DURATION", value_parser = millis)]
+    pub history_age: Option<u64>,
     /// Property to set for the channel, as in max_queue_length=1000; may be repeated.
     /// `aqueduct qos properties` lists them.
     #[arg(long, value_name = "PROPERTY=VALUE", value_delimiter = ',', value_parser = property_value)]

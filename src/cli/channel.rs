@@ -1,10 +1,12 @@
 //! `channel`: create, list, show, remove.
 
+use std::time::Duration;
+
 use super::args::{Channel, ChannelCreate, Common};
 use super::exit::{Exit, Failure};
 use super::quality::brief;
 use super::{admins, asked, connect_admin, output};
-use crate::types::{ChannelSettings, EventType, Level};
+use crate::types::{EventType, Level, Property, QosChange};
 use crate::wire::admin::{Answer, ChannelList, ChannelReport, OfferedType, OfferedTypes};
 
 /// Runs a `channel` command.
@@ -12,13 +14,9 @@ pub async fn run(common: &Common, command: &Channel) -> Result<Exit, Failure> {
     let admin = connect_admin(common)?;
     match command {
         Channel::Create(flags) => {
-            asked::check(Level::Channel, &flags.qos)?;
-            let (name, settings) = (&flags.name, settings(flags));
-            let answer = match flags.qos.as_slice() {
-                // Nodes of earlier releases know this question.
-                [] => admin.create_channel(name, &settings).await?,
-                qos => admin.create_channel_with(name, &settings, qos).await?,
-            };
+            let changes = changes(flags);
+            asked::check(Level::Channel, &changes)?;
+            let answer = admin.create_channel(&flags.name, &changes).await?;
             output::result(common.output, &answer, |a| format!("created channel {}", a.value.name));
         }
         Channel::Ls => output::result(common.output, &admin.channels().await?, list),
@@ -36,13 +34,15 @@ pub async fn run(common: &Common, command: &Channel) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn settings(flags: &ChannelCreate) -> ChannelSettings {
-    let default = ChannelSettings::default();
-    ChannelSettings {
-        pending_bytes_max: flags.max_bytes.map_or(default.pending_bytes_max, |size| size.0),
-        history_events: flags.history_events.unwrap_or(default.history_events),
-        history_bytes: flags.history_bytes.map_or(default.history_bytes, |size| size.0),
-    }
+/// What is to be set: flags of their own are short for properties.
+fn changes(flags: &ChannelCreate) -> Vec<QosChange> {
+    let own = [
+        (Property::MaxQueueBytes, flags.max_bytes.map(|size| size.0)),
+        (Property::HistoryEvents, flags.history_events),
+        (Property::HistoryBytes, flags.history_bytes.map(|size| size.0)),
+        (Property::HistoryAge, flags.history_age),
+    ];
+    asked::with_flags(&flags.qos, own)
 }
 
 fn list(answer: &Answer<ChannelList>) -> String {
@@ -65,6 +65,11 @@ fn types(answer: &Answer<OfferedTypes>) -> String {
         table.add_row(vec![domain, kind, output::count(*events)]);
     }
     table.to_string()
+}
+
+fn age(millis: u64) -> String {
+    let age = humantime::format_duration(Duration::from_millis(millis));
+    if millis == 0 { String::new() } else { format!(", and nothing older than {age}") }
 }
 
 /// What its consumers gave up, if they ever did.
@@ -90,12 +95,11 @@ fn letters(channel: &ChannelReport) -> String {
 
 fn show(answer: &Answer<ChannelReport>) -> String {
     let channel = &answer.value;
-    let settings = &channel.settings;
     let mut text = format!(
         "channel      {}\naccepted     {} events, the last with sequence {}\n\
          retained     {} events from sequence {}, {}\npending      {} of at most {} (then publishes are refused)\n\
          no interest  {} events came while there was no durable consumer\n\
-         history      {} events or {}, whichever is less\n\
+         history      {} events or {}, whichever is less{}\n\
          quality      {}\nsubscribers  {} without a name\n",
         channel.name,
         output::count(channel.accepted),
@@ -104,10 +108,11 @@ fn show(answer: &Answer<ChannelReport>) -> String {
         channel.first_retained,
         output::bytes(channel.retained_bytes),
         output::bytes(channel.pending_bytes),
-        output::bytes(settings.pending_bytes_max),
+        output::bytes(channel.max_queue_bytes),
         output::count(channel.no_interest),
-        output::count(settings.history_events),
-        output::bytes(settings.history_bytes),
+        output::count(channel.history_events),
+        output::bytes(channel.history_bytes),
+        age(channel.history_age_ms),
         brief(&channel.qos),
         output::count(channel.subscribers),
     );
@@ -128,7 +133,7 @@ fn show(answer: &Answer<ChannelReport>) -> String {
         "max deliveries",
     ]);
     for proxy in &channel.proxies {
-        let limit = proxy.settings.max_deliveries;
+        let limit = proxy.max_deliveries;
         table.add_row(vec![
             proxy.name.to_string(),
             proxy.admin.to_string(),
@@ -138,7 +143,7 @@ fn show(answer: &Answer<ChannelReport>) -> String {
             output::count(proxy.pending),
             output::count(proxy.in_flight),
             output::count(proxy.clients),
-            format!("{} ms", proxy.settings.ack_wait_ms),
+            format!("{} ms", proxy.ack_wait_ms),
             if limit == 0 { "no limit".into() } else { limit.to_string() },
         ]);
     }

@@ -7,7 +7,7 @@ use super::args::{Common, Proxy, ProxyCreate, ProxyName, ProxyTypes};
 use super::exit::{Exit, Failure};
 use super::quality::{brief, values};
 use super::{asked, connect_admin, output};
-use crate::types::{Code, Level, Name, ProxySettings, Rejection, Subscription};
+use crate::types::{Code, Level, Name, Property, QosChange, Rejection, Subscription};
 use crate::wire::admin::{ChannelReport, PropertyReport, ProxyReport, ProxyWish, Target, qos_wish};
 
 /// Runs a `proxy` command.
@@ -40,28 +40,24 @@ fn target(of: &ProxyName) -> Target {
     Target::Proxy { channel: of.channel.clone(), proxy: of.name.clone() }
 }
 
-/// `None` if no flag says anything, so that an existing proxy is taken as it is.
-fn settings(flags: &ProxyCreate) -> Option<ProxySettings> {
-    let ProxyCreate { ack_wait_ms, max_deliveries, max_in_flight, .. } = flags;
-    if ack_wait_ms.is_none() && max_deliveries.is_none() && max_in_flight.is_none() {
-        return None;
-    }
-    let default = ProxySettings::default();
-    Some(ProxySettings {
-        ack_wait_ms: ack_wait_ms.unwrap_or(default.ack_wait_ms),
-        max_deliveries: max_deliveries.unwrap_or(default.max_deliveries),
-        max_in_flight: max_in_flight.unwrap_or(default.max_in_flight),
-    })
+/// What is to be set: flags of their own are short for properties.
+fn changes(flags: &ProxyCreate) -> Vec<QosChange> {
+    let own = [
+        (Property::AckWait, flags.ack_wait_ms),
+        (Property::MaxDeliveries, flags.max_deliveries.map(u64::from)),
+        (Property::MaxInFlight, flags.max_in_flight.map(u64::from)),
+    ];
+    asked::with_flags(&flags.qos, own)
 }
 
 async fn create(common: &Common, flags: &ProxyCreate) -> Result<(), Failure> {
-    asked::check(Level::Proxy, &flags.qos)?;
+    let changes = changes(flags);
+    asked::check(Level::Proxy, &changes)?;
     let wish = ProxyWish {
         name: flags.of.name.clone(),
-        settings: settings(flags),
         start: flags.from,
         admin: flags.admin.clone(),
-        qos: qos_wish(&flags.qos),
+        qos: qos_wish(&changes),
         types: flags.types.iter().cloned().collect(),
     };
     let answer = connect_admin(common)?.create_proxy(&flags.of.channel, &wish).await?;
@@ -204,11 +200,21 @@ async fn show(common: &Common, of: &ProxyName) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How it delivers, in a line.
+fn delivery(proxy: &ProxyReport) -> String {
+    let ProxyReport { ack_wait_ms, max_in_flight, max_deliveries, .. } = proxy;
+    let limit = match max_deliveries {
+        0 => "deliveries without limit".to_string(),
+        most => format!("{most} deliveries"),
+    };
+    format!("ack wait {ack_wait_ms} ms, {max_in_flight} in flight, {limit}")
+}
+
 fn people(shown: &Shown) -> String {
     let proxy = &shown.proxy;
     let count = output::count;
     format!(
-        "proxy      {} of channel {}, admin {}, {}\nsettings   {}\ntypes      {}{}\n\
+        "proxy      {} of channel {}, admin {}, {}\ndelivery   {}\ntypes      {}{}\n\
          events     {} offered, {} acked, {} pending, {} in flight\n\
          otherwise  {} filtered, {} expired, {} discarded, {} dead-lettered, {} skipped\n\
          clients    {}\n\n{}",
@@ -216,7 +222,7 @@ fn people(shown: &Shown) -> String {
         shown.channel,
         proxy.admin,
         shown.state,
-        proxy.settings,
+        delivery(proxy),
         proxy.types,
         match shown.admin_types.is_empty() {
             true => String::new(),

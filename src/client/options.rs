@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::types::{LaneId, Name, ProxySettings, Qos, Start, Subscription, TypePattern, limits};
+use crate::types::{LaneId, Name, Qos, Start, Subscription, TypePattern, limits};
 
 /// How to reach a cluster, and how patient to be.
 #[derive(Debug, Clone)]
@@ -141,9 +141,6 @@ pub struct SubscribeOptions {
     pub name: Option<Name>,
     /// Where it begins; for a durable consumer that exists already it is ignored.
     pub from: Start,
-    /// What a durable consumer is created with, and what an existing one must have. `None`:
-    /// whatever an existing one has, defaults for a new one.
-    pub settings: Option<ProxySettings>,
     /// The consumer admin of a new durable consumer; an existing one must be of it. `None`: the
     /// default one, or whichever an existing one is of.
     pub admin: Option<Name>,
@@ -168,7 +165,6 @@ impl Default for SubscribeOptions {
         SubscribeOptions {
             name: None,
             from: Start::New,
-            settings: None,
             admin: None,
             qos: Qos::default(),
             types: Subscription::default(),

@@ -110,8 +110,8 @@ impl Facts for MachineFacts<'_> {
 
     fn is_scarce(&self, channel: ChannelId) -> bool {
         self.0.channel(channel).is_some_and(|channel| {
-            let half = channel.settings().pending_bytes_max / 2;
-            channel.admission().max_queue_length > 0 || channel.pending().bytes > half
+            let rules = channel.admission();
+            rules.max_queue_length > 0 || channel.pending().bytes > rules.max_queue_bytes / 2
         })
     }
 
@@ -124,7 +124,6 @@ impl Facts for MachineFacts<'_> {
         Some(ProxyFacts {
             channel: proxy.channel(),
             revision: proxy.revision(),
-            settings: proxy.settings().clone(),
             service: *proxy.service(),
             rests: proxy.rests(),
             picks: proxy.picks(),

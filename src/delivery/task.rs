@@ -12,7 +12,7 @@ use super::facts::MachineFacts;
 use super::handle::{Ask, Handle, Notice, Shared, Stats};
 use super::outbox::Outbox;
 use super::request::{Request, SessionId};
-use super::sweep;
+use super::sweep::Sweep;
 use crate::dispatch::Departure;
 use crate::env::Runtime;
 use crate::machine::Reply;
@@ -47,7 +47,7 @@ fn create<C: Cluster, E: Runtime>(cluster: C, env: E) -> (Task<C, E>, Handle) {
         outboxes: BTreeMap::new(),
         driver: None,
         next_token: 1,
-        sweep_due: Stamp(0),
+        sweep: Sweep::new(Stamp(0)),
     };
     (task, Handle::new(asks_in, notices_in, shared))
 }
@@ -68,7 +68,7 @@ struct Task<C: Cluster, E> {
     /// Set while this node serves.
     driver: Option<Driver>,
     next_token: u64,
-    sweep_due: Stamp,
+    sweep: Sweep,
 }
 
 /// What a round begins with.
@@ -117,7 +117,8 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
     /// How long nothing is due. `None`: until something happens.
     fn wait(&self) -> Option<Duration> {
         let driver = self.driver.as_ref()?;
-        let due = driver.next_wakeup().map_or(self.sweep_due, |due| due.min(self.sweep_due));
+        let sweep = self.sweep.due();
+        let due = driver.next_wakeup().map_or(sweep, |due| due.min(sweep));
         if due == Stamp(0) {
             return Some(Duration::ZERO);
         }
@@ -143,7 +144,7 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
             self.next_token = old.next_token();
         }
         self.driver = tenure.map(|tenure| Driver::new(tenure, self.next_token));
-        self.sweep_due = self.cluster.now().plus_millis(limits::LANE_SWEEP_MS);
+        self.sweep = Sweep::new(self.cluster.now());
         self.shared.set_subscribers(BTreeMap::new());
     }
 
@@ -217,10 +218,8 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
         let now = self.cluster.now();
         let outputs = self.cluster.read(|machine| driver.poll(&MachineFacts(machine), now));
         outputs.into_iter().for_each(|output| self.carry_out(output));
-        if self.sweep_due <= now {
-            self.sweep_due = now.plus_millis(limits::LANE_SWEEP_MS);
-            if let Some(command) = self.cluster.read(|machine| sweep::expire_lanes(machine, now)) {
-                // What is refused comes again with the next sweep.
+        if self.sweep.due() <= now {
+            for command in self.cluster.read(|machine| self.sweep.commands(machine, now)) {
                 self.cluster.submit(SOURCE, command, Box::new(drop));
             }
         }

@@ -1,11 +1,12 @@
 //! The driver against a machine: every request, and every way it can end.
 
+use super::sweep::Sweep;
 use super::testing::{FakeCluster, block, default_channel};
 use super::{Cluster, ConsumerId, Driver, MachineFacts, Output, Request, SessionId};
 use crate::dispatch::{Attachment, Departure, Mode};
-use crate::machine::{Command, LaneTarget, Publish, Reply};
+use crate::machine::{Command, LaneTarget, Publish, Reply, Target};
 use crate::types::{
-    Code, Name, Opener, Outcome, ProxyId, ProxySettings, Qos, Rejection, Seq, SeqRange, SeqRanges,
+    Code, Name, Opener, Outcome, Property, ProxyId, Qos, Rejection, Seq, SeqRange, SeqRanges,
     Start, limits,
 };
 use crate::wire::{Nack, ServerMessage, Settle, SettleConfirmed, Terminate};
@@ -35,18 +36,11 @@ impl Rig {
         Rig { cluster, driver, sequence: 0, lane: None, refusing: None, proposals: 0 }
     }
 
-    fn proxy(&mut self, settings: ProxySettings) -> ProxyId {
+    fn proxy(&mut self, qos: Qos) -> ProxyId {
         let channel = self.cluster.read(default_channel);
         let name = Name::new("p").unwrap();
-        let command = Command::CreateProxy {
-            channel,
-            name,
-            settings,
-            start: Start::New,
-            admin: None,
-            qos: Qos::default(),
-            types: Default::default(),
-        };
+        let (start, types) = (Start::New, Default::default());
+        let command = Command::CreateProxy { channel, name, start, admin: None, qos, types };
         match self.cluster.apply(command) {
             Reply::ProxyReady { proxy, .. } => proxy,
             other => panic!("{other:?}"),
@@ -152,7 +146,7 @@ fn confirmed(batch: u64, proxy: ProxyId, settled: u64) -> SettleConfirmed {
 #[test]
 fn acks_of_a_round_share_a_command_and_are_confirmed_with_it() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a", "b", "c"]);
     rig.attach(1, Attachment::Durable(proxy), PUSH);
     let (delivered, _) = rig.run();
@@ -183,7 +177,7 @@ fn acks_of_a_round_share_a_command_and_are_confirmed_with_it() {
 #[test]
 fn a_failed_settlement_is_refused_and_its_events_go_again() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a"]);
     rig.attach(1, Attachment::Durable(proxy), PUSH);
     rig.run();
@@ -201,7 +195,7 @@ fn a_failed_settlement_is_refused_and_its_events_go_again() {
 #[test]
 fn settlements_without_effect_are_answered_at_once() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a"]);
     let unknown = ProxyId(99);
     let nack = Settle {
@@ -230,7 +224,7 @@ fn settlements_without_effect_are_answered_at_once() {
 #[test]
 fn nacks_speak_for_the_sessions_own_deliveries_only() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a", "b"]);
     rig.attach(1, Attachment::Durable(proxy), Mode::Push { events: 1, bytes: 1000 });
     rig.attach(2, Attachment::Durable(proxy), Mode::Push { events: 2, bytes: 1000 });
@@ -245,7 +239,7 @@ fn nacks_speak_for_the_sessions_own_deliveries_only() {
 #[test]
 fn terminated_events_are_dead_lettered_and_confirmed() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a"]);
     rig.attach(1, Attachment::Durable(proxy), PUSH);
     rig.run();
@@ -262,7 +256,7 @@ fn terminated_events_are_dead_lettered_and_confirmed() {
 #[test]
 fn a_lost_session_gives_its_deliveries_to_others() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a", "b"]);
     rig.attach(1, Attachment::Durable(proxy), PUSH);
     assert_eq!(rig.run().0.len(), 2);
@@ -278,8 +272,7 @@ fn a_lost_session_gives_its_deliveries_to_others() {
 #[test]
 fn what_was_pulled_stays_leased_when_the_puller_goes_and_counts_when_it_fails() {
     let mut rig = Rig::new();
-    let settings = ProxySettings { ack_wait_ms: 1000, max_deliveries: 2, ..Default::default() };
-    let proxy = rig.proxy(settings);
+    let proxy = rig.proxy(Qos::from([(Property::AckWait, 1000), (Property::MaxDeliveries, 2)]));
     rig.publish(&["a"]);
     let consumer = ConsumerId { session: SESSION, handle: 7 };
     for delivery in [1, 2] {
@@ -308,7 +301,7 @@ fn what_was_pulled_stays_leased_when_the_puller_goes_and_counts_when_it_fails() 
 #[test]
 fn an_unreadable_event_costs_neither_credit_nor_an_attempt() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings { max_deliveries: 1, ..Default::default() });
+    let proxy = rig.proxy(Qos::from([(Property::MaxDeliveries, 1)]));
     rig.publish(&["a", "b"]);
     rig.attach(1, Attachment::Durable(proxy), Mode::Push { events: 1, bytes: 1 << 20 });
     let consumer = ConsumerId { session: SESSION, handle: 7 };
@@ -325,7 +318,7 @@ fn an_unreadable_event_costs_neither_credit_nor_an_attempt() {
 #[test]
 fn pulls_end_full_or_at_their_deadline_and_bad_ones_fail() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a", "b", "c"]);
     rig.attach(1, Attachment::Durable(proxy), Mode::Pull);
     let consumer = ConsumerId { session: SESSION, handle: 7 };
@@ -359,7 +352,7 @@ fn pulls_end_full_or_at_their_deadline_and_bad_ones_fail() {
 #[test]
 fn consumers_of_what_is_gone_are_closed_with_the_reason() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.attach(1, Attachment::Durable(proxy), PUSH);
     rig.attach(2, Attachment::Durable(ProxyId(99)), PUSH);
     rig.cluster.apply(Command::DeleteProxy { proxy });
@@ -388,12 +381,24 @@ fn subscribers_are_counted_by_channel() {
 }
 
 #[test]
-fn idle_lanes_are_swept_in_bounded_batches() {
+fn what_time_ends_is_swept() {
     let mut rig = Rig::new();
     rig.publish(&["a"]);
-    let later = rig.cluster.now().plus_millis(crate::types::limits::LANE_IDLE_MS + 1);
-    let sweep = |now| rig.cluster.read(|machine| super::sweep::expire_lanes(machine, now));
-    assert_eq!(sweep(rig.cluster.now()), None);
+    let start = rig.cluster.now();
+    let mut sweep = Sweep::new(start);
+    let mut at = |ms| {
+        let now = start.plus_millis(ms);
+        rig.cluster.read(|machine| sweep.commands(machine, now))
+    };
+    assert_eq!(at(limits::LANE_SWEEP_MS), []);
     let lanes = vec![rig.lane.unwrap().0];
-    assert_eq!(sweep(later), Some(Command::ExpireLanes { lanes }));
+    assert_eq!(at(limits::LANE_IDLE_MS + 1), [Command::ExpireLanes { lanes }]);
+    assert_eq!(at(limits::LANE_IDLE_MS + 2), [], "not so soon again");
+    let channel = rig.cluster.read(default_channel);
+    let changes = vec![(Property::HistoryAge, Some(10 * limits::LANE_IDLE_MS as i64))];
+    rig.cluster.apply(Command::SetQos { target: Target::Channel(channel), changes });
+    let kept = at(9 * limits::LANE_IDLE_MS);
+    assert!(!kept.iter().any(|command| matches!(command, Command::TrimHistory { .. })), "{kept:?}");
+    let old = at(10 * limits::LANE_IDLE_MS + 1);
+    assert!(old.contains(&Command::TrimHistory { channels: vec![channel] }), "{old:?}");
 }

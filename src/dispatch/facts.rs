@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::types::{
-    ChannelId, Discard, EventType, Interest, PayloadKey, ProxyId, ProxySettings, Scheduling, Seq,
-    SeqRange, Service, Stamp, TypeId,
+    ChannelId, Discard, EventType, Interest, PayloadKey, ProxyId, Scheduling, Seq, SeqRange,
+    Service, Stamp, TypeId,
 };
 
 /// A view of the replicated facts, the same for the whole of one call.
@@ -109,7 +109,6 @@ pub struct ProxyFacts {
     pub channel: ChannelId,
     /// Rises with every change of the definition.
     pub revision: u64,
-    pub settings: ProxySettings,
     /// What holds for it.
     pub service: Service,
     /// It is suspended: nothing is delivered.

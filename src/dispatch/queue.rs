@@ -80,7 +80,7 @@ impl Queue {
             timeout_due: None,
             pacing: Pacing::default(),
             rate: Rate::default(),
-            heads_to_count: facts.settings.max_in_flight,
+            heads_to_count: facts.service.max_in_flight,
             facts,
             window,
             ready: BTreeSet::new(),
@@ -133,7 +133,7 @@ impl Queue {
 
     /// So much waits for a pause to end that no more may join it. What is in flight always may.
     pub fn is_crowded(&self) -> bool {
-        let most = limits::SETTLING_RANGES_MAX + self.facts.settings.max_in_flight as usize;
+        let most = limits::SETTLING_RANGES_MAX + self.facts.service.max_in_flight as usize;
         self.proposals.pause.until().is_some() && self.verdicts.range_count() >= most
     }
 
@@ -271,7 +271,7 @@ impl Queue {
 
     /// When a lease given now ends; remembers to look then.
     pub fn lease_from(&mut self, now: Stamp) -> Stamp {
-        let due = now.plus_millis(self.facts.settings.ack_wait_ms);
+        let due = now.plus_millis(self.facts.service.ack_wait_ms);
         self.lease_check = Some(self.lease_check.map_or(due, |check| check.min(due)));
         due
     }
@@ -285,7 +285,7 @@ impl Queue {
 
     /// An attempt failed: the event goes again, or to the dead letters if this was the last.
     fn fail(&mut self, seq: Seq, until: Option<Stamp>) {
-        let max = self.facts.settings.max_deliveries;
+        let max = self.facts.service.max_deliveries;
         let Some(slot) = self.window.get_mut(seq) else { return };
         slot.failed = slot.failed.saturating_add(1);
         let counted = matches!(slot.state, State::InFlight { counted: true, .. });
@@ -302,7 +302,7 @@ impl Queue {
 
     /// These events had all the deliveries they may have.
     pub fn exhaust(&mut self, range: SeqRange) {
-        let max = self.facts.settings.max_deliveries;
+        let max = self.facts.service.max_deliveries;
         self.exhausted.insert_range(range);
         self.bury(range, &format!("max deliveries ({max}) reached"));
     }
@@ -363,7 +363,7 @@ impl Queue {
             }
         }
         let (least, most) = LEASE_GRAIN_MS;
-        let grain = (self.facts.settings.ack_wait_ms / LEASE_GRAINS).clamp(least, most);
+        let grain = (self.facts.service.ack_wait_ms / LEASE_GRAINS).clamp(least, most);
         self.lease_check = earliest.map(|due| due.max(now.plus_millis(grain)));
         if planted(Bug::LeasesNeverEnd) {
             return;

@@ -164,7 +164,7 @@ impl Queue {
 
     /// Whether the window has room for one more event.
     fn may_grow(&self) -> bool {
-        self.window.len() < self.facts.settings.max_in_flight as usize
+        self.window.len() < self.facts.service.max_in_flight as usize
             && self.settling.range_count() < limits::SETTLING_RANGES_MAX
     }
 
@@ -190,7 +190,7 @@ impl Queue {
             self.judge_ended(SeqRange::one(seq), Outcome::Expired);
             return None;
         }
-        let max = self.facts.settings.max_deliveries;
+        let max = self.facts.service.max_deliveries;
         if max > 0 {
             next.failed = next.failed.max(facts.attempts(self.id, seq));
             if next.failed >= max {
@@ -218,7 +218,7 @@ impl Queue {
     /// After a failover the first window is put on record as attempted, before anything fails: an
     /// event that kills leaders leaves no other trace.
     fn count_head(&mut self, seq: Seq) -> bool {
-        if self.facts.settings.max_deliveries == 0 || self.heads_to_count == 0 {
+        if self.facts.service.max_deliveries == 0 || self.heads_to_count == 0 {
             return false;
         }
         self.heads_to_count -= 1;

@@ -11,8 +11,8 @@ use super::fact::{self, Kind};
 use super::slot::{Arrival, Lack, Mark, Room, Slot, Tally};
 use super::slots::Slots;
 use crate::types::{
-    Admission, ChannelId, ChannelSettings, EventQos, EventType, LaneId, Name, PayloadKey, ProxyId,
-    Qos, Seq, SeqRange, SeqRanges, Stamp, TypeId, TypeRef, limits,
+    Admission, ChannelId, EventQos, EventType, LaneId, Name, PayloadKey, ProxyId, Qos, Seq,
+    SeqRange, SeqRanges, Stamp, TypeId, TypeRef, limits,
 };
 
 /// An event channel.
@@ -20,7 +20,6 @@ use crate::types::{
 pub struct Channel {
     id: ChannelId,
     name: Name,
-    settings: ChannelSettings,
     pub(super) qos: Qos,
     /// Its consumer admins; the default one only once something is set for it.
     pub(super) admins: BTreeMap<Name, Admin>,
@@ -42,15 +41,14 @@ pub struct Channel {
 }
 
 impl Channel {
-    pub(super) fn new(id: ChannelId, name: Name, settings: ChannelSettings) -> Channel {
+    pub(super) fn new(id: ChannelId, name: Name, qos: Qos) -> Channel {
         Channel {
             id,
             name,
-            settings,
-            qos: Qos::default(),
+            admission: Admission::new(&qos),
+            qos,
             admins: BTreeMap::new(),
             definitions: 0,
-            admission: Admission::default(),
             accepted: 0,
             no_interest: 0,
             slots: Slots::new(id),
@@ -66,10 +64,6 @@ impl Channel {
 
     pub fn name(&self) -> &Name {
         &self.name
-    }
-
-    pub fn settings(&self) -> &ChannelSettings {
-        &self.settings
     }
 
     /// What is set for it.
@@ -233,7 +227,9 @@ impl Channel {
         if waiting == 0 {
             self.no_interest += count;
         }
-        self.trim();
+        if count > 0 {
+            self.trim(now);
+        }
         (count, lack)
     }
 
@@ -243,7 +239,7 @@ impl Channel {
             // The leader makes room.
             false => 0,
         };
-        Room { bytes: self.settings.pending_bytes_max, events, types: false }
+        Room { bytes: self.admission.max_queue_bytes, events, types: false }
     }
 
     /// Accepts a dead letter, whatever the caps; the caller trims. It keeps its priority, and has
@@ -304,8 +300,13 @@ impl Channel {
     }
 
     /// Forgets history beyond its limits, after something changed.
-    pub(super) fn trim(&mut self) {
-        self.slots.trim(&self.settings);
+    pub(super) fn trim(&mut self, now: Stamp) {
+        self.slots.trim(&self.admission.history, now);
+    }
+
+    /// Whether some of its history is too old.
+    pub fn has_old_history(&self, now: Stamp) -> bool {
+        self.slots.has_old(&self.admission.history, now)
     }
 
     /// Computes all kept sums anew.
@@ -321,7 +322,7 @@ impl Channel {
 
     /// Hash of all facts, from the kept sums.
     pub(super) fn hash(&self) -> u64 {
-        let definition = (self.id, &self.name, &self.settings);
+        let definition = (self.id, &self.name);
         let counters = [
             self.id.0,
             self.slots.next_seq(),

@@ -4,9 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, ProxyId, ProxySettings, Qos,
-    QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Subscription, Tenure,
-    TypePattern,
+    ChannelId, LaneId, Name, NodeId, Opener, Outcome, ProxyId, Qos, QosChange, Rejection, Seq,
+    SeqRange, SeqRanges, Stamp, Start, Subscription, Tenure, TypePattern,
 };
 
 /// The content of one log entry: commands of many sources under one stamp and tenure.
@@ -29,17 +28,17 @@ pub enum Command {
     },
     CreateChannel {
         name: Name,
-        settings: ChannelSettings,
+        /// What is set for it from its beginning on.
+        qos: Qos,
     },
     DeleteChannel {
         channel: ChannelId,
     },
-    /// Creates a durable consumer proxy. If one of that name exists with equal settings, the
-    /// answer is that one (attaching is idempotent); with other settings: `proxy_exists`.
+    /// Creates a durable consumer proxy. If one of that name exists with all that is asked for, the
+    /// answer is that one (attaching is idempotent); else it is `proxy_exists`.
     CreateProxy {
         channel: ChannelId,
         name: Name,
-        settings: ProxySettings,
         start: Start,
         /// Of which consumer admin; an existing proxy must be of it, too. `None`: the default one,
         /// or whichever an existing proxy is of.
@@ -117,6 +116,11 @@ pub enum Command {
     DropLetters {
         channel: ChannelId,
         sequences: SeqRanges,
+    },
+    /// Forgets what is too old at the batch's stamp for the history of these channels. Where
+    /// something happens anyway, that does it.
+    TrimHistory {
+        channels: Vec<ChannelId>,
     },
     /// Changes which types of events an admin or a proxy wants (OMG `subscription_change`); what is
     /// added and removed counts as added. It is about all events that are not settled.

@@ -75,6 +75,5 @@ impl Machine {
         let Some(channel) = self.channels.get_mut(&id) else { return };
         let channel = Arc::make_mut(channel);
         channel.slots.begin_history_after(last);
-        channel.trim();
     }
 }

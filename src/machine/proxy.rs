@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fact::{self, Kind, Sum};
 use super::settled::Settled;
-use crate::types::{
-    ChannelId, Counts, Name, ProxyId, ProxySettings, Qos, Seq, SeqRange, Service, Subscription,
-};
+use crate::types::{ChannelId, Counts, Name, ProxyId, Qos, Seq, SeqRange, Service, Subscription};
 
 /// A durable proxy of a channel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -16,7 +14,6 @@ pub struct Proxy {
     id: ProxyId,
     channel: ChannelId,
     name: Name,
-    settings: ProxySettings,
     /// The consumer admin it is of.
     pub(super) admin: Name,
     /// What is set for it alone.
@@ -48,14 +45,12 @@ impl Proxy {
         id: ProxyId,
         (channel, admin): (ChannelId, Name),
         name: Name,
-        settings: ProxySettings,
         start_seq: Seq,
     ) -> Proxy {
         Proxy {
             id,
             channel,
             name,
-            settings,
             admin,
             qos: Qos::default(),
             suspended: false,
@@ -81,10 +76,6 @@ impl Proxy {
 
     pub fn name(&self) -> &Name {
         &self.name
-    }
-
-    pub fn settings(&self) -> &ProxySettings {
-        &self.settings
     }
 
     /// The consumer admin it is of.
@@ -172,8 +163,7 @@ impl Proxy {
 
     /// Hash of all facts, from the kept sums.
     pub(super) fn hash(&self) -> u64 {
-        let definition =
-            (self.id, self.channel, &self.name, &self.settings, self.revision, self.start_seq);
+        let definition = (self.id, self.channel, &self.name, self.revision, self.start_seq);
         let qos = (self.id, &self.admin, &self.qos, self.suspended, &self.types);
         fact::of_value(Kind::ProxyDefinition, &definition)
             .wrapping_add(fact::of_value(Kind::ProxyQos, &qos))

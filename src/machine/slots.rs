@@ -17,7 +17,7 @@ use super::offered::Offered;
 use super::sequences::SeqSet;
 use super::shared;
 use super::slot::{Arrival, Lack, Mark, Room, Slot, Tally};
-use crate::types::{ChannelId, ChannelSettings, PayloadKey, Seq, SeqRange, Stamp, TypeId};
+use crate::types::{ChannelId, History, PayloadKey, Seq, SeqRange, Stamp, TypeId};
 
 /// Slots per chunk. What a chunk holds is part of the state hash, so this is part of the format.
 #[cfg(not(test))]
@@ -244,11 +244,33 @@ impl Slots {
     }
 
     /// Moves the start of the history forward until it is within the channel's limits.
-    pub fn trim(&mut self, settings: &ChannelSettings) {
-        let next = self.next_seq;
+    pub fn trim(&mut self, history: &History, now: Stamp) {
+        let (next, young) = (self.next_seq, self.first_young(history, now));
         self.trim_while(|start, bytes| {
-            next - start > settings.history_events || bytes > settings.history_bytes
+            next - start > history.events || bytes > history.bytes || start < young
         });
+    }
+
+    /// Whether a part of the history is too old.
+    pub fn has_old(&self, history: &History, now: Stamp) -> bool {
+        history.age_ms > 0 && self.first_young(history, now) > self.history_start
+    }
+
+    /// The first event of the history that is not too old. Events are accepted in the order of time.
+    fn first_young(&self, history: &History, now: Stamp) -> Seq {
+        if history.age_ms == 0 {
+            return self.history_start;
+        }
+        let young = |accepted: Stamp| accepted.plus_millis(history.age_ms) > now;
+        let (number, offset) = place(self.history_start);
+        let late = |chunk: &Chunk| chunk.last_accepted().is_some_and(young);
+        let mut chunks = self.chunks.range(number..);
+        let Some((found, chunk)) = chunks.find(|(_, chunk)| late(chunk)) else {
+            return self.next_seq;
+        };
+        let from = if *found == number { offset } else { 0 };
+        let first = chunk.iter(from).find(|(_, slot)| young(slot.accepted));
+        first.map_or(self.next_seq, |(place, _)| first_of(*found) + place as u64)
     }
 
     /// Moves the start of the history forward over `last`.

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use super::fact::{self, Kind};
 use super::{Channel, Lane, Proxy};
-use crate::types::{
-    ChannelId, ChannelSettings, Interest, LaneId, Name, ProxyId, Seq, SeqRange, Stamp, Tenure,
-};
+use crate::types::{ChannelId, Interest, LaneId, Name, ProxyId, Qos, Seq, SeqRange, Stamp, Tenure};
 
 /// The replicated machine. Cheap to clone: see the module.
 #[derive(Debug, Clone)]
@@ -46,7 +44,7 @@ impl Machine {
             names: BTreeMap::new(),
             touched: BTreeSet::new(),
         };
-        machine.add_channel(Name::default_channel(), ChannelSettings::default());
+        machine.add_channel(Name::default_channel(), Qos::default());
         machine
     }
 
@@ -192,10 +190,10 @@ impl Machine {
         self.last_id
     }
 
-    pub(super) fn add_channel(&mut self, name: Name, settings: ChannelSettings) -> ChannelId {
+    pub(super) fn add_channel(&mut self, name: Name, qos: Qos) -> ChannelId {
         let id = ChannelId(self.next_id());
         self.names.insert(name.clone(), id);
-        self.channels.insert(id, Arc::new(Channel::new(id, name, settings)));
+        self.channels.insert(id, Arc::new(Channel::new(id, name, qos)));
         self.touched.insert(id);
         id
     }

@@ -72,26 +72,20 @@ impl Session {
 
     /// Takes the proxy that exists, or has one made.
     fn attach_durable(&mut self, attach: Attach, channel: ChannelView, view: &impl View) {
-        let AttachTarget::Durable { name, settings, start, admin, qos, types } =
-            attach.target.clone()
-        else {
+        let AttachTarget::Durable { name, start, admin, qos, types } = attach.target.clone() else {
             return;
         };
-        let existing = view.proxy(channel.id, &name);
-        if let Some(proxy) = &existing
-            && settings.as_ref().is_none_or(|wanted| *wanted == proxy.settings)
+        if let Some(proxy) = view.proxy(channel.id, &name)
             && admin.is_none()
-            && qos.is_empty()
             && types.is_empty()
+            && qos.iter().all(|(property, value)| proxy.qos.get(property) == Some(value))
         {
             let attachment = Attachment::Durable(proxy.id);
             return self.attached(&attach, channel, attachment, proxy.revision, view);
         }
         // Whether one that exists is what is asked for, the machine says, in its words.
-        let settings = settings.or(existing.map(|proxy| proxy.settings)).unwrap_or_default();
         let channel_id = channel.id;
-        let command =
-            Command::CreateProxy { channel: channel_id, name, settings, start, admin, qos, types };
+        let command = Command::CreateProxy { channel: channel_id, name, start, admin, qos, types };
         self.propose(command, Pending::Attach { attach: Box::new(attach), channel: channel.id });
     }
 

@@ -1,7 +1,7 @@
 //! What a session must know of the replicated state.
 
 use crate::machine::Machine;
-use crate::types::{ChannelId, Name, ProxyId, ProxySettings, Seq, Stamp};
+use crate::types::{ChannelId, Name, ProxyId, Qos, Seq, Stamp};
 
 /// A short look at the replicated state.
 pub trait View {
@@ -38,7 +38,8 @@ pub struct ChannelView {
 pub struct ProxyView {
     pub id: ProxyId,
     pub revision: u64,
-    pub settings: ProxySettings,
+    /// What is set for it alone.
+    pub qos: Qos,
 }
 
 impl View for Machine {
@@ -64,7 +65,7 @@ impl View for Machine {
     fn proxy(&self, channel: ChannelId, name: &Name) -> Option<ProxyView> {
         let id = Machine::channel(self, channel)?.proxy(name)?;
         let proxy = Machine::proxy(self, id)?;
-        Some(ProxyView { id, revision: proxy.revision(), settings: proxy.settings().clone() })
+        Some(ProxyView { id, revision: proxy.revision(), qos: proxy.qos().clone() })
     }
 
     fn has_interest(&self, channel: ChannelId) -> bool {

@@ -12,7 +12,7 @@ use crate::types::{ClusterId, NodeId};
 
 /// Format of everything below the directory. A build reads this one only. (1 and 2 were those of builds
 /// before the first release.)
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 const PATH: &str = "identity";
 
 /// Who lives in a directory.

@@ -147,6 +147,11 @@ pub const SCRUB_PAUSE_MS: u64 = 3_600_000;
 pub const LANE_SWEEP_MS: u64 = 60_000;
 /// Lanes given up by one command. The rest waits for the next sweep.
 pub const LANE_SWEEP_MAX: usize = 1_000;
+/// How often the leader looks for channels with history that is too old, in milliseconds: so much
+/// longer it may stay where nothing happens.
+pub const CHANNEL_SWEEP_MS: u64 = 5_000;
+/// Channels trimmed by one command. The rest waits for the next sweep.
+pub const CHANNEL_SWEEP_MAX: usize = 1_000;
 /// Pull requests one consumer may have waiting. One more is refused with `overloaded`.
 pub const PULLS_PER_CONSUMER_MAX: usize = 64;
 /// Separate ranges of settlements that one proxy may have on the way to the log. Beyond it the

@@ -1,4 +1,4 @@
-//! The words of the field: ids, names, events, settings, limits and refusals.
+//! The words of the field: ids, names, events, properties, limits and refusals.
 //!
 //! Layer 0. Everything here is a validated value; nothing here knows of the network, the disk, a
 //! clock or a runtime. A value that exists is valid: constructors check, later code does not.
@@ -15,7 +15,7 @@ mod qos;
 mod ranges;
 mod rejection;
 mod service;
-mod settings;
+mod start;
 
 pub use cloud_event::{CloudDefaults, CloudEventError};
 pub use event::{Event, EventBytes, EventError, EventQos, Header, Payload, Value};
@@ -31,5 +31,5 @@ pub use outcome::{Counts, Outcome};
 pub use qos::{Domain, Level, Property, Qos, QosChange, QosError, Spec};
 pub use ranges::{SeqRange, SeqRanges};
 pub use rejection::{Code, Rejection};
-pub use service::{Admission, Discard, Order, Scheduling, Service};
-pub use settings::{ChannelSettings, ProxySettings, Start};
+pub use service::{Admission, Discard, History, Order, Scheduling, Service};
+pub use start::Start;

@@ -56,6 +56,13 @@ pub enum Property {
     RateLimit = 21,
     RedeliveryDelay = 22,
     RedeliveryDelayMax = 23,
+    AckWait = 24,
+    MaxDeliveries = 25,
+    MaxInFlight = 26,
+    MaxQueueBytes = 27,
+    HistoryEvents = 28,
+    HistoryBytes = 29,
+    HistoryAge = 30,
 }
 
 /// What values a property takes.
@@ -98,6 +105,9 @@ const SPAN_MS: i64 = u32::MAX as i64;
 /// Latest moment a property may name, in milliseconds since the Unix epoch: the year 9999.
 const MOMENT_MS: i64 = 253_402_300_799_999;
 const COUNT_MAX: i64 = 1 << 40;
+const BYTES_MAX: i64 = 1 << 50;
+/// Ten years in milliseconds.
+const AGE_MS: i64 = 315_360_000_000;
 
 const CHANNEL: &[Level] = &[Level::Channel];
 const EVENT: &[Level] = &[Level::Event];
@@ -171,6 +181,20 @@ table! {
         "pause before an event goes again that failed; doubled by each further failure";
     RedeliveryDelayMax "redelivery_delay_max" "RedeliveryDelayMax", number(1, 3_600_000, "ms"), default 60_000, ABOVE_EVENT,
         "longest such pause";
+    AckWait "ack_wait" "AckWait", number(1, 86_400_000, "ms"), default limits::ACK_WAIT_MS as i64, ABOVE_EVENT,
+        "lease of a delivery: not settled by then, the event goes again";
+    MaxDeliveries "max_deliveries" "MaxDeliveries", number(0, 1_000_000, "deliveries"), default 0, ABOVE_EVENT,
+        "after so many failed deliveries an event is a dead letter; 0: no limit";
+    MaxInFlight "max_in_flight" "MaxInFlight", number(1, limits::CREDIT_EVENTS_MAX as i64, "events"), default limits::PROXY_IN_FLIGHT as i64, ABOVE_EVENT,
+        "events of a proxy that are out or wait to go again, over all its clients";
+    MaxQueueBytes "max_queue_bytes" "MaxQueueBytes", number(1, BYTES_MAX, "bytes"), default limits::CHANNEL_BYTES_MAX as i64, CHANNEL,
+        "bytes of events that some proxy waits for; at the limit publishes are refused";
+    HistoryEvents "history_events" "HistoryEvents", number(0, COUNT_MAX, "events"), default limits::HISTORY_EVENTS as i64, CHANNEL,
+        "newest events kept whoever has settled them";
+    HistoryBytes "history_bytes" "HistoryBytes", number(0, BYTES_MAX, "bytes"), default limits::HISTORY_BYTES as i64, CHANNEL,
+        "the same in bytes; whichever limit comes first counts";
+    HistoryAge "history_age" "HistoryAge", number(0, AGE_MS, "ms"), default 0, CHANNEL,
+        "events older than this leave the history, whatever the other limits say; 0: no limit";
 }
 
 impl Property {
@@ -231,7 +255,8 @@ impl fmt::Display for Domain {
 }
 
 impl Domain {
-    fn holds(self, value: i64) -> bool {
+    /// Whether it is a value of this domain.
+    pub fn holds(self, value: i64) -> bool {
         match self {
             Domain::Number { min, max, .. } => (min..=max).contains(&value),
             Domain::Flag => value == 0 || value == 1,
@@ -350,6 +375,12 @@ impl Qos {
     pub fn resolve(levels: &[&Qos], property: Property) -> i64 {
         let set = levels.iter().find_map(|qos| qos.get(property));
         set.unwrap_or(property.spec().default)
+    }
+}
+
+impl<const N: usize> From<[(Property, i64); N]> for Qos {
+    fn from(set: [(Property, i64); N]) -> Qos {
+        Qos(set.into())
     }
 }
 

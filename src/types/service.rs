@@ -64,6 +64,12 @@ pub struct Service {
     pub rate: u64,
     /// Pause after a first failure, and the longest, in milliseconds; 0: none.
     pub redelivery_ms: (u64, u64),
+    /// Lease of a delivery.
+    pub ack_wait_ms: u64,
+    /// Failed deliveries after which an event is a dead letter; 0: no limit.
+    pub max_deliveries: u32,
+    /// Delivered and unsettled events, over all clients.
+    pub max_in_flight: u32,
 }
 
 impl Default for Service {
@@ -98,6 +104,9 @@ impl Service {
                 value(Property::RedeliveryDelay).unsigned_abs(),
                 value(Property::RedeliveryDelayMax).unsigned_abs(),
             ),
+            ack_wait_ms: value(Property::AckWait).unsigned_abs(),
+            max_deliveries: value(Property::MaxDeliveries).unsigned_abs() as u32,
+            max_in_flight: value(Property::MaxInFlight).unsigned_abs() as u32,
         }
     }
 
@@ -114,6 +123,15 @@ impl Service {
     }
 }
 
+/// What stays of a channel's newest events whoever has settled them: as much as all three allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    pub events: u64,
+    pub bytes: u64,
+    /// 0: no limit.
+    pub age_ms: u64,
+}
+
 /// What holds for the events of a channel when they are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admission {
@@ -122,6 +140,8 @@ pub struct Admission {
     pub timeout_ms: u64,
     /// 0: no limit.
     pub max_queue_length: u64,
+    /// Pending bytes at which publishes are refused.
+    pub max_queue_bytes: u64,
     pub reject_new_events: bool,
     pub discard: Discard,
     /// 0: no limit of its own.
@@ -129,6 +149,7 @@ pub struct Admission {
     /// 0: no limit of its own.
     pub max_suppliers: u64,
     pub scheduling: Scheduling,
+    pub history: History,
 }
 
 impl Default for Admission {
@@ -145,6 +166,7 @@ impl Admission {
             priority: value(Property::Priority) as i16,
             timeout_ms: value(Property::Timeout).unsigned_abs(),
             max_queue_length: value(Property::MaxQueueLength).unsigned_abs(),
+            max_queue_bytes: value(Property::MaxQueueBytes).unsigned_abs(),
             reject_new_events: value(Property::RejectNewEvents) != 0,
             discard: discard(value(Property::DiscardPolicy)),
             max_consumers: value(Property::MaxConsumers).unsigned_abs(),
@@ -157,6 +179,11 @@ impl Admission {
                 }
                 3 => Scheduling::EarliestDeadline,
                 _ => Scheduling::RoundRobin,
+            },
+            history: History {
+                events: value(Property::HistoryEvents).unsigned_abs(),
+                bytes: value(Property::HistoryBytes).unsigned_abs(),
+                age_ms: value(Property::HistoryAge).unsigned_abs(),
             },
         }
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::block::EventsBlock;
 use super::codec::{Payload, WireError, messages, put_head, take_head};
 use crate::types::{
-    LaneId, Name, Opener, ProxyId, ProxySettings, Qos, Seq, SeqRanges, Start, Subscription, limits,
+    LaneId, Name, Opener, ProxyId, Qos, Seq, SeqRanges, Start, Subscription, limits,
 };
 
 messages! {
@@ -95,9 +95,6 @@ pub enum AttachTarget {
     /// The durable proxy of this name, created if there is none; its clients compete.
     Durable {
         name: Name,
-        /// Settings for a new proxy, which an existing one must have too; `None`: whatever an
-        /// existing one has, defaults for a new one.
-        settings: Option<ProxySettings>,
         /// For a new proxy.
         start: Start,
         /// The consumer admin of a new proxy, which an existing one must be of, too.

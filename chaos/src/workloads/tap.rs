@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aqueduct::client::{Client, Delivery, Puller, Settler, SubscribeOptions, Subscriber};
-use aqueduct::types::{ProxySettings, Rejection, Start};
+use aqueduct::types::{Property, Qos, Rejection, Start};
 
 use super::supplier::valid;
 use super::{ConsumerSpec, Mode};
@@ -23,11 +23,11 @@ impl Tap {
         let options = SubscribeOptions {
             // The channel is empty then, so this means: whatever will be published.
             from: Start::All,
-            settings: Some(ProxySettings {
-                ack_wait_ms: spec.ack_wait_ms,
-                max_deliveries: spec.max_deliveries,
-                max_in_flight: spec.max_in_flight,
-            }),
+            qos: Qos::from([
+                (Property::AckWait, spec.ack_wait_ms as i64),
+                (Property::MaxDeliveries, spec.max_deliveries.into()),
+                (Property::MaxInFlight, spec.max_in_flight.into()),
+            ]),
             credit_events: spec.credit,
             ..SubscribeOptions::durable(valid(&spec.name)?)
         };

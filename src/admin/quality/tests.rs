@@ -29,7 +29,7 @@ impl Rig {
         rig.apply(Command::BeginTenure { node: NodeId(1) });
         let found = rig.machine.channel_by_name(&Name::default_channel()).unwrap();
         let (channel, qos) = (found.id(), Qos::default());
-        let (admin, settings) = (Some(name("fast")), Default::default());
+        let admin = Some(name("fast"));
         rig.apply(Command::CreateAdmin {
             channel,
             name: name("fast"),
@@ -38,7 +38,7 @@ impl Rig {
         });
         let start = Start::New;
         let (name, types) = (name("p"), Default::default());
-        let made = Command::CreateProxy { channel, name, settings, start, admin, qos, types };
+        let made = Command::CreateProxy { channel, name, start, admin, qos, types };
         rig.apply(made);
         rig
     }

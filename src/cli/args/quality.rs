@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::asked::{property_change, property_value, property_words};
 use crate::cli::connect::start;
-use crate::types::{Name, QosChange, Start, TypePattern, limits};
+use crate::types::{Name, QosChange, Start, TypePattern};
 use crate::wire::admin::Target;
 
 #[derive(Debug, Subcommand)]
@@ -142,7 +142,7 @@ pub enum Proxy {
         /// Name of the channel.
         channel: Name,
     },
-    /// Show a proxy: its settings, its quality of service, its ledger
+    /// Show a proxy: how it delivers, its quality of service, its ledger
     Show(ProxyName),
     /// Remove a durable proxy; what it has not settled is no longer kept for it
     Rm(ProxyName),
@@ -176,17 +176,13 @@ pub struct ProxyCreate {
     #[arg(long, default_value = "new", value_parser = start)]
     pub from: Start,
     /// Redeliver what is not settled after so many milliseconds.
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "MS")]
     pub ack_wait_ms: Option<u64>,
     /// After so many deliveries an event goes to the dead-letter channel CHANNEL.dead.
     #[arg(long, value_name = "N")]
     pub max_deliveries: Option<u32>,
     /// Unsettled deliveries at a time, over all clients of the proxy.
-    #[arg(
-        long,
-        value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CREDIT_EVENTS_MAX))
-    )]
+    #[arg(long, value_name = "N")]
     pub max_in_flight: Option<u32>,
 }
 

@@ -2,23 +2,22 @@
 
 use super::{AdminClient, AdminError, Kind};
 use crate::transport::Net;
-use crate::types::{ChannelSettings, Name, QosChange, Subscription, TypePattern};
+use crate::types::{Name, QosChange, Subscription, TypePattern};
 use crate::wire::admin::{
     AdminChanged, AdminList, AdminServiceClient, Answer, ChannelReport, OfferedTypes, ProxyCreated,
     ProxyWish, QosReport, QosSet, QosValidation, QosWish, Subscribed, Suspension, Target, qos_wish,
 };
 
 impl<N: Net> AdminClient<N> {
-    /// Creates a channel for which something is set from its beginning on.
-    pub async fn create_channel_with(
+    /// Creates a channel, and sets this for it.
+    pub async fn create_channel(
         &self,
         name: &Name,
-        settings: &ChannelSettings,
         qos: &[QosChange],
     ) -> Result<Answer<ChannelReport>, AdminError> {
         let ask = |s: AdminServiceClient, c| {
-            let (name, settings, qos) = (name.clone(), settings.clone(), qos_wish(qos));
-            async move { s.create_channel_with(c, name, settings, qos).await }
+            let (name, qos) = (name.clone(), qos_wish(qos));
+            async move { s.create_channel(c, name, qos).await }
         };
         self.call(Kind::Change, ask).await
     }

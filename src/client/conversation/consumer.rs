@@ -117,7 +117,6 @@ impl Consumer {
         let target = match &options.name {
             Some(name) => AttachTarget::Durable {
                 name: name.clone(),
-                settings: options.settings.clone(),
                 start: options.from,
                 admin: options.admin.clone(),
                 qos: options.qos.clone(),

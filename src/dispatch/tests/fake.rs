@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::dispatch::{Action, Facts, ProxyFacts, Settlement, SlotFacts};
 use crate::types::{
-    ChannelId, Discard, EventType, Interest, Outcome, PayloadKey, ProxyId, ProxySettings,
-    Scheduling, Seq, SeqRange, SeqRanges, Service, Stamp, TypeId,
+    ChannelId, Discard, EventType, Interest, Outcome, PayloadKey, ProxyId, Scheduling, Seq,
+    SeqRange, SeqRanges, Service, Stamp, TypeId,
 };
 
 /// Whether the definition of the proxy says so, and not its consumer.
@@ -103,10 +103,9 @@ impl FakeFacts {
         self.events.len() as Seq + 1
     }
 
-    pub fn add_proxy(&mut self, id: ProxyId, settings: ProxySettings) {
-        let (service, channel) = (Service::default(), CHANNEL);
-        let (rests, picks, start_seq) = (false, false, 1);
-        let facts = ProxyFacts { channel, revision: 1, settings, service, rests, picks, start_seq };
+    pub fn add_proxy(&mut self, id: ProxyId, service: Service) {
+        let (channel, rests, picks, start_seq) = (CHANNEL, false, false, 1);
+        let facts = ProxyFacts { channel, revision: 1, service, rests, picks, start_seq };
         self.definitions += 1;
         let (settled, attempts) = (BTreeMap::new(), BTreeMap::new());
         let proxy = FakeProxy { facts, interest: Interest::default(), settled, attempts };

@@ -33,7 +33,7 @@ fn has_ended(facts: &FakeFacts, id: ProxyId, seq: Seq, now: Stamp) -> bool {
 /// deliveries.
 fn may_go(facts: &FakeFacts, id: ProxyId, seq: Seq, now: Stamp) -> bool {
     let proxy = &facts.proxies[&id];
-    let max = proxy.facts.settings.max_deliveries;
+    let max = proxy.facts.service.max_deliveries;
     let recorded = proxy.attempts.get(&seq).copied().unwrap_or(0);
     let fresh = max == 0 || recorded < max;
     fresh && facts.wants(id, seq) && !has_ended(facts, id, seq, now)
@@ -80,6 +80,8 @@ pub struct ProxyModel {
     quiet_until: Stamp,
     /// Since when it wants what it wants.
     pub subscribed: Stamp,
+    /// What its window may not exceed in this poll.
+    window_max: usize,
 }
 
 #[derive(Debug)]
@@ -226,7 +228,7 @@ impl ProxyModel {
         now: Stamp,
     ) {
         let proxy = &facts.proxies[&id];
-        let max = proxy.facts.settings.max_deliveries;
+        let max = proxy.facts.service.max_deliveries;
         let pending = facts.pending(id);
         let mut discarded = 0;
         for seq in pending.iter().copied() {
@@ -234,7 +236,8 @@ impl ProxyModel {
             assert!(settling.contains(seq) || !known, "{seq} is settled no more");
             if settling.contains(seq) && !known {
                 let recorded = proxy.attempts.get(&seq).copied().unwrap_or(0);
-                let exhausted = max > 0 && recorded >= max;
+                let failed = self.events.get(&seq).map_or(0, |event| event.failed);
+                let exhausted = max > 0 && recorded.max(failed) >= max;
                 let ended = has_ended(facts, id, seq, now);
                 let unwanted = !facts.wants(id, seq);
                 if !exhausted && !ended && !unwanted {
@@ -280,7 +283,7 @@ impl ProxyModel {
         now: Stamp,
     ) {
         let proxy = &facts.proxies[&id];
-        let settings = &proxy.facts.settings;
+        let settings = &proxy.facts.service;
         assert!(facts.pending(id).contains(&d.seq), "{} is settled", d.seq);
         let recorded = proxy.attempts.get(&d.seq).copied().unwrap_or(0);
         let old = self.events.get(&d.seq).copied();
@@ -291,7 +294,8 @@ impl ProxyModel {
             Some(other) => panic!("{} goes although {other:?}", d.seq),
         }
         let (before, failed) = old.map_or((0, 0), |e| (e.delivery, e.failed));
-        let failed = failed.max(recorded);
+        // Without a limit nobody asks what is on record.
+        let failed = failed.max(if settings.max_deliveries > 0 { recorded } else { 0 });
         assert!(d.delivery > before && d.delivery > failed);
         assert!(settings.max_deliveries == 0 || failed < settings.max_deliveries);
         assert!(d.maybe_redelivered || d.delivery == 1);
@@ -315,7 +319,9 @@ impl ProxyModel {
         again: bool,
         now: Stamp,
     ) {
+        let max = facts.proxies[&id].facts.service.max_deliveries;
         let could_go = |left: &Seq| match self.events.get(left).map(|e| e.place) {
+            _ if self.is_spent(*left, max) => false,
             None | Some(Place::Returned) => !again && has_started(facts, id, *left, now),
             Some(Place::Waiting { not_before }) => not_before <= now,
             _ => false,
@@ -341,13 +347,19 @@ impl ProxyModel {
         }
     }
 
+    /// Whether it had all its deliveries, after a change of their number.
+    fn is_spent(&self, seq: Seq, max: u32) -> bool {
+        max > 0 && self.events.get(&seq).is_some_and(|event| event.failed >= max)
+    }
+
     /// An event that could go now, were there a consumer for it.
     fn deliverable(&self, facts: &FakeFacts, id: ProxyId, now: Stamp) -> Option<Seq> {
-        let max = facts.proxies[&id].facts.settings.max_in_flight as usize;
-        let room = self.window() < max;
+        let service = facts.proxies[&id].facts.service;
+        let room = self.window() < service.max_in_flight as usize;
         let due = |seq: &Seq| may_go(facts, id, *seq, now);
         let due = facts.pending(id).into_iter().filter(due);
         due.into_iter().find(|seq| match self.events.get(seq).map(|e| e.place) {
+            _ if self.is_spent(*seq, service.max_deliveries) => false,
             None | Some(Place::Returned) => room && has_started(facts, id, *seq, now),
             Some(Place::Waiting { not_before }) => not_before <= now,
             _ => false,
@@ -372,7 +384,10 @@ impl Model {
         now: Stamp,
     ) {
         for (id, proxy) in &mut self.proxies {
-            proxy.expire(now, facts.proxies[id].facts.settings.max_deliveries);
+            let service = facts.proxies[id].facts.service;
+            proxy.expire(now, service.max_deliveries);
+            // A lower limit takes nothing back.
+            proxy.window_max = proxy.window().max(service.max_in_flight as usize);
         }
         for (id, proxy) in &mut self.proxies {
             proxy.compare_settling(facts, *id, &settling(*id), now);
@@ -477,7 +492,7 @@ impl Model {
         }
         for (id, proxy) in &self.proxies {
             proxy.filters_in_time(facts, *id, now);
-            assert!(proxy.window() <= facts.proxies[id].facts.settings.max_in_flight as usize);
+            assert!(proxy.window() <= proxy.window_max, "{id} has too many out");
         }
     }
 }

@@ -6,8 +6,8 @@ use super::fake::{CHANNEL, FakeFacts, is_judged};
 use super::model::{ConsumerModel, Model, Place};
 use crate::dispatch::*;
 use crate::types::{
-    Discard, Interest, Order, ProxyId, ProxySettings, Seq, SeqRange, SeqRanges, Stamp,
-    Subscription, Tenure, TypeId,
+    Discard, Interest, Order, ProxyId, Seq, SeqRange, SeqRanges, Service, Stamp, Subscription,
+    Tenure, TypeId,
 };
 
 const PROXIES: [ProxyId; 2] = [ProxyId(1), ProxyId(2)];
@@ -52,9 +52,10 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 impl World {
     fn new(max_deliveries: u32) -> World {
         let mut facts = FakeFacts::default();
-        let settings = ProxySettings { ack_wait_ms: 50, max_deliveries, max_in_flight: 7 };
+        let settings =
+            Service { ack_wait_ms: 50, max_deliveries, max_in_flight: 7, ..Service::default() };
         facts.add_proxy(PROXIES[0], settings);
-        let many = ProxySettings { ack_wait_ms: 30, max_deliveries: 0, max_in_flight: 1000 };
+        let many = Service { ack_wait_ms: 30, max_in_flight: 1000, ..Service::default() };
         facts.add_proxy(PROXIES[1], many);
         let tenure = Tenure(1);
         let mut world = World {
@@ -80,7 +81,7 @@ impl World {
     }
 
     fn max(&self, proxy: ProxyId) -> u32 {
-        self.facts.proxies[&proxy].facts.settings.max_deliveries
+        self.facts.proxies[&proxy].facts.service.max_deliveries
     }
 
     fn step(&mut self, op: Op) {
@@ -107,7 +108,8 @@ impl World {
             _ if a % 4 == 0 => self.begin(),
             _ => {}
         }
-        if op.poll {
+        // What comes before the next poll is judged as before a change of definition.
+        if op.poll || kind == 31 {
             self.poll();
         }
     }
@@ -161,6 +163,13 @@ impl World {
         known.service.batch_max = 1 + (a % 9) as u32;
         let policies = [Discard::Fifo, Discard::Lifo, Discard::Priority, Discard::Deadline];
         known.service.discard = policies[a as usize % 4];
+        if id == PROXIES[0] {
+            known.service.max_in_flight = [7, 1, 3, 20][(a / 4 % 4) as usize];
+            known.service.ack_wait_ms = [50, 20][(b / 3 % 2) as usize];
+            if a.is_multiple_of(6) {
+                known.service.max_deliveries = (b / 5 % 4) as u32;
+            }
+        }
         self.facts.definitions += 1;
         self.dispatcher.channel_touched(CHANNEL);
     }
@@ -193,7 +202,8 @@ impl World {
         self.dispatcher.attach(&self.facts, key, to, mode).unwrap();
         let next = next_seq.clamp(1, self.facts.end());
         let types = if proxy.is_none() { subscription(op.b / 3) } else { Subscription::default() };
-        let consumer = ConsumerModel { types, ..ConsumerModel::new(proxy, next, mode) };
+        let mut consumer = ConsumerModel::new(proxy, next, mode);
+        consumer.types = types;
         self.model.consumers.insert(key, consumer);
     }
 
@@ -277,7 +287,7 @@ impl World {
     fn touch(&mut self, id: ProxyId, range: SeqRange, n: u64) {
         let from = self.some_consumer(n);
         self.dispatcher.touch(id, from, &SeqRanges::from_iter([range]), self.now);
-        let until = self.now.plus_millis(self.facts.proxies[&id].facts.settings.ack_wait_ms);
+        let until = self.now.plus_millis(self.facts.proxies[&id].facts.service.ack_wait_ms);
         let proxy = self.model.proxies.get_mut(&id).unwrap();
         for (_, event) in proxy.events.range_mut(range.first..=range.last) {
             if let Place::InFlight { consumer, due } = &mut event.place

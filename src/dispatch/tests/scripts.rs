@@ -14,7 +14,7 @@ use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use super::fake::{CHANNEL, FakeFacts};
 use crate::dispatch::*;
 use crate::types::{
-    Discard, Interest, Order, ProxyId, ProxySettings, Rejection, SeqRange, SeqRanges, Stamp,
+    Discard, Interest, Order, ProxyId, Rejection, SeqRange, SeqRanges, Service, Stamp,
     Subscription, Tenure,
 };
 
@@ -118,22 +118,10 @@ fn from(args: &mut ArgumentConsumer) -> Result<Option<ConsumerKey>> {
 impl Script {
     fn new() -> Script {
         let mut facts = FakeFacts::default();
-        facts.add_proxy(PROXY, ProxySettings { ack_wait_ms: 1000, ..ProxySettings::default() });
+        facts.add_proxy(PROXY, Service { ack_wait_ms: 1000, ..Service::default() });
         let tenure = Tenure(1);
         let dispatcher = Dispatcher::new(tenure);
         Script { facts, tenure, dispatcher, now: Stamp(0), proposed: Vec::new() }
-    }
-
-    fn settings(&mut self, args: &mut ArgumentConsumer) -> Result<()> {
-        let known = &mut self.facts.proxies.get_mut(&PROXY).ok_or("no proxy")?.facts;
-        known.revision += 1;
-        let settings = &mut known.settings;
-        settings.max_in_flight =
-            number(args, "max_in_flight", settings.max_in_flight.into())?.try_into()?;
-        settings.max_deliveries =
-            number(args, "max_deliveries", settings.max_deliveries.into())?.try_into()?;
-        settings.ack_wait_ms = number(args, "ack_wait_ms", settings.ack_wait_ms)?;
-        Ok(())
     }
 
     /// What holds for the proxy from now on.
@@ -148,6 +136,11 @@ impl Script {
             Some(_) => Order::Deadline,
             None => service.order,
         };
+        service.max_in_flight =
+            number(args, "max_in_flight", service.max_in_flight.into())?.try_into()?;
+        service.max_deliveries =
+            number(args, "max_deliveries", service.max_deliveries.into())?.try_into()?;
+        service.ack_wait_ms = number(args, "ack_wait_ms", service.ack_wait_ms)?;
         service.discard = policy(args, "discard", service.discard);
         service.max_events = number(args, "max_events", service.max_events)?;
         service.timeout_ms = number(args, "timeout", service.timeout_ms)?;
@@ -283,7 +276,6 @@ impl Script {
 
     fn input(&mut self, verb: &str, args: &mut ArgumentConsumer) -> Result<()> {
         match verb {
-            "settings" => self.settings(args)?,
             "service" => self.service(args)?,
             "subscribe" => self.subscribe(args)?,
             "publish" => self.publish(args)?,

@@ -7,14 +7,13 @@ use super::quality::{check_qos, unknown_admin};
 use super::subscribe::check_types;
 use crate::machine::{Channel, Machine, Proxy, Reply};
 use crate::types::{
-    ChannelId, ChannelSettings, Code, Level, Name, Outcome, ProxyId, ProxySettings, Qos, Rejection,
-    Stamp, Start, Subscription, limits,
+    ChannelId, Code, Level, Name, Outcome, ProxyId, Qos, Rejection, Stamp, Start, Subscription,
+    limits,
 };
 
 /// What is asked of a proxy.
 pub(super) struct Wish<'a> {
     pub name: &'a Name,
-    pub settings: &'a ProxySettings,
     pub start: Start,
     pub admin: Option<&'a Name>,
     pub qos: &'a Qos,
@@ -22,7 +21,8 @@ pub(super) struct Wish<'a> {
 }
 
 impl Machine {
-    pub(super) fn create_channel(&mut self, name: &Name, settings: &ChannelSettings) -> Answer {
+    pub(super) fn create_channel(&mut self, name: &Name, qos: &Qos) -> Answer {
+        check_qos(qos, Level::Channel, &format!("channel '{name}'"))?;
         if name.as_str().ends_with(limits::DEAD_LETTER_SUFFIX) {
             return Err(Rejection::new(
                 Code::NotAllowed,
@@ -41,7 +41,7 @@ impl Machine {
             )
             .hint("delete channels that nobody uses"));
         }
-        Ok(Reply::ChannelCreated { channel: self.add_channel(name.clone(), settings.clone()) })
+        Ok(Reply::ChannelCreated { channel: self.add_channel(name.clone(), qos.clone()) })
     }
 
     pub(super) fn delete_channel(&mut self, id: ChannelId) -> Answer {
@@ -59,7 +59,6 @@ impl Machine {
     }
 
     pub(super) fn create_proxy(&mut self, channel: ChannelId, wish: &Wish) -> Answer {
-        check_settings(wish.settings)?;
         check_qos(wish.qos, Level::Proxy, &format!("proxy '{}'", wish.name))?;
         check_types(wish.types)?;
         let found = self.channel(channel).ok_or_else(|| unknown_channel(channel))?;
@@ -87,8 +86,7 @@ impl Machine {
             Start::Time(ms) => host.retained_since(Stamp(0).plus_millis(ms)).unwrap_or(next),
         };
         let admin = wish.admin.cloned().unwrap_or_else(Name::default_admin);
-        let (name, settings) = (wish.name.clone(), wish.settings.clone());
-        let mut proxy = Proxy::new(id, (channel, admin), name, settings, start_seq);
+        let mut proxy = Proxy::new(id, (channel, admin), wish.name.clone(), start_seq);
         (proxy.qos, proxy.types) = (wish.qos.clone(), wish.types.clone());
         for hole in host.slots.holes(start_seq) {
             proxy.settled.settle(hole, Outcome::Skipped);
@@ -114,8 +112,16 @@ impl Machine {
         for range in proxy.settled.unsettled(proxy.start_seq(), channel.next_seq() - 1) {
             channel.slots.release(range);
         }
-        channel.trim();
         self.touched.insert(channel.id());
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn trim_history(&mut self, channels: &[ChannelId]) -> Answer {
+        for id in channels {
+            if let Some(channel) = self.channels.get_mut(id) {
+                Arc::make_mut(channel).trim(self.stamp);
+            }
+        }
         Ok(Reply::Done)
     }
 }
@@ -126,10 +132,6 @@ fn existing(proxy: &Proxy, wish: &Wish) -> Answer {
         Err(Rejection::new(Code::ProxyExists, format!("proxy '{name}' exists with other {what}"))
             .hint("attach with what it has, or delete it first; `qos set` changes its properties"))
     };
-    if proxy.settings() != wish.settings {
-        let (has, asked) = (proxy.settings(), wish.settings);
-        return other(format!("settings: it has {has}; asked for were {asked}"));
-    }
     if let Some(asked) = wish.admin.filter(|admin| *admin != proxy.admin()) {
         return other(format!("admin: it is of '{}', not of '{asked}'", proxy.admin()));
     }
@@ -173,19 +175,6 @@ fn check_number(channel: &Channel) -> Result<(), Rejection> {
         );
     }
     Ok(())
-}
-
-fn check_settings(settings: &ProxySettings) -> Result<(), Rejection> {
-    let message = if settings.ack_wait_ms == 0 {
-        "a lease of 0 ms would end before it begins".to_string()
-    } else if settings.max_in_flight == 0 {
-        "a proxy without deliveries in flight would deliver nothing".to_string()
-    } else if settings.max_in_flight > limits::CREDIT_EVENTS_MAX {
-        format!("at most {} deliveries may be in flight", limits::CREDIT_EVENTS_MAX)
-    } else {
-        return Ok(());
-    };
-    Err(Rejection::new(Code::BadRequest, message))
 }
 
 pub(super) fn unknown_channel(channel: ChannelId) -> Rejection {

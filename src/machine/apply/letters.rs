@@ -132,7 +132,7 @@ impl Machine {
             self.skip_all(id, sequences, Outcome::Skipped, Some(only));
         }
         if let Some(channel) = self.channels.get_mut(&id) {
-            Arc::make_mut(channel).trim();
+            Arc::make_mut(channel).trim(self.stamp);
         }
         self.touched.insert(id);
     }

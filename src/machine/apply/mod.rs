@@ -68,11 +68,10 @@ impl Machine {
                 Code::BadRequest,
                 "a tenure begins only with the first command of an entry",
             )),
-            Command::CreateChannel { name, settings } => self.create_channel(name, settings),
+            Command::CreateChannel { name, qos } => self.create_channel(name, qos),
             Command::DeleteChannel { channel } => self.delete_channel(*channel),
-            Command::CreateProxy { channel, name, settings, start, admin, qos, types } => {
-                let admin = admin.as_ref();
-                let wish = Wish { name, settings, start: *start, admin, qos, types };
+            Command::CreateProxy { channel, name, start, admin, qos, types } => {
+                let wish = Wish { name, start: *start, admin: admin.as_ref(), qos, types };
                 self.create_proxy(*channel, &wish)
             }
             Command::DeleteProxy { proxy } => self.delete_proxy(*proxy),
@@ -97,6 +96,7 @@ impl Machine {
                 self.replay_letters(*channel, sequences, *to)
             }
             Command::DropLetters { channel, sequences } => self.drop_letters(*channel, sequences),
+            Command::TrimHistory { channels } => self.trim_history(channels),
             Command::Subscribe { target, add, remove } => self.subscribe(target, add, remove),
         }
     }

@@ -108,7 +108,7 @@ fn full(channel: &Channel) -> Rejection {
     let full = if admission.reject_new_events && length > 0 && events >= length {
         format!("{events} of {length} pending events (max_queue_length)")
     } else {
-        format!("{} of {} pending bytes", pending.bytes, channel.settings().pending_bytes_max)
+        format!("{} of {} pending bytes", pending.bytes, admission.max_queue_bytes)
     };
     Rejection::new(Code::ChannelFull, format!("channel '{name}' is full: {full}"))
         .hint("resend when its consumers have caught up, or delete proxies that nobody uses")

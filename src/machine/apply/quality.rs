@@ -7,7 +7,7 @@ use super::define::{unknown_channel, unknown_proxy};
 use super::subscribe::check_types;
 use crate::machine::{Admin, Channel, Machine, Reply, Target};
 use crate::types::{
-    Admission, ChannelId, Code, Level, Name, ProxyId, Qos, QosChange, Rejection, Service,
+    Admission, ChannelId, Code, Level, Name, Property, ProxyId, Qos, QosChange, Rejection, Service,
     Subscription, limits,
 };
 
@@ -58,6 +58,9 @@ impl Machine {
         let mut asked = Qos::default();
         asked.change(changes);
         check_qos(&asked, level, &what)?;
+        if let Target::Channel(id) = target {
+            self.check_history(*id, changes)?;
+        }
         match target {
             Target::Channel(id) => {
                 let channel = self.channels.get_mut(id).ok_or_else(|| unknown_channel(*id))?;
@@ -107,6 +110,18 @@ impl Machine {
         }
     }
 
+    /// Dead letters have no history: they are kept until somebody replays or drops them.
+    fn check_history(&self, id: ChannelId, changes: &[QosChange]) -> Result<(), Rejection> {
+        let channel = self.channel(id).filter(|channel| channel.is_dead_letters());
+        let history = [Property::HistoryEvents, Property::HistoryBytes, Property::HistoryAge];
+        let changed = changes.iter().find(|(property, _)| history.contains(property));
+        let (Some(channel), Some((property, _))) = (channel, changed) else { return Ok(()) };
+        let message =
+            format!("{property} of channel '{}': dead letters have no history", channel.name());
+        Err(Rejection::new(Code::InvalidQos, message)
+            .hint("they are kept until they are replayed or dropped"))
+    }
+
     /// An admin to be changed; from then on the default one is written down, too.
     pub(super) fn admin_mut(
         &mut self,
@@ -130,6 +145,9 @@ impl Machine {
             }
         }
         self.touched.insert(id);
+        if let Some(channel) = self.channels.get_mut(&id) {
+            Arc::make_mut(channel).trim(self.stamp);
+        }
         let next_seq = self.channel(id).map_or(0, Channel::next_seq);
         Reply::Changed { index: self.applied, next_seq }
     }

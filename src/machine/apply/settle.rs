@@ -8,8 +8,7 @@ use crate::machine::{
     Channel, DeadLetter, Machine, Proxy, Reply, Settle, SettlePart, Settled, Slot,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, Code, EventType, Outcome, ProxyId, Rejection, SeqRange, SeqRanges,
-    limits,
+    ChannelId, Code, EventType, Outcome, ProxyId, Rejection, SeqRange, SeqRanges, limits,
 };
 
 /// A dead letter on its way to its channel, with its type.
@@ -26,7 +25,6 @@ impl Machine {
             }
             settle_part(proxy, channel, part, &mut answer, &mut letters);
         }
-        channel.trim();
         let channel = channel.id();
         if answer.settled > 0 {
             self.touched.insert(channel);
@@ -55,7 +53,7 @@ impl Machine {
         let name = self.channel(origin)?.name().dead_letter();
         let id = match self.names.get(&name) {
             Some(id) => *id,
-            None => self.add_channel(name, ChannelSettings::of_dead_letters()),
+            None => self.add_channel(name, DeadLetter::qos()),
         };
         let now = self.stamp;
         let channel = Arc::make_mut(self.channels.get_mut(&id)?);
@@ -63,7 +61,7 @@ impl Machine {
         for (slot, kind, letter) in letters {
             channel.append_letter((&slot, kind.borrow()), letter, now);
         }
-        channel.trim();
+        channel.trim(now);
         let last = channel.next_seq() - 1;
         let excess = channel.excess_letters();
         if !excess.is_empty() {

@@ -9,8 +9,8 @@ use crate::machine::{
     SettlePart, Target, payload_location, payload_locations,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
-    ProxySettings, Qos, SeqRange, Stamp, Start, Subscription, Tenure,
+    ChannelId, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange, Stamp,
+    Start, Subscription, Tenure,
 };
 
 fn publish(lane: u64, first_sequence: u64, sizes: &[u32]) -> Command {
@@ -37,12 +37,11 @@ fn every_command() -> Batch {
     let parts = vec![SettlePart { outcome, sequences, reason: "poison".into() }];
     let commands = vec![
         Command::BeginTenure { node: NodeId(3) },
-        Command::CreateChannel { name: name.clone(), settings: ChannelSettings::default() },
+        Command::CreateChannel { name: name.clone(), qos: some_qos() },
         Command::DeleteChannel { channel },
         Command::CreateProxy {
             channel,
             name: name.clone(),
-            settings: ProxySettings::default(),
             start: Start::Seq(300),
             admin: None,
             qos: Qos::default(),
@@ -73,6 +72,7 @@ fn every_command() -> Batch {
             to: ReplayTo::All,
         },
         Command::DropLetters { channel, sequences: [3].into_iter().collect() },
+        Command::TrimHistory { channels: vec![channel] },
         Command::Subscribe {
             target: Target::Proxy(ProxyId(7)),
             add: some_types().iter().cloned().collect(),
@@ -101,7 +101,7 @@ fn batch_golden_bytes() {
     let bytes = batch(Tenure(6), Stamp(7), commands).encode();
     #[rustfmt::skip]
     let expected = [
-        0xAB, 2, // magic, version
+        0xAB, 3, // magic, version
         6, 0, 0, 0, 0, 0, 0, 0, // tenure
         7, 0, 0, 0, 0, 0, 0, 0, // stamp
         2, 0, 0, 0, // commands
@@ -121,7 +121,7 @@ fn batch_golden_bytes() {
 #[test]
 fn every_command_golden_hash() {
     let hash = xxhash_rust::xxh3::xxh3_64(&every_command().encode());
-    assert_eq!(format!("{hash:016x}"), "9cb3928bbf6b36c1");
+    assert_eq!(format!("{hash:016x}"), "a111d2e717d02228");
 }
 
 #[test]
@@ -175,7 +175,6 @@ fn some_types() -> Subscription {
 
 fn sample_machine() -> Machine {
     let mut machine = Machine::new();
-    let settings = ProxySettings::default();
     let name = Name::new("p").unwrap();
     let begin = Command::BeginTenure { node: NodeId(1) };
     let opener = Opener { client: 1 << 40, attempt: 3 };
@@ -183,7 +182,6 @@ fn sample_machine() -> Machine {
     let proxy = Command::CreateProxy {
         channel: ChannelId(1),
         name,
-        settings,
         start: Start::New,
         admin: None,
         qos: Qos::default(),
@@ -217,7 +215,7 @@ fn image_golden_hash() {
     let machine = sample_machine();
     let image = xxhash_rust::xxh3::xxh3_64(&machine.encode());
     let hashes = format!("{:016x} {image:016x}", machine.hash());
-    assert_eq!(hashes, "4ee911c65162ef93 be846255b77bf454");
+    assert_eq!(hashes, "64e71f88af26d657 2af640324446cc8d");
 }
 
 #[test]

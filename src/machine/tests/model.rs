@@ -8,9 +8,9 @@ use crate::machine::{
     PublishRun, Published, ReplayTo, Reply, Settle, Settled, Tally, Target, events,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, Code, EventType, LaneId, Level, Name, Opener, Outcome, PayloadKey,
-    Property, ProxyId, ProxySettings, Qos, QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp,
-    Start, Subscription, Tenure, TypePattern, TypeRef, limits,
+    ChannelId, Code, EventType, LaneId, Level, Name, Opener, Outcome, PayloadKey, Property,
+    ProxyId, Qos, QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Subscription,
+    Tenure, TypePattern, TypeRef, limits,
 };
 
 #[derive(Debug, Default)]
@@ -27,15 +27,16 @@ pub struct Model {
 #[derive(Debug)]
 pub struct ChannelModel {
     pub name: Name,
-    settings: ChannelSettings,
     pub qos: Qos,
     pub admins: BTreeMap<Name, (Qos, bool)>,
     /// What each admin wants for its proxies.
     pub admin_types: BTreeMap<Name, Subscription>,
     /// Event `seq` is at `seq - 1`.
     pub events: Vec<(PayloadKey, u32)>,
+    accepted: Vec<Stamp>,
     /// The type of each.
     pub types: Vec<EventType>,
+    history_start: Seq,
     /// Events that nobody can get any more.
     gone: BTreeSet<Seq>,
     pub no_interest: u64,
@@ -48,7 +49,6 @@ pub struct ChannelModel {
 pub struct ProxyModel {
     pub channel: ChannelId,
     name: Name,
-    settings: ProxySettings,
     pub admin: Name,
     pub qos: Qos,
     pub suspended: bool,
@@ -82,22 +82,27 @@ fn out_of_sequence(expected: u64) -> Rejection {
 }
 
 impl ChannelModel {
-    fn new(name: Name, settings: ChannelSettings) -> ChannelModel {
-        let (gone, letters, counts) = (BTreeSet::new(), BTreeMap::new(), LetterCounts::default());
-        let admins = BTreeMap::from([(Name::default_admin(), (Qos::default(), false))]);
+    fn new(name: Name, qos: Qos) -> ChannelModel {
         ChannelModel {
             name,
-            settings,
-            qos: Qos::default(),
-            admins,
+            qos,
+            admins: BTreeMap::from([(Name::default_admin(), (Qos::default(), false))]),
             admin_types: BTreeMap::new(),
             events: Vec::new(),
+            accepted: Vec::new(),
             types: Vec::new(),
-            gone,
+            history_start: 1,
+            gone: BTreeSet::new(),
             no_interest: 0,
-            letters,
-            counts,
+            letters: BTreeMap::new(),
+            counts: LetterCounts::default(),
         }
+    }
+
+    fn accept(&mut self, event: (PayloadKey, u32), kind: EventType, now: Stamp) {
+        self.events.push(event);
+        self.types.push(kind);
+        self.accepted.push(now);
     }
 
     pub fn next_seq(&self) -> Seq {
@@ -105,19 +110,27 @@ impl ChannelModel {
     }
 
     pub fn history_start(&self) -> Seq {
+        self.history_start
+    }
+
+    /// What was history once may be none any more; never the other way round.
+    fn trim(&mut self, now: Stamp) {
+        let value = |property| Qos::resolve(&[&self.qos], property) as u64;
+        let age = value(Property::HistoryAge) * 1000;
         let mut kept = Tally::default();
         let mut start = self.next_seq();
-        for (_, size) in self.events.iter().rev() {
+        for ((_, size), accepted) in self.events.iter().zip(&self.accepted).rev() {
             kept.events += 1;
             kept.bytes += u64::from(*size);
-            if kept.events > self.settings.history_events
-                || kept.bytes > self.settings.history_bytes
+            if kept.events > value(Property::HistoryEvents)
+                || kept.bytes > value(Property::HistoryBytes)
+                || (age > 0 && accepted.0 + age <= now.0)
             {
                 break;
             }
             start -= 1;
         }
-        start
+        self.history_start = self.history_start.max(start);
     }
 
     pub fn retained(&self) -> BTreeMap<Seq, (PayloadKey, u32)> {
@@ -145,7 +158,7 @@ impl ChannelModel {
         let value = |property| Qos::resolve(&[&self.qos], property) as u64;
         let length = value(Property::MaxQueueLength);
         let long = length > 0 && value(Property::RejectNewEvents) == 1 && pending.events >= length;
-        long || pending.bytes + u64::from(size) > self.settings.pending_bytes_max
+        long || pending.bytes + u64::from(size) > value(Property::MaxQueueBytes)
     }
 
     pub fn is_dead_letters(&self) -> bool {
@@ -178,7 +191,7 @@ impl LaneModel {
 impl Model {
     pub fn new() -> Model {
         let mut model = Model::default();
-        model.add_channel(Name::default_channel(), ChannelSettings::default());
+        model.add_channel(Name::default_channel(), Qos::default());
         model
     }
 
@@ -187,9 +200,9 @@ impl Model {
         self.last_id
     }
 
-    fn add_channel(&mut self, name: Name, settings: ChannelSettings) -> ChannelId {
+    fn add_channel(&mut self, name: Name, qos: Qos) -> ChannelId {
         let id = ChannelId(self.next_id());
-        self.channels.insert(id, ChannelModel::new(name, settings));
+        self.channels.insert(id, ChannelModel::new(name, qos));
         id
     }
 
@@ -255,10 +268,10 @@ impl Model {
                 Ok(Reply::TenureBegun { tenure: self.tenure })
             }
             Command::BeginTenure { .. } => Err(refuse(Code::BadRequest)),
-            Command::CreateChannel { name, settings } => self.create_channel(name, settings),
+            Command::CreateChannel { name, qos } => self.create_channel(name, qos),
             Command::DeleteChannel { channel } => self.delete_channel(*channel),
-            Command::CreateProxy { channel, name, settings, start, admin, qos, types } => {
-                self.create_proxy(*channel, (name, settings, *start), admin.as_ref(), (qos, types))
+            Command::CreateProxy { channel, name, start, admin, qos, types } => {
+                self.create_proxy(*channel, (name, *start), admin.as_ref(), (qos, types))
             }
             Command::CreateAdmin { channel, name, qos, types } => {
                 self.create_admin(*channel, name, qos, types)
@@ -284,6 +297,10 @@ impl Model {
             Command::SkipSequences { lane, epoch, through } => self.skip(*lane, *epoch, *through),
             Command::Settle(settle) => self.settle(settle),
             Command::CountAttempts { proxy, sequences } => self.count_attempts(*proxy, sequences),
+            Command::TrimHistory { channels } => {
+                channels.iter().for_each(|id| self.trim(*id));
+                Ok(Reply::Done)
+            }
             Command::Checkpoint => Ok(Reply::Checkpoint { index: place.0.index, hash: 0 }),
             Command::ReplayLetters { channel, sequences, to } => {
                 self.end_letters(*channel, sequences, Some(*to))
@@ -294,14 +311,17 @@ impl Model {
         }
     }
 
-    fn create_channel(&mut self, name: &Name, settings: &ChannelSettings) -> Answer {
+    fn create_channel(&mut self, name: &Name, qos: &Qos) -> Answer {
+        if !qos.check(Level::Channel).is_empty() {
+            return Err(refuse(Code::InvalidQos));
+        }
         if name.as_str().ends_with(".dead") {
             return Err(refuse(Code::NotAllowed));
         }
         if self.channels.values().any(|channel| channel.name == *name) {
             return Err(refuse(Code::ChannelExists));
         }
-        Ok(Reply::ChannelCreated { channel: self.add_channel(name.clone(), settings.clone()) })
+        Ok(Reply::ChannelCreated { channel: self.add_channel(name.clone(), qos.clone()) })
     }
 
     fn delete_channel(&mut self, id: ChannelId) -> Answer {
@@ -317,13 +337,10 @@ impl Model {
     fn create_proxy(
         &mut self,
         channel: ChannelId,
-        (name, settings, start): (&Name, &ProxySettings, Start),
+        (name, start): (&Name, Start),
         admin: Option<&Name>,
         (qos, types): (&Qos, &Subscription),
     ) -> Answer {
-        if settings.ack_wait_ms == 0 || !(1..=65_536).contains(&settings.max_in_flight) {
-            return Err(refuse(Code::BadRequest));
-        }
         if !qos.check(Level::Proxy).is_empty() {
             return Err(refuse(Code::InvalidQos));
         }
@@ -335,8 +352,7 @@ impl Model {
         let mut here = self.proxies.iter().filter(|(_, proxy)| proxy.channel == channel);
         if let Some((id, proxy)) = here.find(|(_, proxy)| proxy.name == *name) {
             let unlike = |(property, value)| proxy.qos.get(property) != Some(value);
-            if proxy.settings != *settings
-                || admin.is_some_and(|admin| *admin != proxy.admin)
+            if admin.is_some_and(|admin| *admin != proxy.admin)
                 || qos.iter().any(unlike)
                 || !types.is_empty() && *types != proxy.types
             {
@@ -366,7 +382,6 @@ impl Model {
         let proxy = ProxyModel {
             channel,
             name: name.clone(),
-            settings: settings.clone(),
             admin,
             qos: qos.clone(),
             suspended: false,
@@ -422,6 +437,11 @@ impl Model {
             return Err(refuse(Code::InvalidQos));
         }
         let channel = self.channels.get_mut(&id).unwrap();
+        let history = [Property::HistoryEvents, Property::HistoryBytes, Property::HistoryAge];
+        let touches = changes.iter().any(|(property, _)| history.contains(property));
+        if level == Level::Channel && channel.is_dead_letters() && touches {
+            return Err(refuse(Code::InvalidQos));
+        }
         let qos = match target {
             Target::Channel(_) => &mut channel.qos,
             Target::Admin(_, name) => &mut channel.admins.get_mut(name).unwrap().0,
@@ -481,9 +501,17 @@ impl Model {
         }
     }
 
+    fn trim(&mut self, id: ChannelId) {
+        let now = self.stamp;
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.trim(now);
+        }
+    }
+
     fn changed(&mut self, id: ChannelId) -> Reply {
         let members = self.proxies.values_mut().filter(|proxy| proxy.channel == id);
         members.for_each(|proxy| proxy.revision += 1);
+        self.trim(id);
         Reply::Changed { index: self.applied, next_seq: self.channels[&id].next_seq() }
     }
 
@@ -593,8 +621,8 @@ impl Model {
             return Err(refuse(Code::TooManyTypes));
         }
         let seq = channel.next_seq();
-        channel.events.push((key, size));
-        channel.types.push(kind);
+        channel.accept((key, size), kind, self.stamp);
+        channel.trim(self.stamp);
         channel.no_interest += u64::from(!interested);
         lane.next += 1;
         lane.results.insert(sequence, Some(seq));
@@ -675,18 +703,22 @@ impl Model {
         let found = self.channels.iter().find(|(_, channel)| channel.name == name);
         let id = match found.map(|(id, _)| *id) {
             Some(id) => id,
-            None => self.add_channel(name, ChannelSettings::of_dead_letters()),
+            None => {
+                let history = [(Property::HistoryEvents, 0), (Property::HistoryBytes, 0)];
+                self.add_channel(name, Qos::from(history))
+            }
         };
         let interested = self.interested(id);
         let channel = self.channels.get_mut(&id).unwrap();
         let first = channel.next_seq();
         for letter in letters {
             let event = events[letter.seq as usize - 1];
-            channel.types.push(types[letter.seq as usize - 1].clone());
+            let kind = types[letter.seq as usize - 1].clone();
             channel.letters.insert(channel.next_seq(), letter);
-            channel.events.push(event);
+            channel.accept(event, kind, self.stamp);
             channel.no_interest += u64::from(!interested);
         }
+        channel.trim(self.stamp);
         let range = SeqRange { first, last: channel.next_seq() - 1 };
         self.push_out(id);
         Some((id, range))
@@ -782,12 +814,13 @@ impl Model {
         if self.channels[&letter.channel].is_full(self.pending(letter.channel), event.1) {
             return Err(refuse(Code::ChannelFull));
         }
+        let now = self.stamp;
         let origin = self.channel(letter.channel)?;
         if !origin.takes_type(&kind) {
             return Err(refuse(Code::TooManyTypes));
         }
-        origin.events.push(event);
-        origin.types.push(kind);
+        origin.accept(event, kind, now);
+        self.trim(letter.channel);
         if to == ReplayTo::Proxy {
             self.end_for_all(letter.channel, first, Outcome::Skipped, Some(letter.proxy));
         }

@@ -7,8 +7,8 @@ use super::model::Model;
 use super::{block, typed_block};
 use crate::machine::{Command, LaneTarget, Publish, ReplayTo, Settle, SettlePart, Target};
 use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
-    ProxySettings, Qos, SeqRange, SeqRanges, Start, TypePattern,
+    ChannelId, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange, SeqRanges,
+    Start, TypePattern,
 };
 
 /// A command before it is known what exists: numbers pick among what does.
@@ -25,7 +25,7 @@ pub enum Op {
     CreateProxy {
         pick: u8,
         name: u8,
-        settings: u8,
+        flight: u8,
         start: u8,
         types: Vec<u8>,
     },
@@ -84,6 +84,7 @@ pub enum Op {
         pick: u8,
         ranges: Vec<(u8, u8)>,
     },
+    Trim,
     Checkpoint,
     Replay {
         pick: u8,
@@ -106,6 +107,12 @@ fn ranges() -> impl Strategy<Value = Vec<(u8, u8)>> {
     prop::collection::vec((0u8..24, 0u8..8), 0..4)
 }
 
+/// Those that facts follow from.
+fn property() -> impl Strategy<Value = u8> {
+    let history = [Property::HistoryEvents, Property::HistoryBytes, Property::HistoryAge];
+    prop_oneof![4 => 0u8..17, 1 => select(history.map(|property| property as u8).to_vec())]
+}
+
 /// Numbers of patterns: see `pattern`.
 fn patterns() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![3 => Just(Vec::new()), 2 => prop::collection::vec(0u8..6, 1..4)]
@@ -123,8 +130,8 @@ pub fn op() -> impl Strategy<Value = Op> {
         2 => (0u8..4, 0u8..4).prop_map(|(name, settings)| Op::CreateChannel { name, settings }),
         1 => any::<u8>().prop_map(|pick| Op::DeleteChannel { pick }),
         5 => (any::<u8>(), 0u8..4, 0u8..3, 0u8..30, patterns()).prop_map(
-            |(pick, name, settings, start, types)| {
-                Op::CreateProxy { pick, name, settings, start, types }
+            |(pick, name, flight, start, types)| {
+                Op::CreateProxy { pick, name, flight, start, types }
             }
         ),
         1 => any::<u8>().prop_map(|pick| Op::DeleteProxy { pick }),
@@ -132,7 +139,7 @@ pub fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(pick, name, value, types)| Op::CreateAdmin { pick, name, value, types }),
         1 => (any::<u8>(), 0u8..4).prop_map(|(pick, name)| Op::DeleteAdmin { pick, name }),
         3 => (any::<u8>(), any::<u8>(),
-              prop::collection::vec((0u8..17, prop::option::of(-1i8..6)), 0..3))
+              prop::collection::vec((property(), prop::option::of(-1i8..6)), 0..3))
             .prop_map(|(pick, level, changes)| Op::SetQos { pick, level, changes }),
         1 => (any::<u8>(), any::<u8>(), any::<bool>())
             .prop_map(|(pick, level, suspended)| Op::Suspend { pick, level, suspended }),
@@ -150,6 +157,7 @@ pub fn op() -> impl Strategy<Value = Op> {
                prop::collection::vec((outcome(), ranges()), 0..3))
             .prop_map(|(pick, stale, parts)| Op::Settle { pick, stale, parts }),
         4 => (any::<u8>(), ranges()).prop_map(|(pick, ranges)| Op::CountAttempts { pick, ranges }),
+        2 => Just(Op::Trim),
         1 => Just(Op::Checkpoint),
         4 => (any::<u8>(), any::<bool>(), ranges())
             .prop_map(|(pick, all, ranges)| Op::Replay { pick, all, ranges }),
@@ -169,14 +177,14 @@ fn name(i: u8) -> Name {
     Name::new(names[usize::from(i) % names.len()]).unwrap()
 }
 
-fn channel_settings(i: u8) -> ChannelSettings {
+fn channel_qos(i: u8) -> Qos {
     let (events, bytes, pending) =
         [(0, 0, 1 << 20), (5, 1 << 20, 200), (1000, 60, 1 << 20), (10, 100, 90)][usize::from(i)];
-    ChannelSettings { pending_bytes_max: pending, history_events: events, history_bytes: bytes }
-}
-
-fn proxy_settings(i: u8) -> ProxySettings {
-    ProxySettings { max_in_flight: u32::from(i), ..ProxySettings::default() }
+    Qos::from([
+        (Property::MaxQueueBytes, pending),
+        (Property::HistoryEvents, events),
+        (Property::HistoryBytes, bytes),
+    ])
 }
 
 /// Ranges without order, overlapping at will: what only a stranger's bytes can hold.
@@ -226,13 +234,12 @@ impl Op {
         match self {
             Op::BeginTenure => Command::BeginTenure { node: NodeId(1) },
             Op::CreateChannel { name: i, settings } => {
-                Command::CreateChannel { name: name(*i), settings: channel_settings(*settings) }
+                Command::CreateChannel { name: name(*i), qos: channel_qos(*settings) }
             }
             Op::DeleteChannel { pick } => Command::DeleteChannel { channel: channel(*pick) },
-            Op::CreateProxy { pick, name: i, settings, start, types } => Command::CreateProxy {
+            Op::CreateProxy { pick, name: i, flight, start, types } => Command::CreateProxy {
                 channel: channel(*pick),
                 name: name(*i),
-                settings: proxy_settings(*settings),
                 start: match start {
                     0..=4 => Start::New,
                     5..=14 => Start::All,
@@ -241,6 +248,7 @@ impl Op {
                 admin: (start % 4 == 0).then(|| name(start / 4)),
                 qos: match start % 7 {
                     0 => quality(9, Some(*start as i8 - 7)),
+                    1 => Qos::from([(Property::MaxInFlight, i64::from(*flight))]),
                     _ => Qos::default(),
                 },
                 types: types.iter().map(pattern).collect(),
@@ -307,6 +315,7 @@ impl Op {
                 let id = proxy(*pick);
                 Command::CountAttempts { proxy: id, sequences: near(floor(id), ranges) }
             }
+            Op::Trim => Command::TrimHistory { channels: model.channels.keys().copied().collect() },
             Op::Checkpoint => Command::Checkpoint,
             Op::Replay { pick, all, ranges } => {
                 let (channel, sequences) = letters(model, *pick, ranges);

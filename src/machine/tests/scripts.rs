@@ -14,9 +14,8 @@ use crate::machine::{
     Publish, Published, ReplayTo, Reply, Settle, SettlePart, Settled, Target,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, Event, Interest, LaneId, Name, NodeId, Opener, Outcome, Property,
-    ProxyId, ProxySettings, Qos, QosChange, SeqRange, SeqRanges, Service, Stamp, Start, Tenure,
-    TypePattern,
+    ChannelId, Event, Interest, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos,
+    QosChange, SeqRange, SeqRanges, Service, Stamp, Start, Tenure, TypePattern,
 };
 
 type Failure = Box<dyn Error>;
@@ -129,6 +128,8 @@ enum Line {
     },
     /// Drops dead letters of a dead-letter channel.
     Drop { channel: String, ranges: Vec<String> },
+    /// Forgets what is too old for the history of these channels.
+    Trim(Vec<String>),
     /// Counts attempts.
     Attempt { path: String, ranges: Vec<String> },
     /// Time passes.
@@ -240,24 +241,23 @@ impl Runner {
         Ok(match line {
             Line::Begin => Command::BeginTenure { node: NodeId(1) },
             Line::Channel { name, pending_max, history } => {
-                let mut settings = ChannelSettings::default();
-                settings.pending_bytes_max = pending_max.unwrap_or(settings.pending_bytes_max);
-                settings.history_events = history.unwrap_or(settings.history_events);
-                Command::CreateChannel { name: Name::new(name)?, settings }
+                let mut qos = Qos::default();
+                qos.set(Property::MaxQueueBytes, pending_max.map(|n| n as i64));
+                qos.set(Property::HistoryEvents, history.map(|n| n as i64));
+                Command::CreateChannel { name: Name::new(name)?, qos }
             }
             Line::RmChannel(name) => Command::DeleteChannel { channel: self.channel(name)?.id() },
             Line::Proxy { path, start, max_deliveries, admin, qos, types } => {
                 let (channel, name) = path.split_once('/').ok_or("not CHANNEL/PROXY")?;
-                let max_deliveries = max_deliveries.unwrap_or(0);
-                let settings = ProxySettings { max_deliveries, ..ProxySettings::default() };
                 let channel = self.channel(channel).map_or(ChannelId(99), Channel::id);
                 let start = parse_start(start.as_deref())?;
                 let admin = admin.as_deref().map(Name::new).transpose()?;
                 let mut set = Qos::default();
                 set.change(&parse_changes(qos.as_slice())?);
+                set.set(Property::MaxDeliveries, max_deliveries.map(i64::from));
                 let name = Name::new(name)?;
                 let types = parse_patterns(types)?.into_iter().collect();
-                Command::CreateProxy { channel, name, settings, start, admin, qos: set, types }
+                Command::CreateProxy { channel, name, start, admin, qos: set, types }
             }
             Line::Admin { path, changes, types } => {
                 let (channel, name) = path.split_once('/').ok_or("not CHANNEL/ADMIN")?;
@@ -357,6 +357,10 @@ impl Runner {
                 channel: self.channel(channel)?.id(),
                 sequences: parse_ranges(ranges)?,
             },
+            Line::Trim(names) => {
+                let channels = names.iter().map(|name| Ok(self.channel(name)?.id()));
+                Command::TrimHistory { channels: channels.collect::<Result<_, Failure>>()? }
+            }
             Line::Checkpoint => Command::Checkpoint,
             Line::Hours(_)
             | Line::Restart
@@ -510,9 +514,11 @@ fn text(range: SeqRange) -> String {
 
 fn say_service(service: &Service) -> String {
     let Service { order, discard, max_events, timeout_ms, batch_max, pacing_ms, .. } = service;
+    let Service { ack_wait_ms, max_deliveries, max_in_flight, .. } = service;
     format!(
         "{order:?} order, {discard:?} discard, {max_events} events, timeout {timeout_ms}, \
-         batches of {batch_max} in {pacing_ms} ms"
+         batches of {batch_max} in {pacing_ms} ms, {max_in_flight} in flight for {ack_wait_ms} ms, \
+         {max_deliveries} deliveries"
     )
 }
 

@@ -19,7 +19,6 @@ fn proxy_wish(text: &str, qos: &[(&str, &str)]) -> ProxyWish {
     let qos = qos.iter().map(|(name, value)| (name.to_string(), value.to_string()));
     ProxyWish {
         name: name(text),
-        settings: None,
         start: Default::default(),
         admin: Some(name("fast")),
         qos: qos.collect(),
@@ -35,7 +34,7 @@ async fn quality_is_set_inherited_checked_and_refused() {
     let admin = admin(&ready.admin);
     let channel = name("orders");
     let limit = [(Property::MaxQueueLength, Some(1000))];
-    let made = admin.create_channel_with(&channel, &Default::default(), &limit).await.unwrap();
+    let made = admin.create_channel(&channel, &limit).await.unwrap();
     assert_eq!(made.value.qos.get(Property::MaxQueueLength), Some(1000));
 
     let qos = [(Property::OrderPolicy, Some(2))];

@@ -12,7 +12,7 @@ use crate::env::testing::TestTime;
 use crate::env::{Publisher, Runtime, Watch, watch};
 use crate::session::{End, Options, serve};
 use crate::transport::{Reader, Writer, split};
-use crate::types::{LaneId, Name, Opener, ProxyId, ProxySettings, Qos, SeqRanges, Start, limits};
+use crate::types::{LaneId, Name, Opener, ProxyId, Qos, SeqRanges, Start, limits};
 use crate::wire::{
     Attach, AttachTarget, Attached, ClientMessage, Deliver, FlowMode, LaneTarget, OpenLane,
     Publish, PublishAck, ServerMessage, Settle,
@@ -136,16 +136,10 @@ impl Client {
     }
 
     /// Attaches consumer 7 to the durable proxy `p` of the default channel.
-    pub async fn attach(&mut self, settings: ProxySettings, mode: FlowMode) -> ProxyId {
+    pub async fn attach(&mut self, qos: Qos, mode: FlowMode) -> ProxyId {
         let name = Name::new("p").unwrap();
-        let target = AttachTarget::Durable {
-            name,
-            settings: Some(settings),
-            start: Start::All,
-            admin: None,
-            qos: Qos::default(),
-            types: Default::default(),
-        };
+        let (start, types) = (Start::All, Default::default());
+        let target = AttachTarget::Durable { name, start, admin: None, qos, types };
         self.attach_to(Name::default_channel(), target, mode).await.proxy.unwrap()
     }
 

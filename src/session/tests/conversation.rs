@@ -8,7 +8,7 @@ use crate::dispatch::Attachment;
 use crate::machine::{Command, Reply};
 use crate::session::{Effect, Pending, Session};
 use crate::types::{
-    Code, LaneId, Name, Opener, ProxyId, ProxySettings, Qos, Rejection, SeqRange, SeqRanges, Start,
+    Code, LaneId, Name, Opener, Property, ProxyId, Qos, Rejection, SeqRange, SeqRanges, Start,
     Tenure, limits,
 };
 use crate::wire::{
@@ -88,16 +88,10 @@ fn publish((lane, epoch): (LaneId, u32), first_sequence: u64, bodies: &[&str]) -
     Publish { lane, epoch, first_sequence, count: bodies.len() as u32, events: block(bodies) }
 }
 
-fn durable(settings: Option<ProxySettings>) -> Attach {
+fn durable(qos: Qos) -> Attach {
     let name = Name::new("p").unwrap();
-    let target = AttachTarget::Durable {
-        name,
-        settings,
-        start: Start::New,
-        admin: None,
-        qos: Qos::default(),
-        types: Default::default(),
-    };
+    let (start, types) = (Start::New, Default::default());
+    let target = AttachTarget::Durable { name, start, admin: None, qos, types };
     Attach { request: 5, consumer: 7, channel: Name::default_channel(), target, mode: PUSH }
 }
 
@@ -301,7 +295,7 @@ fn two_users_of_a_lane_hear_of_their_own_publishes() {
 fn dead_letter_channels_take_no_lanes() {
     let mut rig = Rig::new();
     let lane = rig.open_lane();
-    rig.say(durable(None));
+    rig.say(durable(Qos::default()));
     rig.reply();
     rig.say(publish(lane, 1, &["a"]));
     rig.reply();
@@ -323,7 +317,8 @@ fn dead_letter_channels_take_no_lanes() {
 #[test]
 fn a_durable_consumer_is_made_once_and_answered_before_it_is_served() {
     let mut rig = Rig::new();
-    assert_eq!(rig.say(durable(None)), []);
+    let limited = Qos::from([(Property::MaxDeliveries, 2)]);
+    assert_eq!(rig.say(durable(limited.clone())), []);
     let effects = rig.reply();
     let [
         Effect::Send(ServerMessage::Attached(attached)),
@@ -335,16 +330,20 @@ fn a_durable_consumer_is_made_once_and_answered_before_it_is_served() {
     assert_eq!((attached.request, attached.consumer, attached.proxy), (5, 7, Some(*proxy)));
     assert_eq!((attached.revision, attached.next_seq), (1, 1));
 
-    for settings in [None, Some(ProxySettings::default())] {
-        let again = Attach { consumer: 8, ..durable(settings.clone()) };
+    for qos in [Qos::default(), limited.clone()] {
+        let again = Attach { consumer: 8, ..durable(qos) };
         let effects = rig.say(again);
         assert_eq!(effects.len(), 2, "no command for one that exists");
         rig.say(Detach { consumer: 8 });
     }
-    let other = ProxySettings { max_deliveries: 3, ..ProxySettings::default() };
-    rig.say(Attach { consumer: 9, ..durable(Some(other)) });
+    let other = Qos::from([(Property::MaxDeliveries, 3)]);
+    rig.say(Attach { consumer: 9, ..durable(other) });
     assert_eq!(failed(&rig.reply()), Code::ProxyExists);
-    assert_eq!(rig.say(Attach { consumer: 9, ..durable(None) }).len(), 2, "the handle is free");
+    assert_eq!(
+        rig.say(Attach { consumer: 9, ..durable(Qos::default()) }).len(),
+        2,
+        "the handle is free"
+    );
 }
 
 #[test]
@@ -397,7 +396,7 @@ fn bad_attaches_are_refused() {
 #[test]
 fn detaching_while_attaching_wins() {
     let mut rig = Rig::new();
-    rig.say(durable(None));
+    rig.say(durable(Qos::default()));
     let effects = rig.say(Detach { consumer: 7 });
     assert!(matches!(effects.as_slice(), [Effect::Send(ServerMessage::Closed(_))]));
     assert_eq!(rig.reply(), [], "the late reply attaches nobody");

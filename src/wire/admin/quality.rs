@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ProxyReport;
 use crate::types::{
-    Domain, EventType, Level, Name, Property, ProxySettings, Qos, QosChange, QosError, Seq, Start,
-    Subscription,
+    Domain, EventType, Level, Name, Property, Qos, QosChange, QosError, Seq, Start, Subscription,
 };
 
 /// What a question about the quality of service is about.
@@ -320,9 +319,6 @@ pub struct AdminChanged {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProxyWish {
     pub name: Name,
-    /// `None`: the defaults, or whatever an existing one has.
-    #[serde(default)]
-    pub settings: Option<ProxySettings>,
     /// Where it begins; of no matter to one that exists.
     #[serde(default)]
     pub start: Start,

@@ -17,9 +17,7 @@ use super::values::{
     Answer, Audit, BackupBegun, BackupPiece, BackupPlan, ChannelList, ChannelReport, ClusterInfo,
     ClusterStatus, Joined, Member, Members, NodeAudit, NodeReport, Transferred,
 };
-use crate::types::{
-    ChannelSettings, Name, NodeId, Rejection, Seq, SeqRanges, Subscription, TypePattern, limits,
-};
+use crate::types::{Name, NodeId, Rejection, Seq, SeqRanges, Subscription, TypePattern, limits};
 
 /// What can be asked of any node. Unless said otherwise a node that does not lead passes the
 /// question on, or refuses with `no_leader`, retryable.
@@ -71,24 +69,14 @@ pub trait AdminService {
     /// One channel with its ledger and proxies.
     async fn channel(name: Name) -> Result<Answer<ChannelReport>, Rejection>;
 
-    /// Creates a channel.
-    async fn create_channel(
-        name: Name,
-        settings: ChannelSettings,
-    ) -> Result<Answer<ChannelReport>, Rejection>;
+    /// Creates a channel, and sets this for it.
+    async fn create_channel(name: Name, qos: QosWish) -> Result<Answer<ChannelReport>, Rejection>;
 
     /// Removes a channel with all its events and proxies; answers what it was.
     async fn remove_channel(name: Name) -> Result<Answer<ChannelReport>, Rejection>;
 
     /// Removes a durable proxy; what it has not settled is no longer kept for it.
     async fn remove_proxy(channel: Name, proxy: Name) -> Result<Answer<ChannelReport>, Rejection>;
-
-    /// Creates a channel for which something is set from its beginning on.
-    async fn create_channel_with(
-        name: Name,
-        settings: ChannelSettings,
-        qos: QosWish,
-    ) -> Result<Answer<ChannelReport>, Rejection>;
 
     /// The quality of service of a channel, an admin or a proxy: what is set, what is inherited.
     async fn qos(target: Target) -> Result<Answer<QosReport>, Rejection>;

@@ -3,10 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AdminReport, LetterLedger};
-use crate::types::{
-    ChannelId, ChannelSettings, ClusterId, Name, NodeId, ProxyId, ProxySettings, Qos, Seq,
-    Subscription, Tenure,
-};
+use crate::types::{ChannelId, ClusterId, Name, NodeId, ProxyId, Qos, Seq, Subscription, Tenure};
 
 /// An answer, and how far to trust it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -181,7 +178,13 @@ pub struct ChannelReport {
     pub last_seq: Seq,
     /// Earliest sequence retained.
     pub first_retained: Seq,
-    pub settings: ChannelSettings,
+    /// Bytes pending at which publishes are refused.
+    pub max_queue_bytes: u64,
+    /// Newest events kept whoever has settled them: as many as all three limits allow.
+    pub history_events: u64,
+    pub history_bytes: u64,
+    /// In milliseconds; 0: no limit.
+    pub history_age_ms: u64,
     /// What is set for it.
     #[serde(default)]
     pub qos: Qos,
@@ -215,7 +218,12 @@ pub struct ProxyReport {
     pub in_flight: u64,
     /// Clients attached now; soft state of the leader, 0 elsewhere.
     pub clients: u64,
-    pub settings: ProxySettings,
+    /// Lease of a delivery, own or inherited, as the next two.
+    pub ack_wait_ms: u64,
+    /// Failed deliveries after which an event is a dead letter; 0: no limit.
+    pub max_deliveries: u32,
+    /// Events that may be out or wait to go again.
+    pub max_in_flight: u32,
     /// The consumer admin it is of.
     #[serde(default = "Name::default_admin")]
     pub admin: Name,

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::types::{
-    ClusterId, Code, Event, EventBytes, LaneId, Name, NodeId, Opener, Outcome, ProxyId,
-    ProxySettings, Qos, Rejection, SeqRange, Stamp, Start, Subscription, Tenure,
+    ClusterId, Code, Event, EventBytes, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
+    Qos, Rejection, SeqRange, Stamp, Start, Subscription, Tenure,
 };
 use crate::wire::*;
 
@@ -34,21 +34,20 @@ pub fn handshake() -> Vec<(&'static str, Encoded)> {
         ..Hello::new(Service::Peer, "")
     };
     let welcome = Welcome {
-        version: 4,
+        version: 7,
         cluster: ClusterId(0xab),
         node: NodeId(1),
         incarnation: 3,
         leader: true,
         event_bytes_max: 1 << 20,
         lane_in_flight_max: 8192,
-        newest: 4,
+        newest: 7,
     };
     let refused = Rejection::new(Code::Unauthorized, "wrong token").hint("see --token");
     vec![
         ("hello of a client", client.encode()),
         ("hello of a peer", peer.encode()),
-        ("welcome, version 4", Greeting::Welcome(welcome).encode()),
-        ("welcome", Greeting::Welcome(Welcome { version: 6, newest: 6, ..welcome }).encode()),
+        ("welcome", Greeting::Welcome(welcome).encode()),
         ("refused", Greeting::Refused(refused).encode()),
     ]
 }
@@ -60,13 +59,11 @@ pub fn client() -> Vec<(&'static str, ClientMessage)> {
         |target, mode| Attach { request: 2, consumer: 9, channel: name("c"), target, mode };
     let types = ["telecom::*".parse().unwrap(), "order".parse().unwrap()].into_iter().collect();
     let volatile = AttachTarget::Volatile { start: Start::All, resume_after: Some(41), types };
-    let settings = ProxySettings { ack_wait_ms: 30_000, max_deliveries: 5, max_in_flight: 100 };
     let durable = AttachTarget::Durable {
         name: name("d"),
-        settings: Some(settings),
         start: Start::Seq(5),
         admin: None,
-        qos: Qos::default(),
+        qos: Qos::from([(Property::AckWait, 30_000), (Property::MaxDeliveries, 5)]),
         types: Subscription::default(),
     };
     let settle = Settle {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::examples;
 use crate::types::{
-    Code, Event, LaneId, Name, Opener, Outcome, ProxyId, ProxySettings, Qos, Rejection, SeqRange,
+    Code, Event, LaneId, Name, Opener, Outcome, Property, ProxyId, Qos, Rejection, SeqRange,
     SeqRanges, Stamp, Start, Subscription, Tenure, TypePattern,
 };
 use crate::wire::*;
@@ -90,17 +90,15 @@ fn subscription() -> impl Strategy<Value = Subscription> {
 }
 
 fn target() -> impl Strategy<Value = AttachTarget> {
-    let settings = (any::<u64>(), any::<u32>(), any::<u32>()).prop_map(|(wait, max, flight)| {
-        ProxySettings { ack_wait_ms: wait, max_deliveries: max, max_in_flight: flight }
-    });
     prop_oneof![
         (start(), any::<Option<u64>>(), subscription()).prop_map(|(start, resume_after, types)| {
             AttachTarget::Volatile { start, resume_after, types }
         }),
-        (name(), prop::option::of(settings), start(), subscription()).prop_map(
-            |(name, settings, start, types)| {
-                let (admin, qos) = (Some(name.clone()), Qos::default());
-                AttachTarget::Durable { name, settings, start, admin, qos, types }
+        (name(), any::<Option<u32>>(), start(), subscription()).prop_map(
+            |(name, wait, start, types)| {
+                let (admin, mut qos) = (Some(name.clone()), Qos::default());
+                qos.set(Property::AckWait, wait.map(i64::from));
+                AttachTarget::Durable { name, start, admin, qos, types }
             }
         ),
     ]
