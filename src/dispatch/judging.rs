@@ -76,15 +76,15 @@ impl Queue {
         for range in std::mem::take(&mut self.given_back).iter() {
             let slots = self.window.range(range).filter(|slot| slot.state == State::Ready);
             let slots = slots.filter_map(|s| Some((s.seq, facts.slot(self.facts.channel, s.seq)?)));
-            let (mut unwanted, mut ended) = (SeqRanges::new(), SeqRanges::new());
+            let slots: Vec<(Seq, SlotFacts)> = slots.collect();
+            let mut ended = SeqRanges::new();
             for (seq, slot) in slots {
                 match self.wants(catalog, &slot) {
-                    false => unwanted.insert(seq),
+                    false => self.refuse(seq),
                     true if self.has_ended(&slot, now) => ended.insert(seq),
                     true => {}
                 }
             }
-            unwanted.iter().for_each(|range| self.judge_ended(range, Outcome::Filtered));
             ended.iter().for_each(|range| self.judge_ended(range, Outcome::Expired));
         }
     }

@@ -178,7 +178,7 @@ impl Queue {
             return None;
         };
         if !self.wants(sight.catalog, &slot) {
-            self.judge_ended(SeqRange::one(seq), Outcome::Filtered);
+            self.refuse(seq);
             return None;
         }
         // The catalog releases it when its time has come. What was delivered once goes again.

@@ -128,6 +128,12 @@ impl Queue {
         self.settling.range_count() >= limits::SETTLING_RANGES_MAX / 2
     }
 
+    /// Ends one that is not wanted and was not found before: nobody else sees to it.
+    pub fn refuse(&mut self, event: Seq) {
+        self.judge_ended(SeqRange::one(event), Outcome::Filtered);
+        self.sieve.press();
+    }
+
     /// Once all was looked at and proposed, what comes then waits for more.
     pub fn let_gather(&mut self, catalog: &Catalog) {
         if self.sieve.judged >= catalog.told() && self.verdicts.filtered_ranges() == 0 {

@@ -161,16 +161,12 @@ impl ProxyModel {
     }
 
     /// It wants other events than before: what was judged by that alone is open again, if it was not
-    /// proposed (`among` these).
-    pub fn reopen(&mut self, among: Option<&SeqRanges>) {
+    /// proposed.
+    pub fn reopen(&mut self) {
         let judged = &mut self.judged;
         self.events.retain(|seq, event| {
-            let among = among.map_or_else(|| judged.contains(seq), |among| among.contains(*seq));
-            let reopened = among && event.filtered && event.place == Place::Settling;
-            if reopened {
-                judged.remove(seq);
-            }
-            !reopened
+            let filtered = event.filtered && event.place == Place::Settling;
+            !(filtered && judged.remove(seq))
         });
     }
 
@@ -233,7 +229,7 @@ impl ProxyModel {
         let mut discarded = 0;
         for seq in pending.iter().copied() {
             let known = self.events.get(&seq).is_some_and(|e| e.place == Place::Settling);
-            assert!(settling.contains(seq) || !known, "{seq} is settled no more");
+            assert!(settling.contains(seq) || !known, "{id:?}: {seq} is settled no more");
             if settling.contains(seq) && !known {
                 let recorded = proxy.attempts.get(&seq).copied().unwrap_or(0);
                 let failed = self.events.get(&seq).map_or(0, |event| event.failed);

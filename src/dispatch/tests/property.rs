@@ -6,8 +6,8 @@ use super::fake::{CHANNEL, FakeFacts, is_judged};
 use super::model::{ConsumerModel, Model, Place};
 use crate::dispatch::*;
 use crate::types::{
-    Discard, Interest, Order, ProxyId, Seq, SeqRange, SeqRanges, Service, Stamp, Subscription,
-    Tenure, TypeId,
+    Discard, Interest, Order, Outcome, ProxyId, Seq, SeqRange, SeqRanges, Service, Stamp,
+    Subscription, Tenure, TypeId,
 };
 
 const PROXIES: [ProxyId; 2] = [ProxyId(1), ProxyId(2)];
@@ -181,7 +181,7 @@ impl World {
         self.dispatcher.channel_touched(CHANNEL);
         let model = self.model.proxies.get_mut(&id).unwrap();
         model.subscribed = self.now;
-        model.reopen(None);
+        model.reopen();
     }
 
     fn attach(&mut self, op: Op) {
@@ -354,10 +354,12 @@ impl World {
                 return self.dispatcher.applied(proxy, proposal, stale, self.now);
             }
             Fate::Refused => {
-                model.wait_again(all.iter().flat_map(|r| r.first..=r.last), self.now);
-                if self.facts.proxies[&proxy].facts.revision != revision {
-                    model.reopen(Some(&all));
-                }
+                let stale = self.facts.proxies[&proxy].facts.revision != revision;
+                let unfit = |part: &Settlement| stale && part.outcome == Outcome::Filtered;
+                let (lost, again): (Vec<_>, Vec<_>) = parts.iter().cloned().partition(unfit);
+                let again = sequences(&again);
+                model.wait_again(again.iter().flat_map(|r| r.first..=r.last), self.now);
+                model.settle_failed(&sequences(&lost), &others, self.now);
             }
             Fate::Failed => model.settle_failed(&all, &others, self.now),
         }
