@@ -199,6 +199,7 @@ impl Queue {
     pub fn go_again(&mut self, range: SeqRange) {
         let failed: Vec<SeqRange> = self.settling.overlap(range).collect();
         for part in failed {
+            self.sieve.look_again(part.first);
             self.settling.remove_range(part);
             self.behind.put_back(self.progress.passed(part));
         }

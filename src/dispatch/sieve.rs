@@ -37,6 +37,12 @@ impl Sieve {
         self.pressed || verdicts.filtered_ranges() >= limits::FILTER_RANGES_MAX
     }
 
+    /// Events from this one on are to be looked at again.
+    pub fn look_again(&mut self, from: Seq) {
+        self.judged = self.judged.min(from);
+        self.pressed = true;
+    }
+
     /// What waits is to be proposed.
     pub fn press(&mut self) {
         self.pressed = true;
@@ -68,8 +74,7 @@ impl Queue {
         self.verdicts.ranges().for_each(|range| events.remove_range(range));
         self.proposals.ranges().for_each(|range| events.remove_range(range));
         let Some(first) = events.first() else { return };
-        self.sieve.judged = self.sieve.judged.min(first);
-        self.sieve.press();
+        self.sieve.look_again(first);
         for range in events.iter() {
             self.settling.remove_range(range);
             self.behind.release(self.progress.passed(range));

@@ -61,13 +61,11 @@ pub struct Event {
     failed: u32,
     /// It had all its deliveries.
     exhausted: bool,
-    /// It is settled because it is not wanted.
-    filtered: bool,
 }
 
 impl Event {
     fn new(place: Place) -> Event {
-        Event { place, delivery: 0, failed: 0, exhausted: false, filtered: false }
+        Event { place, delivery: 0, failed: 0, exhausted: false }
     }
 }
 
@@ -76,6 +74,8 @@ pub struct ProxyModel {
     pub events: BTreeMap<Seq, Event>,
     /// Settled by a verdict that waits to be proposed.
     judged: BTreeSet<Seq>,
+    /// The same, by one that says that it is not wanted.
+    filtered: BTreeSet<Seq>,
     /// Something was refused: nothing is proposed before this.
     quiet_until: Stamp,
     /// Since when it wants what it wants.
@@ -155,19 +155,26 @@ impl ProxyModel {
     pub fn settling(&mut self, seqs: impl Iterator<Item = Seq>) {
         for seq in seqs {
             self.judged.insert(seq);
-            let event = self.events.entry(seq).or_insert(Event::new(Place::Settling));
-            (event.place, event.filtered) = (Place::Settling, false);
+            self.events.entry(seq).or_insert(Event::new(Place::Settling)).place = Place::Settling;
         }
     }
 
     /// It wants other events than before: what was judged by that alone is open again, if it was not
     /// proposed.
-    pub fn reopen(&mut self) {
-        let judged = &mut self.judged;
-        self.events.retain(|seq, event| {
-            let filtered = event.filtered && event.place == Place::Settling;
-            !(filtered && judged.remove(seq))
-        });
+    pub fn reopen(&mut self, proposed: &SeqRanges) {
+        for seq in std::mem::take(&mut self.filtered) {
+            if !self.judged.contains(&seq) && !proposed.contains(seq) {
+                self.events.remove(&seq);
+            }
+        }
+        self.forget_pause();
+    }
+
+    /// With nothing that waits for the end of a pause it may be forgotten.
+    pub fn forget_pause(&mut self) {
+        if !self.waits() {
+            self.quiet_until = Stamp(0);
+        }
     }
 
     pub fn settled(&mut self, ranges: &SeqRanges) {
@@ -178,7 +185,8 @@ impl ProxyModel {
     pub fn settle_failed(&mut self, ranges: &SeqRanges, others: &SeqRanges, now: Stamp) {
         let mut buried_again = Vec::new();
         for (seq, event) in &mut self.events {
-            let kept = others.contains(*seq) || self.judged.contains(seq);
+            let waits = self.judged.contains(seq) || self.filtered.contains(seq);
+            let kept = others.contains(*seq) || waits;
             if !ranges.contains(*seq) || kept || event.place != Place::Settling {
                 continue;
             }
@@ -192,6 +200,11 @@ impl ProxyModel {
         }
     }
 
+    /// What is refused because it is not wanted is proposed again, likewise.
+    pub fn filter_again(&mut self, seqs: impl Iterator<Item = Seq>) {
+        self.filtered.extend(seqs);
+    }
+
     /// These are proposed again, but not at once.
     pub fn wait_again(&mut self, seqs: impl Iterator<Item = Seq>, now: Stamp) {
         self.judged.extend(seqs);
@@ -201,7 +214,7 @@ impl ProxyModel {
 
     /// Whether something waits to be proposed.
     pub fn waits(&self) -> bool {
-        !self.judged.is_empty()
+        !self.judged.is_empty() || !self.filtered.is_empty()
     }
 
     fn proposed(&mut self, facts: &FakeFacts, id: ProxyId, parts: &[Settlement], now: Stamp) {
@@ -212,6 +225,7 @@ impl ProxyModel {
         }
         for seq in parts.iter().flat_map(|p| p.sequences.iter()).flat_map(|r| r.first..=r.last) {
             self.judged.remove(&seq);
+            self.filtered.remove(&seq);
         }
     }
 
@@ -241,7 +255,10 @@ impl ProxyModel {
                 }
                 self.settling(std::iter::once(seq));
                 let event = self.events.get_mut(&seq).unwrap();
-                event.filtered = unwanted;
+                if unwanted {
+                    self.judged.remove(&seq);
+                    self.filtered.insert(seq);
+                }
                 event.exhausted =
                     exhausted && !ended && !unwanted && proxy.facts.service.max_events == 0;
             }

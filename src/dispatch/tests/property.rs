@@ -177,11 +177,16 @@ impl World {
     /// A proxy wants other events from now on.
     fn subscribe(&mut self, id: ProxyId, a: u64, b: u64) {
         let interest = Interest { own: subscription(a), admin: subscription(b) };
+        let proposed = self.proposed.iter().flat_map(|action| match action {
+            Action::Settle { proxy, parts, .. } if *proxy == id => parts.as_slice(),
+            _ => &[],
+        });
+        let proposed: SeqRanges = proposed.flat_map(|part| part.sequences.iter()).collect();
         self.facts.subscribe(id, interest);
         self.dispatcher.channel_touched(CHANNEL);
         let model = self.model.proxies.get_mut(&id).unwrap();
         model.subscribed = self.now;
-        model.reopen();
+        model.reopen(&proposed);
     }
 
     fn attach(&mut self, op: Op) {
@@ -355,11 +360,15 @@ impl World {
             }
             Fate::Refused => {
                 let stale = self.facts.proxies[&proxy].facts.revision != revision;
-                let unfit = |part: &Settlement| stale && part.outcome == Outcome::Filtered;
-                let (lost, again): (Vec<_>, Vec<_>) = parts.iter().cloned().partition(unfit);
-                let again = sequences(&again);
+                let filters = |part: &Settlement| part.outcome == Outcome::Filtered;
+                let (filtered, again): (Vec<_>, Vec<_>) = parts.iter().cloned().partition(filters);
+                let (filtered, again) = (sequences(&filtered), sequences(&again));
                 model.wait_again(again.iter().flat_map(|r| r.first..=r.last), self.now);
-                model.settle_failed(&sequences(&lost), &others, self.now);
+                match stale {
+                    true => model.settle_failed(&filtered, &others, self.now),
+                    false => model.filter_again(filtered.iter().flat_map(|r| r.first..=r.last)),
+                }
+                model.forget_pause();
             }
             Fate::Failed => model.settle_failed(&all, &others, self.now),
         }
