@@ -76,6 +76,8 @@ pub struct ProxyModel {
     judged: BTreeSet<Seq>,
     /// The same, by one that says that it is not wanted.
     filtered: BTreeSet<Seq>,
+    /// Not wanted when they were settled, and ended otherwise, too: nobody knows which was said.
+    either: BTreeSet<Seq>,
     /// Something was refused: nothing is proposed before this.
     quiet_until: Stamp,
     /// Since when it wants what it wants.
@@ -250,8 +252,11 @@ impl ProxyModel {
                 let exhausted = max > 0 && recorded.max(failed) >= max;
                 let ended = has_ended(facts, id, seq, now);
                 let unwanted = !facts.wants(id, seq);
-                if !exhausted && !ended && !unwanted {
+                if !exhausted && !ended && !unwanted && !self.either.contains(&seq) {
                     discarded += 1;
+                }
+                if unwanted && (exhausted || ended) {
+                    self.either.insert(seq);
                 }
                 self.settling(std::iter::once(seq));
                 let event = self.events.get_mut(&seq).unwrap();
