@@ -2,7 +2,7 @@
 
 use tarpc::context::Context;
 
-use crate::types::{Name, NodeId, Rejection, Seq, SeqRanges, Subscription, TypePattern};
+use crate::types::{Name, NodeId, Rejection, Seq, SeqRanges, Side, Subscription, TypePattern};
 use crate::wire::admin::{
     AdminChanged, AdminList, AdminService, Answer, Audit, BackupBegun, BackupPiece, BackupPlan,
     ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined, LetterList, LetterShown,
@@ -126,6 +126,7 @@ impl AdminService for Closed {
         self,
         _: Context,
         _: Name,
+        _: Side,
         _: Name,
         _: QosWish,
         _: Subscription,
@@ -137,6 +138,7 @@ impl AdminService for Closed {
         self,
         _: Context,
         _: Name,
+        _: Side,
         _: Name,
     ) -> Result<Answer<AdminChanged>, Rejection> {
         Err(self.reason)

@@ -11,7 +11,9 @@ use super::report;
 use crate::consensus::Route;
 use crate::machine::Command;
 use crate::transport::Net;
-use crate::types::{Code, Name, NodeId, Rejection, Seq, SeqRanges, Subscription, TypePattern};
+use crate::types::{
+    Code, Name, NodeId, Rejection, Seq, SeqRanges, Side, Subscription, TypePattern,
+};
 use crate::wire::admin::{
     AdminChanged, AdminList, AdminService, AdminServiceClient, Answer, Audit, BackupBegun,
     BackupPiece, BackupPlan, ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined,
@@ -185,8 +187,9 @@ impl<N: Net> AdminService for Desk<N> {
     }
 
     async fn channels(self, c: Context) -> Answered<ChannelList> {
-        let look =
-            async { Ok(ChannelList { channels: self.office.replica().read(report::entries) }) };
+        let look = async {
+            Ok(ChannelList { channels: self.office.look(|world| report::entries(&world)) })
+        };
         self.at_leader(c, self.read(look), |s, c| async move { s.channels(c).await }).await
     }
 
@@ -254,23 +257,33 @@ impl<N: Net> AdminService for Desk<N> {
         self,
         c: Context,
         channel: Name,
+        side: Side,
         name: Name,
         qos: QosWish,
         types: Subscription,
     ) -> Answered<AdminChanged> {
-        let here = self.change(self.office.create_admin(&channel, &name, &qos, types.clone()));
-        let asked = (channel.clone(), name.clone(), qos.clone(), types.clone());
+        let types = types.clone();
+        let here =
+            self.change(self.office.create_admin(&channel, side, &name, &qos, types.clone()));
+        let asked = (channel.clone(), name.clone(), qos.clone());
         let ask = |s: AdminServiceClient, c| async move {
-            s.create_admin(c, asked.0, asked.1, asked.2, asked.3).await
+            s.create_admin(c, asked.0, side, asked.1, asked.2, types).await
         };
         self.at_leader(c, here, ask).await
     }
 
-    async fn remove_admin(self, c: Context, channel: Name, name: Name) -> Answered<AdminChanged> {
-        let here = self.change(self.office.remove_admin(&channel, &name));
+    async fn remove_admin(
+        self,
+        c: Context,
+        channel: Name,
+        side: Side,
+        name: Name,
+    ) -> Answered<AdminChanged> {
+        let here = self.change(self.office.remove_admin(&channel, side, &name));
         let asked = (channel.clone(), name.clone());
-        let ask =
-            |s: AdminServiceClient, c| async move { s.remove_admin(c, asked.0, asked.1).await };
+        let ask = |s: AdminServiceClient, c| async move {
+            s.remove_admin(c, asked.0, side, asked.1).await
+        };
         self.at_leader(c, here, ask).await
     }
 

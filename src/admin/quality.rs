@@ -1,12 +1,13 @@
-//! Quality of service, consumer admins and proxies: what is set, what is inherited, and changes.
+//! Quality of service, admins and proxies: what is set, what is inherited, and changes.
 
 use super::audit::unfit;
 use super::office::Office;
 use super::report;
-use crate::machine::{self, Admin, Channel, Command, Machine, Proxy, Reply};
+use crate::machine::{self, Admin, Channel, Command, Lane, Machine, Proxy, Reply};
 use crate::transport::Net;
 use crate::types::{
-    Code, EventType, Level, Name, Property, Qos, QosChange, Rejection, Subscription, TypePattern,
+    Code, EventType, Level, Name, Property, Qos, QosChange, Rejection, Side, Subscription,
+    TypePattern,
 };
 use crate::wire::admin::{
     AdminChanged, AdminList, AdminReport, ChannelReport, Cut, OfferedType, OfferedTypes, Origin,
@@ -47,7 +48,7 @@ impl<N: Net> Office<N> {
         }
     }
 
-    /// The consumer admins of a channel.
+    /// The admins of a channel, of both sides.
     pub async fn admins(&self, channel: &Name) -> Result<AdminList, Rejection> {
         self.replica().read(|machine| {
             let found = find_channel(machine, channel)?;
@@ -55,40 +56,45 @@ impl<N: Net> Office<N> {
         })
     }
 
-    /// Creates a consumer admin.
+    /// Creates an admin.
     pub async fn create_admin(
         &self,
         channel: &Name,
+        side: Side,
         name: &Name,
         wish: &QosWish,
         types: Subscription,
     ) -> Result<AdminChanged, Rejection> {
-        let changes = understand(Level::Admin, wish, &format!("admin '{name}'"))?;
+        let level = side.admin_level();
+        let changes = understand(level, wish, &format!("{level} '{name}'"))?;
         let id = self.replica().read(|machine| find_channel(machine, channel).map(Channel::id))?;
         let (name, qos) = (name.clone(), qos_of(&changes));
-        let command = Command::CreateAdmin { channel: id, name: name.clone(), qos, types };
+        let command = Command::CreateAdmin { channel: id, side, name: name.clone(), qos, types };
         let cut = cut(self.propose(command).await?)?;
-        Ok(AdminChanged { channel: channel.clone(), admin: self.admin(channel, &name)?, cut })
+        let admin = self.admin(channel, side, &name)?;
+        Ok(AdminChanged { channel: channel.clone(), admin, cut })
     }
 
-    /// Removes a consumer admin with its proxies; what it was.
+    /// Removes an admin with its proxies or lanes; what it was.
     pub async fn remove_admin(
         &self,
         channel: &Name,
+        side: Side,
         name: &Name,
     ) -> Result<AdminChanged, Rejection> {
         let id = self.replica().read(|machine| find_channel(machine, channel).map(Channel::id))?;
-        let admin = self.admin(channel, name)?;
-        let command = Command::DeleteAdmin { channel: id, name: name.clone() };
+        let admin = self.admin(channel, side, name)?;
+        let command = Command::DeleteAdmin { channel: id, side, name: name.clone() };
         let cut = cut(self.propose(command).await?)?;
         Ok(AdminChanged { channel: channel.clone(), admin, cut })
     }
 
-    fn admin(&self, channel: &Name, name: &Name) -> Result<AdminReport, Rejection> {
+    fn admin(&self, channel: &Name, side: Side, name: &Name) -> Result<AdminReport, Rejection> {
         self.replica().read(|machine| {
             let found = find_channel(machine, channel)?;
             let mut admins = report::admins(machine, found).into_iter();
-            admins.find(|admin| admin.name == *name).ok_or_else(|| unknown_admin(channel, name))
+            let admin = admins.find(|admin| admin.side == side && admin.name == *name);
+            admin.ok_or_else(|| unknown_admin(channel, side, name))
         })
     }
 
@@ -114,7 +120,7 @@ impl<N: Net> Office<N> {
         }
     }
 
-    /// Suspends an admin or a proxy, or ends that.
+    /// Suspends an admin, a proxy or a lane, or ends that.
     pub async fn suspend(&self, target: &Target, suspended: bool) -> Result<Suspension, Rejection> {
         let of = self.machine_target(target)?;
         let cut = cut(self.propose(Command::Suspend { target: of, suspended }).await?)?;
@@ -133,7 +139,7 @@ impl<N: Net> Office<N> {
         let cut = cut(self.propose(Command::Subscribe { target: of, add, remove }).await?)?;
         let types = self.replica().read(|machine| {
             let found = Found::new(machine, target)?;
-            let admin = found.admin.as_ref().map(|(_, admin)| &admin.types);
+            let admin = found.admin.as_ref().map(|(_, _, admin)| &admin.types);
             let types = found.proxy.map(Proxy::types).or(admin);
             Ok::<_, Rejection>(types.cloned().unwrap_or_default())
         })?;
@@ -143,8 +149,9 @@ impl<N: Net> Office<N> {
 
     /// The types of a channel's retained events.
     pub async fn offered_types(&self, channel: &Name) -> Result<OfferedTypes, Rejection> {
-        self.replica().read(|machine| {
-            let offered = find_channel(machine, channel)?.offered_types();
+        self.look(|world| {
+            let id = find_channel(world.facts, channel)?.id();
+            let offered = find_channel(world.of(id), channel)?.offered_types();
             let offered = offered.map(|(_, name, events)| OfferedType {
                 event_type: EventType::clone(name),
                 events,
@@ -164,48 +171,62 @@ impl<N: Net> Office<N> {
 struct Found<'a> {
     level: Level,
     channel: &'a Channel,
-    /// The admin that is meant, or that of the proxy.
-    admin: Option<(Name, Admin)>,
+    /// The admin that is meant, or that of the proxy or lane.
+    admin: Option<(Side, Name, Admin)>,
     proxy: Option<&'a Proxy>,
+    lane: Option<&'a Lane>,
 }
 
 impl<'a> Found<'a> {
     fn new(machine: &'a Machine, target: &Target) -> Result<Found<'a>, Rejection> {
         let name = target.channel();
         let channel = find_channel(machine, name)?;
-        let (admin, proxy) = match target {
-            Target::Channel { .. } => (None, None),
-            Target::Admin { admin, .. } => (Some(admin), None),
-            Target::Proxy { proxy, .. } => {
-                let found = channel.proxy(proxy).and_then(|id| machine.proxy(id));
-                let found = found.ok_or_else(|| unknown_proxy(name, proxy))?;
-                (Some(found.admin()), Some(found))
+        let (mut proxy, mut lane) = (None, None);
+        let admin = match target {
+            Target::Channel { .. } => None,
+            Target::Admin { side, admin, .. } => Some((*side, admin)),
+            Target::Proxy { proxy: known, .. } => {
+                let found = channel.proxy(known).and_then(|id| machine.proxy(id));
+                let found = proxy.insert(found.ok_or_else(|| unknown_proxy(name, known))?);
+                Some((Side::Consumer, found.admin()))
+            }
+            Target::Lane { lane: known, .. } => {
+                let found = channel.lane(known).and_then(|id| machine.lane(id));
+                let found = lane.insert(found.ok_or_else(|| unknown_lane(name, known))?);
+                Some((Side::Supplier, found.admin()))
             }
         };
         let admin = match admin {
             None => None,
-            Some(known) => {
-                let found = channel.admin(known).ok_or_else(|| unknown_admin(name, known))?;
-                Some((known.clone(), found))
+            Some((side, known)) => {
+                let found = channel.admins().get(side, known);
+                let found = found.ok_or_else(|| unknown_admin(name, side, known))?;
+                Some((side, known.clone(), found))
             }
         };
-        Ok(Found { level: target.level(), channel, admin, proxy })
+        Ok(Found { level: target.level(), channel, admin, proxy, lane })
     }
 
     fn target(&self) -> machine::Target {
-        match (self.proxy, &self.admin) {
-            (Some(proxy), _) => machine::Target::Proxy(proxy.id()),
-            (None, Some((name, _))) => machine::Target::Admin(self.channel.id(), name.clone()),
-            (None, None) => machine::Target::Channel(self.channel.id()),
+        let channel = self.channel.id();
+        match (self.proxy, self.lane, &self.admin) {
+            (Some(proxy), ..) => machine::Target::Proxy(proxy.id()),
+            (_, Some(lane), _) => machine::Target::Lane(lane.id()),
+            (.., Some((side, name, _))) => machine::Target::Admin(channel, *side, name.clone()),
+            (.., None) => machine::Target::Channel(channel),
         }
     }
 
     /// What is set on each level, narrowest first; its own is the first.
     fn levels(&self) -> Vec<(Origin, &Qos)> {
         let proxy = self.proxy.map(|proxy| (Origin::Proxy, proxy.qos()));
-        let admin = self.admin.as_ref().map(|(_, admin)| (Origin::Admin, &admin.qos));
+        let lane = self.lane.map(|lane| (Origin::Lane, lane.qos()));
+        let admin = self.admin.as_ref().map(|(side, _, admin)| match side {
+            Side::Consumer => (Origin::Admin, &admin.qos),
+            Side::Supplier => (Origin::SupplierAdmin, &admin.qos),
+        });
         let channel = Some((Origin::Channel, self.channel.qos()));
-        [proxy, admin, channel].into_iter().flatten().collect()
+        [proxy, lane, admin, channel].into_iter().flatten().collect()
     }
 }
 
@@ -217,8 +238,9 @@ fn qos_report(machine: &Machine, target: &Target) -> Result<QosReport, Rejection
     Ok(QosReport {
         channel: found.channel.name().clone(),
         level: found.level,
-        admin: found.admin.as_ref().map(|(name, _)| name.clone()),
+        admin: found.admin.as_ref().map(|(_, name, _)| name.clone()),
         proxy: found.proxy.map(|proxy| proxy.name().clone()),
+        lane: found.lane.and_then(|lane| lane.name().cloned()),
         qos: levels.first().map(|(_, own)| (*own).clone()).unwrap_or_default(),
         properties,
     })
@@ -287,8 +309,13 @@ pub fn unknown_proxy(channel: &Name, proxy: &Name) -> Rejection {
         .hint(format!("list them with `aqueduct proxy ls {channel}`"))
 }
 
-fn unknown_admin(channel: &Name, admin: &Name) -> Rejection {
-    Rejection::new(Code::UnknownAdmin, format!("channel '{channel}' has no admin '{admin}'"))
+fn unknown_lane(channel: &Name, lane: &Name) -> Rejection {
+    Rejection::new(Code::UnknownLane, format!("channel '{channel}' has no lane '{lane}'"))
+        .hint(format!("list them with `aqueduct proxy ls {channel}`; one that is unused expires"))
+}
+
+fn unknown_admin(channel: &Name, side: Side, admin: &Name) -> Rejection {
+    Rejection::new(Code::UnknownAdmin, format!("channel '{channel}' has no {side} admin '{admin}'"))
         .hint(format!("list them with `aqueduct admin ls {channel}`, or create it"))
 }
 

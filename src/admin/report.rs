@@ -4,25 +4,28 @@ use std::collections::BTreeMap;
 
 use super::letters;
 use crate::consensus;
-use crate::delivery::ProxyStats;
-use crate::machine::{Admin, Channel, Machine, Proxy};
-use crate::types::{Name, Outcome, ProxyId};
+use crate::delivery::{ProxyStats, World};
+use crate::machine::{Admin, Channel, Lane, Machine, Proxy};
+use crate::types::{ChannelId, Name, Outcome, ProxyId, Seq, Side};
 use crate::wire::admin::{
-    AdminReport, ChannelEntry, ChannelReport, LetterLedger, Member, MemberEntry, ProxyReport, Role,
-    SnapshotReport,
+    AdminReport, ChannelEntry, ChannelReport, LaneReport, LetterLedger, Member, MemberEntry,
+    ProxyReport, Role, SnapshotReport, Suppliers,
 };
 
 /// All channels, by name.
-pub fn channels(machine: &Machine) -> Vec<ChannelReport> {
-    let mut reports: Vec<_> = machine.channels().map(|c| channel(machine, c)).collect();
+pub fn channels(world: &World) -> Vec<ChannelReport> {
+    let ids = world.all_channels().map(|channel| channel.id());
+    let mut reports: Vec<_> = ids.filter_map(|id| channel(world, id)).collect();
     reports.sort_by(|a, b| a.name.cmp(&b.name));
     reports
 }
 
-/// One channel with its proxies; nothing in flight.
-pub fn channel(machine: &Machine, channel: &Channel) -> ChannelReport {
+/// One channel with its proxies; nothing in flight, and nothing of its suppliers.
+pub fn channel(world: &World, id: ChannelId) -> Option<ChannelReport> {
+    let (machine, defined) = (world.of(id), world.facts.channel(id)?);
+    let channel = machine.channel(id)?;
     let history = channel.admission().history;
-    ChannelReport {
+    Some(ChannelReport {
         id: channel.id(),
         name: channel.name().clone(),
         accepted: channel.accepted(),
@@ -30,18 +33,25 @@ pub fn channel(machine: &Machine, channel: &Channel) -> ChannelReport {
         retained_bytes: channel.retained().bytes,
         pending_bytes: channel.pending().bytes,
         no_interest: channel.no_interest(),
-        last_seq: channel.next_seq().saturating_sub(1),
+        last_seq: last_seq(channel),
         first_retained: channel.first_retained(),
         max_queue_bytes: channel.admission().max_queue_bytes,
         history_events: history.events,
         history_bytes: history.bytes,
         history_age_ms: history.age_ms,
         qos: channel.qos().clone(),
-        admins: admins(machine, channel),
+        admins: admins(world.facts, defined),
         subscribers: 0,
         dead_letters: dead_letters(machine, channel),
         proxies: machine.proxies(channel.id()).map(|p| proxy(machine, p)).collect(),
-    }
+        suppliers: Suppliers::default(),
+        best_effort: channel.admission().best_effort,
+    })
+}
+
+/// The sequence of its newest event; 0: none yet.
+fn last_seq(channel: &Channel) -> Seq {
+    if channel.accepted() == 0 { 0 } else { channel.next_seq() - 1 }
 }
 
 /// What became of the dead letters of a channel, or of those in it.
@@ -52,15 +62,45 @@ fn dead_letters(machine: &Machine, channel: &Channel) -> Option<LetterLedger> {
     }
 }
 
-/// The consumer admins of a channel, by name.
+/// The admins of a channel, of both sides, by name.
 pub fn admins(machine: &Machine, channel: &Channel) -> Vec<AdminReport> {
-    let report = |(name, admin): (Name, Admin)| {
-        let members = machine.proxies(channel.id()).filter(|proxy| *proxy.admin() == name);
-        let proxies = members.count() as u64;
+    let report = |side: Side, (name, admin): (Name, Admin)| {
+        let members = match side {
+            Side::Consumer => {
+                machine.proxies(channel.id()).filter(|proxy| *proxy.admin() == name).count()
+            }
+            Side::Supplier => {
+                machine.lanes_of(channel.id()).filter(|lane| *lane.admin() == name).count()
+            }
+        };
         let Admin { qos, suspended, types } = admin;
-        AdminReport { name, qos, suspended, types, proxies }
+        AdminReport { name, side, qos, suspended, types, proxies: members as u64 }
     };
-    channel.admins().map(report).collect()
+    let of = |side: Side| channel.admins().iter(side).map(move |admin| report(side, admin));
+    of(Side::Consumer).chain(of(Side::Supplier)).collect()
+}
+
+/// What the suppliers of a channel are connected to.
+pub fn suppliers(machine: &Machine, channel: &Channel) -> Suppliers {
+    let shares = |lane: &&Lane| {
+        lane.name().is_none()
+            && *lane.admin() == Name::default_admin()
+            && lane.qos().is_empty()
+            && !lane.is_suspended()
+    };
+    let report = |lane: &Lane| LaneReport {
+        lane: lane.id().to_string(),
+        name: lane.name().cloned(),
+        admin: lane.admin().clone(),
+        qos: lane.qos().clone(),
+        suspended: lane.is_suspended(),
+        epoch: lane.epoch(),
+        last_sequence: lane.next_sequence() - 1,
+        idle_ms: machine.stamp().0.saturating_sub(lane.last_used().0) / 1000,
+    };
+    let (shared, own): (Vec<_>, Vec<_>) = machine.lanes_of(channel.id()).partition(shares);
+    let lanes = own.into_iter().map(report).collect();
+    Suppliers { shared_lanes: shared.len() as u64, lanes }
 }
 
 /// One durable proxy; nothing in flight.
@@ -104,15 +144,16 @@ pub fn add_soft_state(channels: &mut [ChannelReport], stats: &BTreeMap<ProxyId, 
 }
 
 /// One line for each channel, by name.
-pub fn entries(machine: &Machine) -> Vec<ChannelEntry> {
+pub fn entries(world: &World) -> Vec<ChannelEntry> {
     let entry = |channel: &Channel| ChannelEntry {
         id: channel.id(),
         name: channel.name().clone(),
-        last_seq: channel.next_seq().saturating_sub(1),
+        last_seq: last_seq(channel),
         retained: channel.retained().events,
         proxies: channel.proxies().count() as u64,
+        best_effort: channel.admission().best_effort,
     };
-    let mut entries: Vec<_> = machine.channels().map(entry).collect();
+    let mut entries: Vec<_> = world.all_channels().map(entry).collect();
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     entries
 }

@@ -22,8 +22,8 @@ use super::connect::{assignment, host_port};
 use crate::node::ByteSize;
 use crate::types::{Name, QosChange, Value};
 pub use quality::{
-    Admin, AdminCreate, AdminName, AdminTypes, Proxy, ProxyCreate, ProxyName, ProxyTypes, Qos,
-    QosTarget, Scheduler,
+    Admin, AdminCreate, AdminName, AdminTypes, Proxy, ProxyCreate, ProxyName, ProxyOrLane,
+    ProxyTypes, Qos, QosTarget, Scheduler,
 };
 
 /// A fault-tolerant event channel service.
@@ -99,13 +99,13 @@ pub enum Command {
     /// Create, list, show and remove channels
     #[command(subcommand)]
     Channel(Channel),
-    /// Show, set and check the quality of service of channels, admins and proxies
+    /// Show, set and check the quality of service of channels, admins, proxies and lanes
     #[command(subcommand)]
     Qos(Qos),
-    /// Consumer admins: groups of proxies that inherit from them
+    /// Admins: groups of proxies, of consumers or of suppliers, that inherit from them
     #[command(subcommand)]
     Admin(Admin),
-    /// Proxies of durable consumers
+    /// Proxies: what consumers, and suppliers, are connected to
     #[command(subcommand)]
     Proxy(Proxy),
     /// See whose turn it is: how long the proxies of a channel wait to be served
@@ -324,6 +324,9 @@ pub struct Publish {
     /// Name of a lane to open or resume: what was published on it is not published again.
     #[arg(long, value_name = "NAME")]
     pub lane: Option<Name>,
+    /// Supplier admin that the lane is of [default: default].
+    #[arg(long, value_name = "NAME")]
+    pub admin: Option<Name>,
     /// Lane sequence of the first event; a repeat is answered with its original place.
     #[arg(long, value_name = "N", requires = "lane")]
     pub sequence: Option<u64>,
@@ -343,7 +346,8 @@ pub struct Publish {
     /// Filterable field; may be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     pub field: Vec<(String, Value)>,
-    /// Priority, -32767 to 32767; greater is more urgent. 0: that of the channel.
+    /// Priority, -32767 to 32767; greater is more urgent. 0: that of lane, supplier admin or
+    /// channel.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = priority)]
     pub priority: Option<i16>,
     /// Each event expires so long after it was accepted: 500ms, 90s, 2h, or milliseconds.

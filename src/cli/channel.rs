@@ -46,13 +46,14 @@ fn changes(flags: &ChannelCreate) -> Vec<QosChange> {
 }
 
 fn list(answer: &Answer<ChannelList>) -> String {
-    let mut table = output::table(&["channel", "last seq", "retained", "consumers"]);
+    let mut table = output::table(&["channel", "last seq", "retained", "consumers", "events are"]);
     for channel in &answer.value.channels {
         table.add_row(vec![
             channel.name.to_string(),
             output::count(channel.last_seq),
             output::count(channel.retained),
             output::count(channel.proxies),
+            if channel.best_effort { "best effort" } else { "persistent" }.to_string(),
         ]);
     }
     table.to_string()
@@ -96,12 +97,16 @@ fn letters(channel: &ChannelReport) -> String {
 fn show(answer: &Answer<ChannelReport>) -> String {
     let channel = &answer.value;
     let mut text = format!(
-        "channel      {}\naccepted     {} events, the last with sequence {}\n\
+        "channel      {}\nreliability  {}\naccepted     {} events, the last with sequence {}\n\
          retained     {} events from sequence {}, {}\npending      {} of at most {} (then publishes are refused)\n\
          no interest  {} events came while there was no durable consumer\n\
          history      {} events or {}, whichever is less{}\n\
          quality      {}\nsubscribers  {} without a name\n",
         channel.name,
+        match channel.best_effort {
+            true => "best effort: events are in the leader's memory alone, numbers of this tenure",
+            false => "persistent",
+        },
         output::count(channel.accepted),
         channel.last_seq,
         output::count(channel.retained),
@@ -117,7 +122,7 @@ fn show(answer: &Answer<ChannelReport>) -> String {
         output::count(channel.subscribers),
     );
     text.push_str(&letters(channel));
-    if channel.admins.len() > 1 || channel.admins.iter().any(|a| a.suspended || !a.qos.is_empty()) {
+    if channel.admins.len() > 2 || channel.admins.iter().any(|a| a.suspended || !a.qos.is_empty()) {
         text.push_str(&format!("\n{}\n", admins::table(&channel.admins)));
     }
     let mut table = output::table(&[

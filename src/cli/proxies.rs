@@ -1,14 +1,16 @@
-//! `proxy`: what durable consumers are connected to.
+//! `proxy`: what consumers, and suppliers, are connected to.
 
 use serde::Serialize;
 
 use super::admins::subscribed;
-use super::args::{Common, Proxy, ProxyCreate, ProxyName, ProxyTypes};
+use super::args::{Common, Proxy, ProxyCreate, ProxyName, ProxyOrLane, ProxyTypes};
 use super::exit::{Exit, Failure};
 use super::quality::{brief, values};
 use super::{asked, connect_admin, output};
-use crate::types::{Code, Level, Name, Property, QosChange, Rejection, Subscription};
-use crate::wire::admin::{ChannelReport, PropertyReport, ProxyReport, ProxyWish, Target, qos_wish};
+use crate::types::{Code, Level, Name, Property, QosChange, Rejection, Side, Subscription};
+use crate::wire::admin::{
+    ChannelReport, LaneReport, PropertyReport, ProxyReport, ProxyWish, Target, qos_wish,
+};
 
 /// Runs a `proxy` command.
 pub async fn run(common: &Common, command: &Proxy) -> Result<Exit, Failure> {
@@ -76,20 +78,33 @@ async fn create(common: &Common, flags: &ProxyCreate) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn suspend(common: &Common, of: &ProxyName, suspended: bool) -> Result<(), Failure> {
-    let answer = connect_admin(common)?.suspend(&target(of), suspended).await?;
-    output::result(common.output, &answer, |_| match suspended {
-        true => format!("suspended proxy {}: it delivers nothing, and keeps what comes", of.name),
-        false => format!("resumed proxy {}", of.name),
+async fn suspend(common: &Common, flags: &ProxyOrLane, suspended: bool) -> Result<(), Failure> {
+    let ProxyName { channel, name } = &flags.of;
+    let target = match flags.lane {
+        true => Target::Lane { channel: channel.clone(), lane: name.clone() },
+        false => target(&flags.of),
+    };
+    let answer = connect_admin(common)?.suspend(&target, suspended).await?;
+    output::result(common.output, &answer, |_| match (suspended, flags.lane) {
+        (true, false) => {
+            format!("suspended proxy {name}: it delivers nothing, and keeps what comes")
+        }
+        (true, true) => format!("suspended lane {name}: it takes nothing"),
+        (false, false) => format!("resumed proxy {name}"),
+        (false, true) => format!("resumed lane {name}"),
     });
     Ok(())
 }
 
-/// The proxies of a channel in JSON: a line each, the shared one of plain subscribers last.
+/// What is connected to a channel in JSON: a line for each proxy, of which the default ones, that
+/// clients content with the defaults share, come last.
 #[derive(Serialize)]
 struct Listed {
     channel: Name,
+    /// Towards consumers.
     proxies: Vec<Line>,
+    /// Towards suppliers.
+    lanes: Vec<LaneLine>,
 }
 
 #[derive(Serialize)]
@@ -97,42 +112,97 @@ struct Listed {
 enum Line {
     Durable {
         durable: bool,
+        /// Why it is not the default one.
+        why: &'static str,
         /// By itself or by its admin.
         state: &'static str,
         #[serde(flatten)]
         proxy: Box<ProxyReport>,
     },
     /// Plain subscribers; they acknowledge nothing, so there is no ledger.
-    Shared { durable: bool, name: Option<Name>, clients: u64 },
+    Shared { durable: bool, why: &'static str, name: Option<Name>, clients: u64 },
 }
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum LaneLine {
+    Own {
+        why: String,
+        /// By itself or by its admin.
+        state: &'static str,
+        #[serde(flatten)]
+        lane: Box<LaneReport>,
+    },
+    /// Suppliers content with the defaults.
+    Shared { why: &'static str, name: Option<Name>, lanes: u64 },
+}
+
+/// Why clients are on a default proxy.
+const SHARED: &str = "shared: push, default QoS";
 
 async fn list(common: &Common, channel: &Name) -> Result<(), Failure> {
     let report = connect_admin(common)?.channel(channel).await?.value;
-    let people = table(&report);
-    let shared = Line::Shared { durable: false, name: None, clients: report.subscribers };
+    let people = format!("{}\n\n{}", consumers(&report), suppliers(&report));
+    let clients = report.subscribers;
+    let shared = Line::Shared { durable: false, why: SHARED, name: None, clients };
     let durable = |proxy: &ProxyReport| {
-        let state = state(&report, proxy);
-        Line::Durable { durable: true, state, proxy: Box::new(proxy.clone()) }
+        let (why, state) = ("own: named", state(&report, proxy));
+        Line::Durable { durable: true, why, state, proxy: Box::new(proxy.clone()) }
     };
     let proxies = report.proxies.iter().map(durable).chain([shared]).collect();
-    let listed = Listed { channel: channel.clone(), proxies };
+    let lanes = report.suppliers.shared_lanes;
+    let shared = LaneLine::Shared { why: SHARED, name: None, lanes };
+    let own = |lane: &LaneReport| {
+        let (why, state) = (why(lane), lane_state(&report, lane));
+        LaneLine::Own { why, state, lane: Box::new(lane.clone()) }
+    };
+    let lanes = report.suppliers.lanes.iter().map(own).chain([shared]).collect();
+    let listed = Listed { channel: channel.clone(), proxies, lanes };
     output::result(common.output, &listed, |_| people);
     Ok(())
 }
 
-/// Whether a proxy delivers, and if not, whose doing that is.
-pub fn state(channel: &ChannelReport, proxy: &ProxyReport) -> &'static str {
-    let admin = channel.admins.iter().find(|admin| admin.name == proxy.admin);
-    match (proxy.suspended, admin.is_some_and(|admin| admin.suspended)) {
+/// Why a lane is not part of the default one.
+fn why(lane: &LaneReport) -> String {
+    let named = lane.name.as_ref().map(|_| "named".to_string());
+    let admin = (lane.admin != Name::default_admin()).then(|| format!("admin {}", lane.admin));
+    let set = (!lane.qos.is_empty()).then(|| "QoS".to_string());
+    let suspended = lane.suspended.then(|| "suspended".to_string());
+    let reasons: Vec<String> = [named, admin, set, suspended].into_iter().flatten().collect();
+    format!("own: {}", reasons.join(", "))
+}
+
+/// What people call a lane.
+pub fn lane_name(lane: &LaneReport) -> String {
+    lane.name.as_ref().map_or_else(|| lane.lane.clone(), Name::to_string)
+}
+
+fn told(itself: bool, admin: bool) -> &'static str {
+    match (itself, admin) {
         (true, _) => "suspended",
         (false, true) => "suspended by admin",
         (false, false) => "active",
     }
 }
 
-fn table(channel: &ChannelReport) -> String {
+fn rests(channel: &ChannelReport, side: Side, admin: &Name) -> bool {
+    channel.admin(side, admin).is_some_and(|admin| admin.suspended)
+}
+
+/// Whether a proxy delivers, and if not, whose doing that is.
+pub fn state(channel: &ChannelReport, proxy: &ProxyReport) -> &'static str {
+    told(proxy.suspended, rests(channel, Side::Consumer, &proxy.admin))
+}
+
+/// Whether a lane takes events, and if not, whose doing that is.
+fn lane_state(channel: &ChannelReport, lane: &LaneReport) -> &'static str {
+    told(lane.suspended, rests(channel, Side::Supplier, &lane.admin))
+}
+
+fn consumers(channel: &ChannelReport) -> String {
     let mut table = output::table(&[
-        "proxy",
+        "to consumers",
+        "why",
         "admin",
         "durable",
         "clients",
@@ -145,6 +215,7 @@ fn table(channel: &ChannelReport) -> String {
     for proxy in &channel.proxies {
         table.add_row(vec![
             proxy.name.to_string(),
+            "own: named".into(),
             proxy.admin.to_string(),
             "yes".into(),
             output::count(proxy.clients),
@@ -155,17 +226,55 @@ fn table(channel: &ChannelReport) -> String {
             brief(&proxy.qos),
         ]);
     }
-    let shared = output::count(channel.subscribers);
     let none = || "-".to_string();
     table.add_row(vec![
-        "(plain subscribers)".into(),
+        "default".into(),
+        SHARED.into(),
         none(),
         "no".into(),
-        shared,
+        output::count(channel.subscribers),
         none(),
         none(),
         "active".into(),
         none(),
+        none(),
+    ]);
+    table.to_string()
+}
+
+fn suppliers(channel: &ChannelReport) -> String {
+    let mut table = output::table(&[
+        "to suppliers",
+        "why",
+        "admin",
+        "lanes",
+        "last sequence",
+        "last used",
+        "state",
+        "set for it",
+    ]);
+    let none = || "-".to_string();
+    for lane in &channel.suppliers.lanes {
+        table.add_row(vec![
+            lane_name(lane),
+            why(lane),
+            lane.admin.to_string(),
+            lane.lane.clone(),
+            lane.last_sequence.to_string(),
+            format!("{} s ago", lane.idle_ms / 1000),
+            lane_state(channel, lane).into(),
+            brief(&lane.qos),
+        ]);
+    }
+    let rests = rests(channel, Side::Supplier, &Name::default_admin());
+    table.add_row(vec![
+        "default".into(),
+        SHARED.into(),
+        Name::default_admin().to_string(),
+        output::count(channel.suppliers.shared_lanes),
+        none(),
+        none(),
+        told(false, rests).into(),
         none(),
     ]);
     table.to_string()

@@ -28,6 +28,7 @@ pub async fn run(common: &Common, flags: &Publish) -> Result<Exit, Failure> {
     let patience = connect::patience(common)?;
     let options = PublishOptions {
         lane: flags.lane.clone().map_or(LaneChoice::Fresh, LaneChoice::Named),
+        admin: flags.admin.clone(),
         first_sequence: flags.sequence,
         deadline: patience,
         ..PublishOptions::default()
@@ -37,6 +38,13 @@ pub async fn run(common: &Common, flags: &Publish) -> Result<Exit, Failure> {
         eprintln!(
             "warning: nobody is interested in channel '{0}' now; events stay only while its \
              history lasts (see `aqueduct channel show {0}`)",
+            flags.channel
+        );
+    }
+    if publisher.is_best_effort() {
+        eprintln!(
+            "note: channel '{}' is best effort: acknowledged events are in the leader's memory \
+             alone, and lost with it",
             flags.channel
         );
     }
@@ -199,6 +207,7 @@ struct Report {
     format: Format,
     quiet: bool,
     lane: String,
+    best_effort: bool,
     acked: u64,
     refused: u64,
     unknown: u64,
@@ -207,8 +216,16 @@ struct Report {
 
 impl Report {
     fn new(format: Format, quiet: bool, publisher: &Publisher) -> Report {
-        let lane = publisher.lane().to_string();
-        Report { format, quiet, lane, acked: 0, refused: 0, unknown: 0, last_refusal: None }
+        Report {
+            format,
+            quiet,
+            lane: publisher.lane().to_string(),
+            best_effort: publisher.is_best_effort(),
+            acked: 0,
+            refused: 0,
+            unknown: 0,
+            last_refusal: None,
+        }
     }
 
     fn answered(&self) -> u64 {
@@ -271,12 +288,18 @@ impl Report {
             Failure::from(rejection).print(self.format);
         }
         let Report { acked, refused, unknown, .. } = self;
+        let reliability = if self.best_effort { "best_effort" } else { "persistent" };
         match self.format {
             Format::Table if self.answered() == 1 && !self.quiet => {}
             Format::Table => {
                 output::say(format_args!("{acked} acked, {refused} refused, {unknown} unknown"))
             }
-            _ => output::say(json!({"acked": acked, "refused": refused, "unknown": unknown})),
+            _ => output::say(json!({
+                "acked": acked,
+                "refused": refused,
+                "unknown": unknown,
+                "reliability": reliability,
+            })),
         }
         match (unknown, refused) {
             (0, 0) => Exit::Ok,

@@ -41,6 +41,12 @@ pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failu
     };
     let client = connect::client(common).await?;
     let mut subscriber = client.subscribe(flags.channel.clone(), options).await?;
+    if subscriber.settler().is_best_effort() {
+        eprintln!(
+            "note: channel '{}' is best effort: what its leader has not delivered is lost with it",
+            flags.channel
+        );
+    }
     let mut interrupts = Interrupts::catch()?;
     let mut left = flags.max.unwrap_or(u64::MAX);
     while left > 0 {

@@ -89,8 +89,15 @@ impl FakeCluster {
         let facts = self.lanes.get_mut(&lane).expect("just found");
         facts.open(opener)?;
         let FakeLane { epoch, held_since, last, .. } = *facts;
-        let (last_sequence, channel_interest) = (last, true);
-        Ok(LaneOpened { request, lane, epoch, held_since, last_sequence, channel_interest })
+        Ok(LaneOpened {
+            request,
+            lane,
+            epoch,
+            held_since,
+            last_sequence: last,
+            channel_interest: true,
+            best_effort: false,
+        })
     }
 
     fn find(&mut self, target: LaneTarget) -> Result<LaneId, Rejection> {
@@ -314,7 +321,8 @@ impl FakeSession {
             FakeConsumer { proxy, cursor, credit, in_flight: BTreeSet::new(), pull: None };
         assert!(self.consumers.insert(consumer, attached).is_none(), "attached twice");
         let (revision, tenure) = (1, Tenure(cluster.tenure));
-        vec![Attached { request, consumer, proxy, revision, next_seq, tenure }.into()]
+        let best_effort = false;
+        vec![Attached { request, consumer, proxy, revision, next_seq, tenure, best_effort }.into()]
     }
 
     /// Nacked events may be delivered again.

@@ -102,6 +102,9 @@ pub enum LaneChoice {
 #[derive(Debug, Clone)]
 pub struct PublishOptions {
     pub lane: LaneChoice,
+    /// The supplier admin of a new lane; an existing one must be of it. `None`: the default one, or
+    /// whichever an existing one is of.
+    pub admin: Option<Name>,
     /// Lane sequence of the first event. `None`: the one after the last accepted. A smaller one
     /// repeats: events accepted before are answered as duplicates with their original place.
     pub first_sequence: Option<u64>,
@@ -119,6 +122,7 @@ impl Default for PublishOptions {
     fn default() -> PublishOptions {
         PublishOptions {
             lane: LaneChoice::Fresh,
+            admin: None,
             first_sequence: None,
             deadline: Duration::from_secs(30),
             in_flight_events: limits::LANE_IN_FLIGHT_MAX,

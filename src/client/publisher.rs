@@ -24,6 +24,7 @@ pub struct Publisher {
     channel: Name,
     identity: LaneIdentity,
     interest: bool,
+    best_effort: bool,
 }
 
 /// The promise of an answer to one event. Dropping it does not take the event back.
@@ -67,21 +68,27 @@ impl Publisher {
         };
         alive.shared.wake.notify_one();
         let identity = LaneIdentity { lane: LaneId::default(), epoch: 0 };
-        let mut publisher = Publisher { alive, key, news, channel, identity, interest: true };
-        (publisher.identity, publisher.interest) = publisher.opened().await?;
+        let (interest, best_effort) = (true, false);
+        let mut publisher =
+            Publisher { alive, key, news, channel, identity, interest, best_effort };
+        publisher.opened().await?;
         Ok(publisher)
     }
 
-    async fn opened(&self) -> Result<(LaneIdentity, bool), Rejection> {
-        let shared = &self.alive.shared;
+    /// Waits until the lane is open.
+    async fn opened(&mut self) -> Result<(), Rejection> {
+        let (shared, key) = (&self.alive.shared, self.key);
         let outcome = shared.wait(&self.news, |state| {
-            let lane = state.conversation.lane(self.key)?;
+            let lane = state.conversation.lane(key)?;
             match (lane.failed(), lane.identity()) {
                 (Some(rejection), _) => Some(Err(rejection.clone())),
-                (None, identity) => identity.map(|identity| Ok((identity, lane.interest()))),
+                (None, identity) => {
+                    identity.map(|identity| Ok((identity, lane.interest(), lane.best_effort())))
+                }
             }
         });
-        outcome.await
+        (self.identity, self.interest, self.best_effort) = outcome.await?;
+        Ok(())
     }
 
     /// The lane's id: opens it again with [`super::LaneChoice::Existing`].
@@ -97,6 +104,12 @@ impl Publisher {
     /// subscriber. Otherwise events are kept only as the channel's history.
     pub fn channel_interest(&self) -> bool {
         self.interest
+    }
+
+    /// Whether an acknowledgement means no more than: in the leader's memory. What it acknowledged
+    /// is lost with it.
+    pub fn is_best_effort(&self) -> bool {
+        self.best_effort
     }
 
     /// The lane sequence that the next event gets.

@@ -131,6 +131,13 @@ impl Settler {
         state.conversation.consumer(self.attachment.key).and_then(|consumer| consumer.proxy())
     }
 
+    /// Whether events come from the leader's memory alone: what a leader had is lost with it.
+    pub fn is_best_effort(&self) -> bool {
+        let mut state = self.attachment.alive.shared.lock();
+        let consumer = state.conversation.consumer(self.attachment.key);
+        consumer.is_some_and(|consumer| consumer.best_effort())
+    }
+
     /// The token of a delivery of this consumer; `None` for an ephemeral one.
     pub fn token(&self, delivery: &Delivery) -> Option<Token> {
         self.proxy().map(|proxy| Token { proxy, seq: delivery.seq })

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 
+use super::facts::World;
 use crate::machine::{Command, Machine, Reply};
 use crate::types::{ChannelId, Payload, PayloadKey, Rejection, Stamp, Tenure};
 
@@ -20,6 +21,11 @@ pub trait Cluster: Clone + Send + Sync + 'static {
 
     /// Looks at the machine. Must be short: it holds up apply.
     fn read<T>(&self, look: impl FnOnce(&Machine) -> T) -> T;
+
+    /// Looks at the machine, and at what this leader keeps beside it. As short.
+    fn see<T>(&self, look: impl FnOnce(World<'_>) -> T) -> T {
+        self.read(|facts| look(World::of_facts(facts)))
+    }
 
     /// Replicated time, as the leader would stamp it now.
     fn now(&self) -> Stamp;

@@ -8,7 +8,6 @@ use tokio::sync::mpsc;
 
 use super::cluster::{Changes, Cluster};
 use super::driver::{Driver, Output};
-use super::facts::MachineFacts;
 use super::handle::{Ask, Handle, Notice, Shared, Stats};
 use super::outbox::Outbox;
 use super::request::{Request, SessionId};
@@ -144,6 +143,8 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
             self.next_token = old.next_token();
         }
         self.driver = tenure.map(|tenure| Driver::new(tenure, self.next_token));
+        // What was in memory goes with its tenure.
+        self.cluster.see(|_| ());
         self.sweep = Sweep::new(self.cluster.now());
         self.shared.set_subscribers(BTreeMap::new());
     }
@@ -207,7 +208,7 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
             _ => false,
         };
         let now = self.cluster.now();
-        self.cluster.read(|machine| driver.request(&MachineFacts(machine), request, now));
+        self.cluster.see(|world| driver.request(&world, request, now));
         if attach {
             self.shared.set_subscribers(driver.subscribers());
         }
@@ -216,7 +217,7 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
     fn round(&mut self) {
         let Some(driver) = &mut self.driver else { return };
         let now = self.cluster.now();
-        let outputs = self.cluster.read(|machine| driver.poll(&MachineFacts(machine), now));
+        let outputs = self.cluster.see(|world| driver.poll(&world, now));
         outputs.into_iter().for_each(|output| self.carry_out(output));
         if self.sweep.due() <= now {
             for command in self.cluster.read(|machine| self.sweep.commands(machine, now)) {

@@ -2,7 +2,7 @@
 
 use super::sweep::Sweep;
 use super::testing::{FakeCluster, block, default_channel};
-use super::{Cluster, ConsumerId, Driver, MachineFacts, Output, Request, SessionId};
+use super::{Cluster, ConsumerId, Driver, Output, Request, SessionId, World};
 use crate::dispatch::{Attachment, Departure, Mode};
 use crate::machine::{Command, LaneTarget, Publish, Reply, Target};
 use crate::types::{
@@ -11,6 +11,7 @@ use crate::types::{
 };
 use crate::wire::{Nack, ServerMessage, Settle, SettleConfirmed, Terminate};
 
+mod best_effort;
 mod refused;
 
 const SESSION: SessionId = SessionId(1);
@@ -51,7 +52,8 @@ impl Rig {
         let channel = self.cluster.read(default_channel);
         if self.lane.is_none() {
             let opener = Opener::default();
-            let open = Command::OpenLane { channel, target: LaneTarget::Fresh, opener };
+            let open =
+                Command::OpenLane { channel, target: LaneTarget::Fresh, opener, admin: None };
             let Reply::LaneOpened { lane, epoch, .. } = self.cluster.apply(open) else { panic!() };
             self.lane = Some((lane, epoch));
         }
@@ -66,7 +68,7 @@ impl Rig {
 
     fn ask(&mut self, request: Request) {
         let (driver, now) = (&mut self.driver, self.cluster.now());
-        self.cluster.read(|machine| driver.request(&MachineFacts(machine), request, now));
+        self.cluster.read(|machine| driver.request(&World::of_facts(machine), request, now));
     }
 
     fn attach(&mut self, session: u64, attachment: Attachment, mode: Mode) {
@@ -76,7 +78,7 @@ impl Rig {
 
     fn poll(&mut self) -> Vec<Output> {
         let (driver, now) = (&mut self.driver, self.cluster.now());
-        self.cluster.read(|machine| driver.poll(&MachineFacts(machine), now))
+        self.cluster.read(|machine| driver.poll(&World::of_facts(machine), now))
     }
 
     /// Polls and carries out until nothing comes any more: (session, seq, delivery) of deliveries,

@@ -1,18 +1,18 @@
 //! A channel: its definition, its retained events, and what dead letters say of themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::admin::Admin;
+use super::admin::Admins;
 use super::dead_letters::{DeadLetter, DeadLetters, LetterCounts};
 use super::fact::{self, Kind};
 use super::slot::{Arrival, Lack, Mark, Room, Slot, Tally};
 use super::slots::Slots;
 use crate::types::{
     Admission, ChannelId, EventQos, EventType, LaneId, Name, PayloadKey, ProxyId, Qos, Seq,
-    SeqRange, SeqRanges, Stamp, TypeId, TypeRef, limits,
+    SeqRange, SeqRanges, Stamp, Supply, TypeId, TypeRef, limits,
 };
 
 /// An event channel.
@@ -21,23 +21,28 @@ pub struct Channel {
     id: ChannelId,
     name: Name,
     pub(super) qos: Qos,
-    /// Its consumer admins; the default one only once something is set for it.
-    pub(super) admins: BTreeMap<Name, Admin>,
-    /// Raised whenever it, an admin or a proxy of it is defined anew.
+    pub(super) admins: Admins,
+    /// Raised whenever it, an admin, a proxy or a lane of it is defined anew.
     pub(super) definitions: u64,
     /// What its settings come to.
     #[serde(skip)]
     pub(super) admission: Admission,
-    accepted: u64,
-    no_interest: u64,
+    pub(super) accepted: u64,
+    pub(super) no_interest: u64,
+    /// The sequence that its first event got or gets; 0 stands for 1.
+    #[serde(skip)]
+    pub(super) origin: Seq,
     pub(super) slots: Slots,
     pub(super) letters: DeadLetters,
     /// Its proxies; follows from the proxies themselves.
     #[serde(skip)]
     pub(super) proxies: BTreeMap<Name, ProxyId>,
-    /// Its named lanes; follows from the lanes themselves.
+    /// Its lanes; follows from the lanes themselves.
     #[serde(skip)]
-    pub(super) lanes: BTreeMap<Name, LaneId>,
+    pub(super) lanes: BTreeSet<LaneId>,
+    /// Those that have a name.
+    #[serde(skip)]
+    pub(super) lane_names: BTreeMap<Name, LaneId>,
 }
 
 impl Channel {
@@ -47,14 +52,16 @@ impl Channel {
             name,
             admission: Admission::new(&qos),
             qos,
-            admins: BTreeMap::new(),
+            admins: Admins::default(),
             definitions: 0,
             accepted: 0,
             no_interest: 0,
+            origin: 0,
             slots: Slots::new(id),
             letters: DeadLetters::new(id),
             proxies: BTreeMap::new(),
-            lanes: BTreeMap::new(),
+            lanes: BTreeSet::new(),
+            lane_names: BTreeMap::new(),
         }
     }
 
@@ -76,23 +83,14 @@ impl Channel {
         &self.admission
     }
 
-    /// Rises whenever the channel, an admin or a proxy of it is defined anew.
+    /// Rises whenever the channel, an admin, a proxy or a lane of it is defined anew.
     pub fn definitions(&self) -> u64 {
         self.definitions
     }
 
-    /// Its consumer admins, by name; the default one first if nothing was ever set for it.
-    pub fn admins(&self) -> impl Iterator<Item = (Name, Admin)> {
-        let default = Name::default_admin();
-        let unset = (!self.admins.contains_key(&default)).then(|| (default, Admin::default()));
-        let set = self.admins.iter().map(|(name, admin)| (name.clone(), admin.clone()));
-        unset.into_iter().chain(set)
-    }
-
-    /// The consumer admin of this name.
-    pub fn admin(&self, name: &Name) -> Option<Admin> {
-        let default = || (*name == Name::default_admin()).then(Admin::default);
-        self.admins.get(name).cloned().or_else(default)
+    /// Its admins, of both sides.
+    pub fn admins(&self) -> &Admins {
+        &self.admins
     }
 
     /// Whether it holds another channel's dead letters. Only the machine makes such names.
@@ -108,6 +106,11 @@ impl Channel {
     /// Events accepted while no durable proxy existed.
     pub fn no_interest(&self) -> u64 {
         self.no_interest
+    }
+
+    /// The sequence of the first event that it had or will have.
+    pub fn first_seq(&self) -> Seq {
+        self.origin.max(1)
     }
 
     /// The sequence of the next event accepted.
@@ -192,6 +195,27 @@ impl Channel {
         self.proxies.get(name).copied()
     }
 
+    /// Takes note of a lane of its own.
+    pub(super) fn add_lane(&mut self, lane: LaneId, name: Option<&Name>) {
+        self.lanes.insert(lane);
+        if let Some(name) = name {
+            self.lane_names.insert(name.clone(), lane);
+        }
+    }
+
+    /// A lane of its own is no more.
+    pub(super) fn remove_lane(&mut self, lane: LaneId, name: Option<&Name>) {
+        self.lanes.remove(&lane);
+        if let Some(name) = name {
+            self.lane_names.remove(name);
+        }
+    }
+
+    /// The lane of this name.
+    pub fn lane(&self, name: &Name) -> Option<LaneId> {
+        self.lane_names.get(name).copied()
+    }
+
     /// The types of its retained events that have one (OMG `obtain_offered_types`), each with how
     /// many are of it.
     pub fn offered_types(&self) -> impl Iterator<Item = (TypeId, &Arc<EventType>, u64)> {
@@ -209,17 +233,18 @@ impl Channel {
     }
 
     /// Accepts events with consecutive payload positions from `key` on, each given as its size and
-    /// its bytes, until one lacks something; returns how many, and what that is.
+    /// its bytes, until one lacks something; returns how many, and what that is. What they do not
+    /// ask for themselves the supply says.
     pub(super) fn append<'a>(
         &mut self,
         (key, now): (PayloadKey, Stamp),
+        supply: &Supply,
         events: impl Iterator<Item = (u32, &'a [u8])>,
     ) -> (u64, Option<Lack>) {
         let waiting = self.proxies.len() as u32;
-        let rules = self.admission;
         let arrivals = events.map(|(size, bytes)| Arrival {
             size,
-            mark: Mark::new(EventQos::read(bytes), &rules, now),
+            mark: Mark::new(EventQos::read(bytes), supply, now),
             kind: TypeRef::read(bytes),
         });
         let (count, lack) = self.slots.append((key, now), waiting, self.room(), arrivals);
@@ -331,7 +356,7 @@ impl Channel {
             self.no_interest,
         ];
         let qos = (self.id, &self.qos, self.definitions);
-        let admins = self.admins.iter().map(|(name, admin)| (self.id, name, admin));
+        let admins = self.admins.all_written().map(|(s, name, admin)| (self.id, s, name, admin));
         let admins = admins.map(|admin| fact::of_value(Kind::Admin, &admin));
         fact::of_value(Kind::ChannelDefinition, &definition)
             .wrapping_add(fact::of_value(Kind::ChannelQos, &qos))

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{
     ChannelId, LaneId, Name, NodeId, Opener, Outcome, ProxyId, Qos, QosChange, Rejection, Seq,
-    SeqRange, SeqRanges, Stamp, Start, Subscription, Tenure, TypePattern,
+    SeqRange, SeqRanges, Side, Stamp, Start, Subscription, Tenure, TypePattern,
 };
 
 /// The content of one log entry: commands of many sources under one stamp and tenure.
@@ -52,17 +52,19 @@ pub enum Command {
     DeleteProxy {
         proxy: ProxyId,
     },
-    /// Creates a consumer admin; refused if there is one of that name.
+    /// Creates an admin; refused if there is one of that name on that side.
     CreateAdmin {
         channel: ChannelId,
+        side: Side,
         name: Name,
         qos: Qos,
         /// The types of events that its proxies get.
         types: Subscription,
     },
-    /// Deletes a consumer admin with its proxies. The default one stays.
+    /// Deletes an admin with its proxies or lanes. The default ones stay.
     DeleteAdmin {
         channel: ChannelId,
+        side: Side,
         name: Name,
     },
     /// Changes the quality of service; all of it, or nothing if a part of it cannot be.
@@ -70,7 +72,7 @@ pub enum Command {
         target: Target,
         changes: Vec<QosChange>,
     },
-    /// Suspended proxies, and those of suspended admins, deliver nothing.
+    /// Suspended proxies, and those of suspended admins, deliver nothing; such lanes take nothing.
     Suspend {
         target: Target,
         suspended: bool,
@@ -82,6 +84,9 @@ pub enum Command {
         channel: ChannelId,
         target: LaneTarget,
         opener: Opener,
+        /// Of which supplier admin; an existing lane must be of it, too. `None`: the default one,
+        /// or whichever an existing lane is of.
+        admin: Option<Name>,
     },
     /// Forgets lanes unused since before the batch's stamp minus the idle limit. Unknown or since
     /// used lanes are skipped.
@@ -146,9 +151,9 @@ pub enum ReplayTo {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     Channel(ChannelId),
-    /// A consumer admin.
-    Admin(ChannelId, Name),
+    Admin(ChannelId, Side, Name),
     Proxy(ProxyId),
+    Lane(LaneId),
 }
 
 /// Which lane to open.

@@ -136,10 +136,8 @@ impl Machine {
             }
         }
         for lane in self.lanes.values() {
-            if let (Some(name), Some(channel)) =
-                (lane.name(), self.channels.get_mut(&lane.channel()))
-            {
-                Arc::make_mut(channel).lanes.insert(name.clone(), lane.id());
+            if let Some(channel) = self.channels.get_mut(&lane.channel()) {
+                Arc::make_mut(channel).add_lane(lane.id(), lane.name());
             }
         }
         let ids: Vec<ChannelId> = self.channels.keys().copied().collect();

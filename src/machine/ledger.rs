@@ -20,7 +20,7 @@ impl Machine {
 
     fn check_channel(&self, channel: &Channel) -> Result<(), String> {
         let name = channel.name();
-        let accepted = channel.next_seq().saturating_sub(1);
+        let accepted = channel.next_seq().saturating_sub(channel.first_seq());
         if channel.accepted() != accepted {
             let counted = channel.accepted();
             return Err(format!("channel {name}: {counted} accepted, but {accepted} numbered"));

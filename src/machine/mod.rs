@@ -66,8 +66,9 @@ mod slots;
 mod state;
 #[cfg(test)]
 mod tests;
+mod transient;
 
-pub use admin::Admin;
+pub use admin::{Admin, Admins};
 pub use batch::BatchError;
 pub use block::{
     EVENT_PREFIX_BYTES, PayloadLocation, block_holds, events, payload_location, payload_locations,

@@ -32,12 +32,12 @@ pub struct Proxy {
     pub(super) picks: bool,
     /// Raised whenever the definition changes; settlements name the one they were judged under.
     pub(super) revision: u64,
-    start_seq: Seq,
+    pub(super) start_seq: Seq,
     pub(super) settled: Settled,
     /// Counted deliveries of unsettled events, so that a poison event stays bounded.
-    attempts: BTreeMap<Seq, u32>,
+    pub(super) attempts: BTreeMap<Seq, u32>,
     #[serde(skip)]
-    attempts_sum: Sum,
+    pub(super) attempts_sum: Sum,
 }
 
 impl Proxy {

@@ -100,6 +100,18 @@ impl Slots {
         }
     }
 
+    /// No events yet; the first gets `origin`, or what follows it next where a chunk begins.
+    pub fn begun_at(channel: ChannelId, origin: Seq) -> Slots {
+        let next_seq = first_of(origin.saturating_sub(1).div_ceil(CHUNK_SLOTS));
+        let first = next_seq.min(u64::MAX / 2);
+        Slots {
+            next_seq: first,
+            history_start: first,
+            first_retained: first,
+            ..Slots::new(channel)
+        }
+    }
+
     /// The sequence of the next event accepted.
     pub fn next_seq(&self) -> Seq {
         self.next_seq

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::fact::{self, Kind};
 use super::{Channel, Lane, Proxy};
-use crate::types::{ChannelId, Interest, LaneId, Name, ProxyId, Qos, Seq, SeqRange, Stamp, Tenure};
+use crate::types::{
+    ChannelId, Interest, LaneId, Name, ProxyId, Qos, Seq, SeqRange, Side, Stamp, Tenure,
+};
 
 /// The replicated machine. Cheap to clone: see the module.
 #[derive(Debug, Clone)]
@@ -20,6 +22,10 @@ pub struct Machine {
     pub(super) lanes: BTreeMap<LaneId, Arc<Lane>>,
     /// Follows from the channels.
     pub(super) names: BTreeMap<Name, ChannelId>,
+    /// Channels whose events stay in the leader's memory; follows from the channels.
+    pub(super) best_effort: BTreeSet<ChannelId>,
+    /// No fact: whether this is the machine of those, beside the replicated one.
+    pub(super) is_transient: bool,
     /// No fact: what the last apply changed.
     pub(super) touched: BTreeSet<ChannelId>,
 }
@@ -42,6 +48,8 @@ impl Machine {
             proxies: BTreeMap::new(),
             lanes: BTreeMap::new(),
             names: BTreeMap::new(),
+            best_effort: BTreeSet::new(),
+            is_transient: false,
             touched: BTreeSet::new(),
         };
         machine.add_channel(Name::default_channel(), Qos::default());
@@ -98,13 +106,19 @@ impl Machine {
     /// Which types of events a proxy gets.
     pub fn interest(&self, proxy: &Proxy) -> Interest {
         let channel = self.channel(proxy.channel());
-        let admin = channel.and_then(|channel| channel.admin(proxy.admin())).unwrap_or_default();
-        Interest { own: proxy.types().clone(), admin: admin.types }
+        let admin = channel.and_then(|channel| channel.admins.get(Side::Consumer, proxy.admin()));
+        Interest { own: proxy.types().clone(), admin: admin.unwrap_or_default().types }
     }
 
     /// The lane of this id.
     pub fn lane(&self, id: LaneId) -> Option<&Lane> {
         self.lanes.get(&id).map(|lane| &**lane)
+    }
+
+    /// The lanes of a channel, by id.
+    pub fn lanes_of(&self, channel: ChannelId) -> impl Iterator<Item = &Lane> {
+        let ids = self.channel(channel).into_iter().flat_map(|channel| &channel.lanes);
+        ids.filter_map(|id| self.lane(*id))
     }
 
     /// All lanes, by id.
@@ -195,6 +209,7 @@ impl Machine {
         self.names.insert(name.clone(), id);
         self.channels.insert(id, Arc::new(Channel::new(id, name, qos)));
         self.touched.insert(id);
+        self.resolve(id);
         id
     }
 }

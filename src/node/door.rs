@@ -220,7 +220,7 @@ mod tests {
                 leader: true,
                 event_bytes_max: 1,
                 lane_in_flight_max: 1,
-                newest: 1,
+                newest: newest_version(),
             };
             let _ = visitor.writer.write([Greeting::Welcome(welcome).encode().into()]).await;
             // Until the caller leaves.

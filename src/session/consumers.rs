@@ -32,7 +32,10 @@ impl Session {
             AttachTarget::Volatile { start, resume_after, types } => {
                 let next = view.next_seq(channel.id);
                 let next_seq = match (resume_after, start) {
-                    (Some(seen), _) => seen.saturating_add(1).min(next),
+                    // What an earlier leader had in memory is lost, and nobody knows how much.
+                    (Some(seen), _) => {
+                        seen.saturating_add(1).max(view.first_seq(channel.id)).min(next)
+                    }
                     (None, Start::New) => next,
                     (None, Start::All) => view.retained_from(channel.id, 1),
                     (None, Start::Seq(seq)) => view.retained_from(channel.id, seq),
@@ -100,9 +103,8 @@ impl Session {
         let current = self.consumers.get(&attach.consumer).is_some_and(waits);
         match reply {
             Ok(Reply::ProxyReady { proxy, revision, .. }) if current => {
-                let is_dead_letters =
-                    view.channel(&attach.channel).is_some_and(|c| c.is_dead_letters);
-                let channel = ChannelView { id: channel, is_dead_letters };
+                let gone = ChannelView { id: channel, is_dead_letters: false, best_effort: false };
+                let channel = view.channel(&attach.channel).unwrap_or(gone);
                 self.attached(&attach, channel, Attachment::Durable(proxy), revision, view);
             }
             // Detached before it was attached: the client has its `Closed`.
@@ -137,7 +139,8 @@ impl Session {
         };
         let (request, consumer, tenure) = (attach.request, attach.consumer, self.tenure);
         let next_seq = view.next_seq(channel.id);
-        self.send(Attached { request, consumer, proxy, revision, next_seq, tenure });
+        let best_effort = channel.best_effort;
+        self.send(Attached { request, consumer, proxy, revision, next_seq, tenure, best_effort });
         let mode = match attach.mode {
             FlowMode::Push { credit_events: events, credit_bytes: bytes } => {
                 Mode::Push { events, bytes }

@@ -44,7 +44,7 @@ pub enum Effect {
 /// What a reply is the reply to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pending {
-    OpenLane { request: u32, channel: ChannelId },
+    OpenLane { request: u32, channel: ChannelId, best_effort: bool },
     Publish { lane: LaneId, epoch: u32, ticket: u64, bytes: usize },
     Skip { request: u32 },
     Attach { attach: Box<Attach>, channel: ChannelId },
@@ -100,8 +100,8 @@ impl Session {
             return self.close(rejection.clone());
         }
         match pending {
-            Pending::OpenLane { request, channel } => {
-                self.lane_opened(request, channel, reply, view);
+            Pending::OpenLane { request, channel, best_effort } => {
+                self.lane_opened(request, (channel, best_effort), reply, view);
             }
             Pending::Publish { lane, epoch, ticket, .. } => {
                 self.published(lane, epoch, ticket, reply);

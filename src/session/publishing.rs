@@ -2,7 +2,7 @@
 
 use super::conversation::{Effect, Pending, Session, unexpected, unknown_channel};
 use super::lane::Lane;
-use super::view::View;
+use super::view::{ChannelView, View};
 use crate::machine::{Command, LaneTarget, Publish, PublishRun, Published, Reply};
 use crate::planted::{Bug, planted};
 use crate::types::{ChannelId, Code, LaneId, Rejection, limits};
@@ -28,15 +28,16 @@ impl Session {
             wire::LaneTarget::Named(name) => LaneTarget::Named(name),
             wire::LaneTarget::Existing(lane) => LaneTarget::Existing(lane),
         };
-        let pending = Pending::OpenLane { request: open.request, channel: channel.id };
-        let opener = open.opener;
-        self.propose(Command::OpenLane { channel: channel.id, target, opener }, pending);
+        let ChannelView { id: channel, best_effort, .. } = channel;
+        let pending = Pending::OpenLane { request: open.request, channel, best_effort };
+        let (opener, admin) = (open.opener, open.admin);
+        self.propose(Command::OpenLane { channel, target, opener, admin }, pending);
     }
 
     pub(super) fn lane_opened(
         &mut self,
         request: u32,
-        channel: ChannelId,
+        (channel, best_effort): (ChannelId, bool),
         reply: Result<Reply, Rejection>,
         view: &impl View,
     ) {
@@ -54,6 +55,7 @@ impl Session {
                     held_since,
                     last_sequence,
                     channel_interest,
+                    best_effort,
                 });
             }
             Ok(other) => self.fail(request, unexpected(&other)),

@@ -242,16 +242,20 @@ impl<C: Cluster> View for Look<'_, C> {
         self.cluster.read(|machine| View::channel(machine, name))
     }
 
+    fn first_seq(&self, channel: ChannelId) -> Seq {
+        self.cluster.see(|world| View::first_seq(world.of(channel), channel))
+    }
+
     fn next_seq(&self, channel: ChannelId) -> Seq {
-        self.cluster.read(|machine| View::next_seq(machine, channel))
+        self.cluster.see(|world| View::next_seq(world.of(channel), channel))
     }
 
     fn retained_from(&self, channel: ChannelId, from: Seq) -> Seq {
-        self.cluster.read(|machine| View::retained_from(machine, channel, from))
+        self.cluster.see(|world| View::retained_from(world.of(channel), channel, from))
     }
 
     fn retained_since(&self, channel: ChannelId, ms: u64) -> Seq {
-        self.cluster.read(|machine| View::retained_since(machine, channel, ms))
+        self.cluster.see(|world| View::retained_since(world.of(channel), channel, ms))
     }
 
     fn proxy(&self, channel: ChannelId, name: &Name) -> Option<ProxyView> {

@@ -8,6 +8,10 @@ pub trait View {
     /// The channel of this name.
     fn channel(&self, name: &Name) -> Option<ChannelView>;
 
+    /// The sequence of the first event that it had; later ones of a best-effort channel are of this
+    /// tenure.
+    fn first_seq(&self, channel: ChannelId) -> Seq;
+
     /// The sequence the channel will give to its next event; 0 if it is gone.
     fn next_seq(&self, channel: ChannelId) -> Seq;
 
@@ -31,6 +35,8 @@ pub struct ChannelView {
     pub id: ChannelId,
     /// Only dead letters come here, by the machine's own hand.
     pub is_dead_letters: bool,
+    /// Its events are in the leader's memory alone.
+    pub best_effort: bool,
 }
 
 /// A durable proxy as a session sees it.
@@ -45,7 +51,15 @@ pub struct ProxyView {
 impl View for Machine {
     fn channel(&self, name: &Name) -> Option<ChannelView> {
         let channel = self.channel_by_name(name)?;
-        Some(ChannelView { id: channel.id(), is_dead_letters: channel.is_dead_letters() })
+        Some(ChannelView {
+            id: channel.id(),
+            is_dead_letters: channel.is_dead_letters(),
+            best_effort: channel.admission().best_effort,
+        })
+    }
+
+    fn first_seq(&self, channel: ChannelId) -> Seq {
+        Machine::channel(self, channel).map_or(1, |channel| channel.first_seq())
     }
 
     fn next_seq(&self, channel: ChannelId) -> Seq {

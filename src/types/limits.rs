@@ -106,6 +106,10 @@ pub const HISTORY_BYTES: u64 = 16 << 20;
 /// Default cap on pending bytes of a channel. Beyond it publishes are refused (`channel_full`).
 pub const CHANNEL_BYTES_MAX: u64 = 4 << 30;
 
+/// Pending bytes of a best-effort channel, and those of its history, which are in the leader's
+/// memory, whatever its properties say. Beyond it publishes are refused (`channel_full`).
+pub const BEST_EFFORT_BYTES_MAX: u64 = 64 << 20;
+
 /// Default lease of a delivery in milliseconds: not settled by then, it is delivered again.
 pub const ACK_WAIT_MS: u64 = 30_000;
 /// Default limit of unsettled deliveries per proxy.

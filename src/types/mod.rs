@@ -15,6 +15,7 @@ mod qos;
 mod ranges;
 mod rejection;
 mod service;
+mod side;
 mod start;
 
 pub use cloud_event::{CloudDefaults, CloudEventError};
@@ -31,5 +32,6 @@ pub use outcome::{Counts, Outcome};
 pub use qos::{Domain, Level, Property, Qos, QosChange, QosError, Spec};
 pub use ranges::{SeqRange, SeqRanges};
 pub use rejection::{Code, Rejection};
-pub use service::{Admission, Discard, History, Order, Scheduling, Service};
+pub use service::{Admission, Discard, History, Order, Scheduling, Service, Supply};
+pub use side::Side;
 pub use start::Start;

@@ -1,8 +1,8 @@
 //! Quality of service: the properties of OMG Notification Service 1.1, §2.5, and those that are
 //! ours, from the scheduler's on.
 //!
-//! A property is set at a level (channel, consumer admin, its proxies, event) and holds for
-//! everything below it that does not set its own. [`Property::spec`] is the one table of names,
+//! A property is set at a level (channel; consumer admin and its proxies; supplier admin and its
+//! lanes; event) and holds for everything below it that does not set its own. [`Property::spec`] is the one table of names,
 //! ranges, defaults and levels; nothing else knows them. docs/QOS.md is tested against it.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::limits;
 
-/// Where a property can be set, from the widest to the narrowest.
+/// Where a property can be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
@@ -25,6 +25,10 @@ pub enum Level {
     Proxy,
     /// An event's own header.
     Event,
+    /// A SupplierAdmin: a group of lanes.
+    SupplierAdmin,
+    /// A ConsumerProxy: what one supplier is connected to.
+    Lane,
 }
 
 /// A property of the quality of service. The numbers are written to disk: never change one.
@@ -95,7 +99,8 @@ pub struct Spec {
     pub meaning: &'static str,
 }
 
-const RELIABILITY: Domain = Domain::Word(&["persistent"]);
+const RELIABILITY: Domain = Domain::Word(&["persistent", "best_effort"]);
+const CONNECTIONS: Domain = Domain::Word(&["persistent"]);
 const ORDERS: Domain = Domain::Word(&["any", "fifo", "priority", "deadline"]);
 const DISCARDS: Domain = Domain::Word(&["any", "fifo", "lifo", "priority", "deadline"]);
 const SCHEDULES: Domain =
@@ -112,6 +117,8 @@ const AGE_MS: i64 = 315_360_000_000;
 const CHANNEL: &[Level] = &[Level::Channel];
 const EVENT: &[Level] = &[Level::Event];
 const CONSUMERS: &[Level] = &[Level::Admin, Level::Proxy];
+/// What events inherit from whom they are supplied by.
+const SUPPLIED: &[Level] = &[Level::Channel, Level::SupplierAdmin, Level::Lane, Level::Event];
 const ABOVE_EVENT: &[Level] = &[Level::Channel, Level::Admin, Level::Proxy];
 
 const fn number(min: i64, max: i64, unit: &'static str) -> Domain {
@@ -134,16 +141,16 @@ macro_rules! table {
 
 table! {
     EventReliability "event_reliability" "EventReliability", RELIABILITY, default 0, CHANNEL,
-        "an accepted event is on the disks of a majority";
-    ConnectionReliability "connection_reliability" "ConnectionReliability", RELIABILITY, default 0, ABOVE_EVENT,
+        "persistent: an accepted event is on the disks of a majority; best_effort: in the leader's memory alone, lost with it";
+    ConnectionReliability "connection_reliability" "ConnectionReliability", CONNECTIONS, default 0, ABOVE_EVENT,
         "a proxy and what it waits for survive every restart";
-    Priority "priority" "Priority", number(-32_767, 32_767, ""), default 0, &[Level::Channel, Level::Event],
-        "greater is more urgent; an event with priority 0 takes that of its channel";
+    Priority "priority" "Priority", number(-32_767, 32_767, ""), default 0, SUPPLIED,
+        "greater is more urgent; an event with priority 0 takes that of its lane, supplier admin or channel";
     StartTime "start_time" "StartTime", number(0, MOMENT_MS, "ms since 1970"), default 0, EVENT,
         "not delivered before this moment";
     StopTime "stop_time" "StopTime", number(0, MOMENT_MS, "ms since 1970"), default 0, EVENT,
         "expires at this moment; 0: never";
-    Timeout "timeout" "Timeout", number(0, SPAN_MS, "ms"), default 0, &[Level::Channel, Level::Admin, Level::Proxy, Level::Event],
+    Timeout "timeout" "Timeout", number(0, SPAN_MS, "ms"), default 0, &[Level::Channel, Level::Admin, Level::Proxy, Level::SupplierAdmin, Level::Lane, Level::Event],
         "expires so long after it was accepted; 0: never";
     StartTimeSupported "start_time_supported" "StartTimeSupported", Domain::Flag, default 1, ABOVE_EVENT,
         "whether start times of events are heeded";
@@ -163,8 +170,8 @@ table! {
         "events of the channel that some proxy waits for; 0: no limit but that of bytes";
     MaxConsumers "max_consumers" "MaxConsumers", number(0, limits::PROXIES_PER_CHANNEL_MAX as i64, "proxies"), default 0, CHANNEL,
         "durable proxies of the channel; 0: as many as a channel may have";
-    MaxSuppliers "max_suppliers" "MaxSuppliers", number(0, limits::LANES_MAX as i64, "lanes"), default 0, CHANNEL,
-        "lanes of the channel; 0: as many as a cluster may have";
+    MaxSuppliers "max_suppliers" "MaxSuppliers", number(0, limits::LANES_MAX as i64, "lanes"), default 0, &[Level::Channel, Level::SupplierAdmin],
+        "lanes of the channel, or of the supplier admin; 0: as many as a cluster may have";
     RejectNewEvents "reject_new_events" "RejectNewEvents", Domain::Flag, default 1, CHANNEL,
         "at max_queue_length: whether new events are refused, or the discard policy of the channel acts";
     SchedulingPolicy "scheduling_policy" "SchedulingPolicy", SCHEDULES, default 0, CHANNEL,
@@ -237,6 +244,8 @@ impl fmt::Display for Level {
             Level::Admin => "admin",
             Level::Proxy => "proxy",
             Level::Event => "event",
+            Level::SupplierAdmin => "supplier admin",
+            Level::Lane => "lane",
         })
     }
 }

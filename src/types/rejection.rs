@@ -56,6 +56,10 @@ pub enum Code {
     TooManyAdmins,
     /// A property of the quality of service cannot be set so.
     InvalidQos,
+    /// The lane, or its supplier admin, is suspended.
+    Suspended,
+    /// There is a lane of this name, of another supplier admin.
+    LaneExists,
     /// The channel's retained events have as many types as they may.
     TooManyTypes,
 }
@@ -94,6 +98,8 @@ impl Code {
             Code::StorageFailed => "storage_failed",
             Code::MembershipRefused => "membership_refused",
             Code::NotAllowed => "not_allowed",
+            Code::Suspended => "suspended",
+            Code::LaneExists => "lane_exists",
         }
     }
 
@@ -110,6 +116,7 @@ impl Code {
                 | Code::ShuttingDown
                 | Code::StorageFailed
                 | Code::Quarantined
+                | Code::Suspended
         )
     }
 }

@@ -1,5 +1,6 @@
-//! What the properties set on a channel, an admin and a proxy come to.
+//! What the properties set on a channel, and on the admins and proxies of its sides, come to.
 
+use super::limits;
 use super::qos::{Property, Qos};
 
 /// Which event of a proxy goes first.
@@ -132,12 +133,30 @@ pub struct History {
     pub age_ms: u64,
 }
 
-/// What holds for the events of a channel when they are accepted.
+/// What events that ask for nothing get from whom they are supplied by, when they are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Admission {
+pub struct Supply {
     pub priority: i16,
     /// 0: never.
     pub timeout_ms: u64,
+}
+
+impl Supply {
+    /// What the settings of a lane, its supplier admin and its channel come to.
+    pub fn new(lane: &Qos, admin: &Qos, channel: &Qos) -> Supply {
+        let value = |property| Qos::resolve(&[lane, admin, channel], property);
+        Supply {
+            priority: value(Property::Priority) as i16,
+            timeout_ms: value(Property::Timeout).unsigned_abs(),
+        }
+    }
+}
+
+/// What holds for a channel as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admission {
+    /// Events stay in the leader's memory: no log, no disk, and lost with it.
+    pub best_effort: bool,
     /// 0: no limit.
     pub max_queue_length: u64,
     /// Pending bytes at which publishes are refused.
@@ -162,11 +181,12 @@ impl Admission {
     /// What the settings of a channel come to.
     pub fn new(channel: &Qos) -> Admission {
         let value = |property| Qos::resolve(&[channel], property);
+        let best_effort = value(Property::EventReliability) == 1;
+        let bytes_max = if best_effort { limits::BEST_EFFORT_BYTES_MAX } else { u64::MAX };
         Admission {
-            priority: value(Property::Priority) as i16,
-            timeout_ms: value(Property::Timeout).unsigned_abs(),
+            best_effort,
             max_queue_length: value(Property::MaxQueueLength).unsigned_abs(),
-            max_queue_bytes: value(Property::MaxQueueBytes).unsigned_abs(),
+            max_queue_bytes: value(Property::MaxQueueBytes).unsigned_abs().min(bytes_max),
             reject_new_events: value(Property::RejectNewEvents) != 0,
             discard: discard(value(Property::DiscardPolicy)),
             max_consumers: value(Property::MaxConsumers).unsigned_abs(),
@@ -182,7 +202,7 @@ impl Admission {
             },
             history: History {
                 events: value(Property::HistoryEvents).unsigned_abs(),
-                bytes: value(Property::HistoryBytes).unsigned_abs(),
+                bytes: value(Property::HistoryBytes).unsigned_abs().min(bytes_max),
                 age_ms: value(Property::HistoryAge).unsigned_abs(),
             },
         }

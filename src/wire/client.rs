@@ -33,6 +33,8 @@ pub struct OpenLane {
     pub channel: Name,
     pub target: LaneTarget,
     pub opener: Opener,
+    /// The supplier admin of a new lane, which an existing one must be of, too.
+    pub admin: Option<Name>,
 }
 
 /// Which lane to open.

@@ -39,6 +39,9 @@ pub struct LaneOpened {
     /// False when the channel has no durable proxy and nobody is subscribed now: events are kept
     /// only as history.
     pub channel_interest: bool,
+    /// An acknowledgement of the channel means: in the leader's memory. What was acknowledged by
+    /// an earlier leader may be lost, and `last_sequence` does not tell of it.
+    pub best_effort: bool,
 }
 
 /// What became of one or several publishes of a lane. After a refusal the lane expects the first
@@ -90,6 +93,8 @@ pub struct Attached {
     /// The sequence the channel will give to its next event.
     pub next_seq: Seq,
     pub tenure: Tenure,
+    /// Events come from the leader's memory; what a leader had is lost with it, untold.
+    pub best_effort: bool,
 }
 
 /// A pull is answered in full.

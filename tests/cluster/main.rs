@@ -5,6 +5,7 @@
 
 mod admission;
 mod backup;
+mod best_effort;
 mod dead_letters;
 mod delivery;
 mod disaster;
@@ -14,5 +15,6 @@ mod full_disk;
 mod interrupt;
 mod membership;
 mod quality;
+mod suppliers;
 mod support;
 mod upgrade;

@@ -4,18 +4,19 @@ use clap::{Args, Subcommand};
 
 use crate::cli::asked::{property_change, property_value, property_words};
 use crate::cli::connect::start;
-use crate::types::{Name, QosChange, Start, TypePattern};
+use crate::types::{Name, QosChange, Side, Start, TypePattern};
 use crate::wire::admin::Target;
 
 #[derive(Debug, Subcommand)]
 pub enum Qos {
     /// List the properties: levels, values, defaults, what they do; asks no node
     Properties,
-    /// Show what holds for a channel, an admin or a proxy, and where it comes from
+    /// Show what holds for a channel, an admin, a proxy or a lane, and where it comes from
     #[command(after_help = "Examples:
   aqueduct qos get orders
   aqueduct qos get orders --admin fast
-  aqueduct qos get orders --proxy billing --output json")]
+  aqueduct qos get orders --proxy billing --output json
+  aqueduct qos get orders --supplier-admin sensors")]
     Get {
         #[command(flatten)]
         target: QosTarget,
@@ -50,21 +51,33 @@ pub struct QosTarget {
     /// Name of the channel.
     pub channel: Name,
     /// Of this consumer admin.
-    #[arg(long, value_name = "NAME", conflicts_with = "proxy")]
+    #[arg(long, value_name = "NAME", group = "whose")]
     pub admin: Option<Name>,
     /// Of this proxy, that is, of the durable consumer of this name.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "whose")]
     pub proxy: Option<Name>,
+    /// Of this supplier admin.
+    #[arg(long, value_name = "NAME", group = "whose")]
+    pub supplier_admin: Option<Name>,
+    /// Of the lane of this name, that is, of what a supplier is connected to.
+    #[arg(long, value_name = "NAME", group = "whose")]
+    pub lane: Option<Name>,
 }
 
 impl QosTarget {
     /// The same for the admin service.
     pub fn target(&self) -> Target {
         let channel = self.channel.clone();
-        match (&self.admin, &self.proxy) {
-            (_, Some(proxy)) => Target::Proxy { channel, proxy: proxy.clone() },
-            (Some(admin), None) => Target::Admin { channel, admin: admin.clone() },
-            (None, None) => Target::Channel { channel },
+        match (&self.admin, &self.proxy, &self.supplier_admin, &self.lane) {
+            (Some(admin), ..) => {
+                Target::Admin { channel, side: Side::Consumer, admin: admin.clone() }
+            }
+            (_, Some(proxy), ..) => Target::Proxy { channel, proxy: proxy.clone() },
+            (_, _, Some(admin), _) => {
+                Target::Admin { channel, side: Side::Supplier, admin: admin.clone() }
+            }
+            (.., Some(lane)) => Target::Lane { channel, lane: lane.clone() },
+            (None, None, None, None) => Target::Channel { channel },
         }
     }
 }
@@ -75,27 +88,29 @@ whoever has no patterns picks all. Quote them: the shell has a use for *, too.";
 
 #[derive(Debug, Subcommand)]
 pub enum Admin {
-    /// Create a consumer admin
-    #[command(after_help = "Example:
-  aqueduct admin create orders fast --qos order_policy=priority --qos pacing_interval=100")]
+    /// Create an admin
+    #[command(after_help = "Examples:
+  aqueduct admin create orders fast --qos order_policy=priority --qos pacing_interval=100
+  aqueduct admin create orders sensors --supplier --qos priority=-5,timeout=60000")]
     Create(AdminCreate),
-    /// List the consumer admins of a channel
+    /// List the admins of a channel, of both sides
     Ls {
         /// Name of the channel.
         channel: Name,
     },
-    /// Show an admin: its quality of service and its proxies
+    /// Show an admin: its quality of service and its proxies or lanes
     Show(AdminName),
-    /// Remove an admin with its proxies
+    /// Remove an admin with its proxies, or with its lanes, which ends their suppliers
     Rm(AdminName),
     /// Let its proxies get events of these types, too
     #[command(after_help = SUBSCRIBE_HELP)]
     Subscribe(AdminTypes),
     /// Take patterns of types away; without any left its proxies get all types
     Unsubscribe(AdminTypes),
-    /// Let its proxies deliver nothing; what comes meanwhile waits
+    /// Let its proxies deliver nothing, while what comes waits; or its lanes take nothing, while
+    /// their suppliers wait
     Suspend(AdminName),
-    /// Let its proxies deliver again
+    /// Let its proxies deliver again, or its lanes take events
     Resume(AdminName),
 }
 
@@ -121,13 +136,23 @@ pub struct AdminTypes {
     pub patterns: Vec<TypePattern>,
 }
 
-/// A consumer admin of a channel.
+/// An admin of a channel.
 #[derive(Debug, Args)]
 pub struct AdminName {
     /// Name of the channel.
     pub channel: Name,
     /// Name of the admin.
     pub name: Name,
+    /// A supplier admin, a group of lanes, instead of a consumer admin.
+    #[arg(long)]
+    pub supplier: bool,
+}
+
+impl AdminName {
+    /// Which side it is of.
+    pub fn side(&self) -> Side {
+        if self.supplier { Side::Supplier } else { Side::Consumer }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -137,7 +162,7 @@ pub enum Proxy {
   aqueduct proxy create orders billing --admin fast --from all
   aqueduct proxy create orders audit --qos max_events_per_consumer=1000,discard_policy=fifo")]
     Create(ProxyCreate),
-    /// List the proxies of a channel
+    /// List what consumers and suppliers of a channel are connected to, and why
     Ls {
         /// Name of the channel.
         channel: Name,
@@ -151,10 +176,10 @@ pub enum Proxy {
     Subscribe(ProxyTypes),
     /// Take patterns of types away; without any left it gets all types
     Unsubscribe(ProxyTypes),
-    /// Let it deliver nothing; what comes meanwhile waits
-    Suspend(ProxyName),
-    /// Let it deliver again
-    Resume(ProxyName),
+    /// Let it deliver nothing, while what comes waits; or with --lane, take nothing
+    Suspend(ProxyOrLane),
+    /// Let it deliver, or take events, again
+    Resume(ProxyOrLane),
 }
 
 #[derive(Debug, Args)]
@@ -202,6 +227,16 @@ pub struct ProxyName {
     pub channel: Name,
     /// Name of the proxy, that is, of the durable consumer.
     pub name: Name,
+}
+
+/// A durable proxy of a channel, or a lane that has a name.
+#[derive(Debug, Args)]
+pub struct ProxyOrLane {
+    #[command(flatten)]
+    pub of: ProxyName,
+    /// The name is that of a lane, a supplier's proxy.
+    #[arg(long)]
+    pub lane: bool,
 }
 
 /// The job scheduler. Its policy, and what proxies bring before it, are properties of the quality

@@ -1,8 +1,8 @@
-//! Quality of service, consumer admins and proxies.
+//! Quality of service, admins and proxies.
 
 use super::{AdminClient, AdminError, Kind};
 use crate::transport::Net;
-use crate::types::{Name, QosChange, Subscription, TypePattern};
+use crate::types::{Name, QosChange, Side, Subscription, TypePattern};
 use crate::wire::admin::{
     AdminChanged, AdminList, AdminServiceClient, Answer, ChannelReport, OfferedTypes, ProxyCreated,
     ProxyWish, QosReport, QosSet, QosValidation, QosWish, Subscribed, Suspension, Target, qos_wish,
@@ -22,7 +22,7 @@ impl<N: Net> AdminClient<N> {
         self.call(Kind::Change, ask).await
     }
 
-    /// What is set for a channel, an admin or a proxy, and what it inherits.
+    /// What is set for a channel, an admin, a proxy or a lane, and what it inherits.
     pub async fn qos(&self, target: &Target) -> Result<Answer<QosReport>, AdminError> {
         let ask = |s: AdminServiceClient, c| {
             let target = target.clone();
@@ -57,7 +57,7 @@ impl<N: Net> AdminClient<N> {
         self.call(Kind::Question, ask).await
     }
 
-    /// The consumer admins of a channel.
+    /// The admins of a channel, of both sides.
     pub async fn admins(&self, channel: &Name) -> Result<Answer<AdminList>, AdminError> {
         let ask = |s: AdminServiceClient, c| {
             let channel = channel.clone();
@@ -66,10 +66,11 @@ impl<N: Net> AdminClient<N> {
         self.call(Kind::Question, ask).await
     }
 
-    /// Creates a consumer admin.
+    /// Creates an admin.
     pub async fn create_admin(
         &self,
         channel: &Name,
+        side: Side,
         name: &Name,
         qos: &[QosChange],
         types: &Subscription,
@@ -77,20 +78,21 @@ impl<N: Net> AdminClient<N> {
         let ask = |s: AdminServiceClient, c| {
             let (channel, name, qos) = (channel.clone(), name.clone(), qos_wish(qos));
             let types = types.clone();
-            async move { s.create_admin(c, channel, name, qos, types).await }
+            async move { s.create_admin(c, channel, side, name, qos, types).await }
         };
         self.call(Kind::Change, ask).await
     }
 
-    /// Removes a consumer admin with its proxies; what it was.
+    /// Removes an admin with its proxies or lanes; what it was.
     pub async fn remove_admin(
         &self,
         channel: &Name,
+        side: Side,
         name: &Name,
     ) -> Result<Answer<AdminChanged>, AdminError> {
         let ask = |s: AdminServiceClient, c| {
             let (channel, name) = (channel.clone(), name.clone());
-            async move { s.remove_admin(c, channel, name).await }
+            async move { s.remove_admin(c, channel, side, name).await }
         };
         self.call(Kind::Change, ask).await
     }
@@ -131,7 +133,7 @@ impl<N: Net> AdminClient<N> {
         self.call(Kind::Question, ask).await
     }
 
-    /// Suspends an admin or a proxy, or ends that.
+    /// Suspends an admin, a proxy or a lane, or ends that.
     pub async fn suspend(
         &self,
         target: &Target,

@@ -38,6 +38,8 @@ pub struct Consumer {
     standing: Standing,
     attempts: u32,
     ever_attached: bool,
+    /// Whether its events come from the leader's memory alone.
+    best_effort: bool,
     /// Ephemeral: the last sequence seen, or the one before the first to be seen.
     seen: Option<Seq>,
     received: VecDeque<Delivery>,
@@ -71,6 +73,7 @@ impl Consumer {
             standing: Standing::Absent(Duration::ZERO),
             attempts: 0,
             ever_attached: false,
+            best_effort: false,
             seen: None,
             received: VecDeque::new(),
             taken_events: 0,
@@ -95,6 +98,11 @@ impl Consumer {
     /// Whether the server ever knew it, so that the user's call has succeeded.
     pub fn ever_attached(&self) -> bool {
         self.ever_attached
+    }
+
+    /// Whether its events come from the leader's memory alone.
+    pub fn best_effort(&self) -> bool {
+        self.best_effort
     }
 
     pub fn proxy(&self) -> Option<ProxyId> {
@@ -149,6 +157,7 @@ impl Consumer {
         self.standing = Standing::Attached;
         self.ever_attached = true;
         self.attempts = 0;
+        self.best_effort = answer.best_effort;
         self.settling.attach(answer.proxy, batch);
         if self.options.name.is_none() && self.options.from == Start::New {
             self.seen.get_or_insert(answer.next_seq.saturating_sub(1));

@@ -57,6 +57,8 @@ pub struct Lane {
     identity: Option<LaneIdentity>,
     /// Whether anybody was interested in the channel when the lane was last opened.
     interest: bool,
+    /// Whether the channel's events are in the leader's memory alone.
+    best_effort: bool,
     queue: VecDeque<Pending>,
     queue_bytes: usize,
     /// Sequence of the queue's front.
@@ -84,6 +86,7 @@ impl Lane {
             options,
             identity: None,
             interest: true,
+            best_effort: false,
             queue: VecDeque::new(),
             queue_bytes: 0,
             base: 1,
@@ -108,6 +111,11 @@ impl Lane {
     /// Whether anybody was interested in the channel when the lane was last opened.
     pub fn interest(&self) -> bool {
         self.interest
+    }
+
+    /// Whether the channel's events are in the leader's memory alone.
+    pub fn best_effort(&self) -> bool {
+        self.best_effort
     }
 
     pub fn failed(&self) -> Option<&Rejection> {

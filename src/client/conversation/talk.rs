@@ -48,11 +48,11 @@ impl Conversation {
             self.lanes_to_ask.remove(&key);
             let Some(lane) = self.lanes.get(&key) else { continue };
             let Some(target) = lane.ask() else { continue };
-            let channel = lane.channel().clone();
+            let (channel, admin) = (lane.channel().clone(), lane.admin());
             self.opener.attempt += 1;
             let opener = self.opener;
             let request = self.request(Asked::Lane(key));
-            return Some(OpenLane { request, channel, target, opener }.into());
+            return Some(OpenLane { request, channel, target, opener, admin }.into());
         }
     }
 

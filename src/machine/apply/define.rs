@@ -7,8 +7,8 @@ use super::quality::{check_qos, unknown_admin};
 use super::subscribe::check_types;
 use crate::machine::{Channel, Machine, Proxy, Reply};
 use crate::types::{
-    ChannelId, Code, Level, Name, Outcome, ProxyId, Qos, Rejection, Stamp, Start, Subscription,
-    limits,
+    ChannelId, Code, Level, Name, Outcome, ProxyId, Qos, Rejection, Side, Stamp, Start,
+    Subscription, limits,
 };
 
 /// What is asked of a proxy.
@@ -50,23 +50,32 @@ impl Machine {
             let message = "the default channel cannot be deleted";
             return Err(Rejection::new(Code::NotAllowed, message));
         }
-        self.names.remove(&channel.name().clone());
-        self.channels.remove(&id);
+        self.remove_channel(id);
+        Ok(Reply::Done)
+    }
+
+    /// Removes a channel with everything in it.
+    pub(in crate::machine) fn remove_channel(&mut self, id: ChannelId) {
+        if let Some(channel) = self.channels.remove(&id) {
+            self.names.remove(channel.name());
+        }
+        self.best_effort.remove(&id);
         self.proxies.retain(|_, proxy| proxy.channel() != id);
         self.lanes.retain(|_, lane| lane.channel() != id);
         self.touched.insert(id);
-        Ok(Reply::Done)
     }
 
     pub(super) fn create_proxy(&mut self, channel: ChannelId, wish: &Wish) -> Answer {
         check_qos(wish.qos, Level::Proxy, &format!("proxy '{}'", wish.name))?;
-        check_types(wish.types)?;
+        check_types(wish.types, Side::Consumer)?;
         let found = self.channel(channel).ok_or_else(|| unknown_channel(channel))?;
         if let Some(proxy) = found.proxy(wish.name).and_then(|id| self.proxy(id)) {
             return existing(proxy, wish);
         }
-        if let Some(admin) = wish.admin.filter(|admin| found.admin(admin).is_none()) {
-            return Err(unknown_admin(found, admin));
+        if let Some(admin) =
+            wish.admin.filter(|admin| found.admins.get(Side::Consumer, admin).is_none())
+        {
+            return Err(unknown_admin(found, Side::Consumer, admin));
         }
         check_number(found)?;
         let id = ProxyId(self.next_id());
@@ -103,7 +112,7 @@ impl Machine {
         Some(Reply::ProxyReady { proxy: id, revision, start_seq, created: true })
     }
 
-    pub(super) fn delete_proxy(&mut self, id: ProxyId) -> Answer {
+    pub(in crate::machine) fn delete_proxy(&mut self, id: ProxyId) -> Answer {
         let proxy = self.proxies.remove(&id).ok_or_else(|| unknown_proxy(id))?;
         let Some(channel) = self.channels.get_mut(&proxy.channel()) else { return Ok(Reply::Done) };
         let channel = Arc::make_mut(channel);

@@ -11,6 +11,7 @@ mod subscribe;
 use super::{Batch, Command, Machine, Reply};
 use crate::types::{Code, PayloadKey, Rejection, Tenure};
 use define::Wish;
+use lanes::Opening;
 
 /// Where in the log a command stands.
 #[derive(Debug, Clone, Copy)]
@@ -75,14 +76,17 @@ impl Machine {
                 self.create_proxy(*channel, &wish)
             }
             Command::DeleteProxy { proxy } => self.delete_proxy(*proxy),
-            Command::CreateAdmin { channel, name, qos, types } => {
-                self.create_admin(*channel, name, qos, types)
+            Command::CreateAdmin { channel, side, name, qos, types } => {
+                self.create_admin(*channel, *side, name, qos, types)
             }
-            Command::DeleteAdmin { channel, name } => self.delete_admin(*channel, name),
+            Command::DeleteAdmin { channel, side, name } => {
+                self.delete_admin(*channel, *side, name)
+            }
             Command::SetQos { target, changes } => self.set_qos(target, changes),
             Command::Suspend { target, suspended } => self.suspend(target, *suspended),
-            Command::OpenLane { channel, target, opener } => {
-                self.open_lane(place, *channel, target, *opener)
+            Command::OpenLane { channel, target, opener, admin } => {
+                let asked = Opening { target, opener: *opener, admin: admin.as_ref() };
+                self.open_lane(place, *channel, &asked)
             }
             Command::ExpireLanes { lanes } => self.expire_lanes(lanes),
             Command::Publish(publish) => self.publish(place.payload_key(), publish),

@@ -117,9 +117,10 @@ fn settle_part(
     answer: &mut Settled,
     letters: &mut Vec<Letter>,
 ) {
-    // Dead letters end here: giving one up discards it.
+    // Dead letters end here: giving one up discards it. So does what is in no log.
+    let ends_here = channel.is_dead_letters() || channel.admission().best_effort;
     let outcome = match part.outcome {
-        Outcome::DeadLettered if channel.is_dead_letters() => Outcome::Discarded,
+        Outcome::DeadLettered if ends_here => Outcome::Discarded,
         outcome => outcome,
     };
     for range in part.sequences.iter() {

@@ -9,8 +9,8 @@ use crate::machine::{
     SettlePart, Target, payload_location, payload_locations,
 };
 use crate::types::{
-    ChannelId, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange, Stamp,
-    Start, Subscription, Tenure,
+    ChannelId, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange, Side,
+    Stamp, Start, Subscription, Tenure,
 };
 
 fn publish(lane: u64, first_sequence: u64, sizes: &[u32]) -> Command {
@@ -48,18 +48,26 @@ fn every_command() -> Batch {
             types: Default::default(),
         },
         Command::DeleteProxy { proxy: ProxyId(7) },
-        Command::CreateAdmin { channel, name: name.clone(), qos: some_qos(), types: some_types() },
-        Command::DeleteAdmin { channel, name: name.clone() },
+        Command::CreateAdmin {
+            channel,
+            side: Side::Supplier,
+            name: name.clone(),
+            qos: some_qos(),
+            types: some_types(),
+        },
+        Command::DeleteAdmin { channel, side: Side::Consumer, name: name.clone() },
         Command::SetQos {
-            target: Target::Admin(channel, name.clone()),
+            target: Target::Admin(channel, Side::Consumer, name.clone()),
             changes: vec![(Property::Timeout, Some(9)), (Property::Priority, None)],
         },
         Command::Suspend { target: Target::Proxy(ProxyId(7)), suspended: true },
         Command::OpenLane {
             channel,
-            target: LaneTarget::Named(name),
+            target: LaneTarget::Named(name.clone()),
             opener: Opener { client: 1 << 40, attempt: 3 },
+            admin: Some(name),
         },
+        Command::Suspend { target: Target::Lane(LaneId::default()), suspended: false },
         Command::ExpireLanes { lanes: vec![LaneId { index: 5, position: 1 }] },
         publish(4, 1, &[0, 3]),
         Command::SkipSequences { lane: LaneId::default(), epoch: 2, through: 8 },
@@ -121,7 +129,7 @@ fn batch_golden_bytes() {
 #[test]
 fn every_command_golden_hash() {
     let hash = xxhash_rust::xxh3::xxh3_64(&every_command().encode());
-    assert_eq!(format!("{hash:016x}"), "a111d2e717d02228");
+    assert_eq!(format!("{hash:016x}"), "ca7716960d26a13d");
 }
 
 #[test]
@@ -178,7 +186,8 @@ fn sample_machine() -> Machine {
     let name = Name::new("p").unwrap();
     let begin = Command::BeginTenure { node: NodeId(1) };
     let opener = Opener { client: 1 << 40, attempt: 3 };
-    let open = Command::OpenLane { channel: ChannelId(1), target: LaneTarget::Fresh, opener };
+    let open =
+        Command::OpenLane { channel: ChannelId(1), target: LaneTarget::Fresh, opener, admin: None };
     let proxy = Command::CreateProxy {
         channel: ChannelId(1),
         name,
@@ -215,7 +224,7 @@ fn image_golden_hash() {
     let machine = sample_machine();
     let image = xxhash_rust::xxh3::xxh3_64(&machine.encode());
     let hashes = format!("{:016x} {image:016x}", machine.hash());
-    assert_eq!(hashes, "64e71f88af26d657 2af640324446cc8d");
+    assert_eq!(hashes, "5d8b0e1a921ad89b 1f209b0a1ca93720");
 }
 
 #[test]

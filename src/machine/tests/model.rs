@@ -9,7 +9,7 @@ use crate::machine::{
 };
 use crate::types::{
     ChannelId, Code, EventType, LaneId, Level, Name, Opener, Outcome, PayloadKey, Property,
-    ProxyId, Qos, QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Subscription,
+    ProxyId, Qos, QosChange, Rejection, Seq, SeqRange, SeqRanges, Side, Stamp, Start, Subscription,
     Tenure, TypePattern, TypeRef, limits,
 };
 
@@ -28,11 +28,13 @@ pub struct Model {
 pub struct ChannelModel {
     pub name: Name,
     pub qos: Qos,
-    pub admins: BTreeMap<Name, (Qos, bool)>,
-    /// What each admin wants for its proxies.
+    pub admins: BTreeMap<(Side, Name), (Qos, bool)>,
+    /// What each consumer admin wants for its proxies.
     pub admin_types: BTreeMap<Name, Subscription>,
     /// Event `seq` is at `seq - 1`.
     pub events: Vec<(PayloadKey, u32)>,
+    /// Of published events: priority, and when they expire.
+    pub marks: BTreeMap<Seq, (i16, Stamp)>,
     accepted: Vec<Stamp>,
     /// The type of each.
     pub types: Vec<EventType>,
@@ -63,6 +65,9 @@ pub struct ProxyModel {
 pub struct LaneModel {
     pub channel: ChannelId,
     name: Option<Name>,
+    pub admin: Name,
+    pub qos: Qos,
+    pub suspended: bool,
     /// Everybody who opened it, in order.
     openers: Vec<Opener>,
     last_used: Stamp,
@@ -82,13 +87,19 @@ fn out_of_sequence(expected: u64) -> Rejection {
 }
 
 impl ChannelModel {
+    fn is_best_effort(&self) -> bool {
+        Qos::resolve(&[&self.qos], Property::EventReliability) == 1
+    }
+
     fn new(name: Name, qos: Qos) -> ChannelModel {
+        let default = |side| ((side, Name::default_admin()), (Qos::default(), false));
         ChannelModel {
             name,
             qos,
-            admins: BTreeMap::from([(Name::default_admin(), (Qos::default(), false))]),
+            admins: BTreeMap::from([default(Side::Consumer), default(Side::Supplier)]),
             admin_types: BTreeMap::new(),
             events: Vec::new(),
+            marks: BTreeMap::new(),
             accepted: Vec::new(),
             types: Vec::new(),
             history_start: 1,
@@ -273,19 +284,21 @@ impl Model {
             Command::CreateProxy { channel, name, start, admin, qos, types } => {
                 self.create_proxy(*channel, (name, *start), admin.as_ref(), (qos, types))
             }
-            Command::CreateAdmin { channel, name, qos, types } => {
-                self.create_admin(*channel, name, qos, types)
+            Command::CreateAdmin { channel, side, name, qos, types } => {
+                self.create_admin(*channel, (*side, name.clone()), qos, types)
             }
             Command::Subscribe { target, add, remove } => self.subscribe(target, add, remove),
-            Command::DeleteAdmin { channel, name } => self.delete_admin(*channel, name),
+            Command::DeleteAdmin { channel, side, name } => {
+                self.delete_admin(*channel, (*side, name.clone()))
+            }
             Command::SetQos { target, changes } => self.set_qos(target, changes),
             Command::Suspend { target, suspended } => self.suspend(target, *suspended),
             Command::DeleteProxy { proxy } => match self.proxies.remove(proxy) {
                 Some(_) => Ok(Reply::Done),
                 None => Err(refuse(Code::UnknownProxy)),
             },
-            Command::OpenLane { channel, target, opener } => {
-                self.open_lane(place.0, *channel, target, *opener)
+            Command::OpenLane { channel, target, opener, admin } => {
+                self.open_lane(place.0, *channel, (target, admin.as_ref()), *opener)
             }
             Command::ExpireLanes { lanes } => {
                 let idle = limits::LANE_IDLE_MS * 1000;
@@ -364,7 +377,7 @@ impl Model {
         let members = self.proxies.values().filter(|proxy| proxy.channel == channel).count();
         let admin = admin.cloned().unwrap_or(Name::default_admin());
         let host = self.channel(channel)?;
-        if !host.admins.contains_key(&admin) {
+        if !host.admins.contains_key(&(Side::Consumer, admin.clone())) {
             return Err(refuse(Code::UnknownAdmin));
         }
         let max = Qos::resolve(&[&host.qos], Property::MaxConsumers) as usize;
@@ -399,38 +412,48 @@ impl Model {
     fn create_admin(
         &mut self,
         id: ChannelId,
-        name: &Name,
+        key: (Side, Name),
         qos: &Qos,
         types: &Subscription,
     ) -> Answer {
-        if !qos.check(Level::Admin).is_empty() {
+        let level = if key.0 == Side::Consumer { Level::Admin } else { Level::SupplierAdmin };
+        if !qos.check(level).is_empty() {
             return Err(refuse(Code::InvalidQos));
         }
-        if types.len() > 256 {
-            return Err(refuse(Code::BadRequest));
-        }
-        let channel = self.channel(id)?;
-        if channel.admins.contains_key(name) {
-            return Err(refuse(Code::AdminExists));
-        }
-        channel.admins.insert(name.clone(), (qos.clone(), false));
-        channel.admin_types.insert(name.clone(), types.clone());
-        Ok(self.changed(id))
-    }
-
-    fn delete_admin(&mut self, id: ChannelId, name: &Name) -> Answer {
-        let channel = self.channel(id)?;
-        if *name == Name::default_admin() {
+        if key.0 == Side::Supplier && !types.is_empty() {
             return Err(refuse(Code::NotAllowed));
         }
-        channel.admins.remove(name).ok_or(refuse(Code::UnknownAdmin))?;
-        channel.admin_types.remove(name);
-        self.proxies.retain(|_, proxy| proxy.channel != id || proxy.admin != *name);
-        Ok(self.changed(id))
+        let channel = self.channel(id)?;
+        if channel.admins.contains_key(&key) {
+            return Err(refuse(Code::AdminExists));
+        }
+        let side = key.0;
+        if side == Side::Consumer {
+            channel.admin_types.insert(key.1.clone(), types.clone());
+        }
+        channel.admins.insert(key, (qos.clone(), false));
+        Ok(self.changed(id, side))
+    }
+
+    fn delete_admin(&mut self, id: ChannelId, key: (Side, Name)) -> Answer {
+        let channel = self.channel(id)?;
+        if key.1 == Name::default_admin() {
+            return Err(refuse(Code::NotAllowed));
+        }
+        channel.admins.remove(&key).ok_or(refuse(Code::UnknownAdmin))?;
+        let (side, name) = key;
+        match side {
+            Side::Consumer => {
+                channel.admin_types.remove(&name);
+                self.proxies.retain(|_, p| p.channel != id || p.admin != name);
+            }
+            Side::Supplier => self.lanes.retain(|_, l| l.channel != id || l.admin != name),
+        }
+        Ok(self.changed(id, side))
     }
 
     fn set_qos(&mut self, target: &Target, changes: &[QosChange]) -> Answer {
-        let (id, level) = self.find(target)?;
+        let (id, side, level) = self.find(target)?;
         let mut asked = Qos::default();
         asked.change(changes);
         if !asked.check(level).is_empty() {
@@ -442,13 +465,27 @@ impl Model {
         if level == Level::Channel && channel.is_dead_letters() && touches {
             return Err(refuse(Code::InvalidQos));
         }
+        if level == Level::Channel {
+            let (mut wanted, is) = (channel.qos.clone(), channel.is_best_effort());
+            wanted.change(changes);
+            let proxies = self.proxies.values().any(|proxy| proxy.channel == id);
+            let lanes = self.lanes.values().any(|lane| lane.channel == id);
+            let will = Qos::resolve(&[&wanted], Property::EventReliability) == 1;
+            if will != is && (channel.next_seq() > 1 || proxies || lanes) {
+                return Err(refuse(Code::NotAllowed));
+            }
+        }
+        let channel = self.channels.get_mut(&id).unwrap();
         let qos = match target {
             Target::Channel(_) => &mut channel.qos,
-            Target::Admin(_, name) => &mut channel.admins.get_mut(name).unwrap().0,
+            Target::Admin(_, side, name) => {
+                &mut channel.admins.get_mut(&(*side, name.clone())).unwrap().0
+            }
             Target::Proxy(id) => &mut self.proxies.get_mut(id).unwrap().qos,
+            Target::Lane(id) => &mut self.lanes.get_mut(id).unwrap().qos,
         };
         changes.iter().for_each(|(property, value)| qos.set(*property, *value));
-        Ok(self.changed(id))
+        Ok(self.changed(id, side))
     }
 
     fn subscribe(
@@ -457,10 +494,12 @@ impl Model {
         add: &[TypePattern],
         remove: &[TypePattern],
     ) -> Answer {
-        let (id, _) = self.find(target)?;
+        let id = self.find(target)?.0;
         let types = match target {
-            Target::Channel(_) => return Err(refuse(Code::NotAllowed)),
-            Target::Admin(id, name) => {
+            Target::Channel(_) | Target::Lane(_) | Target::Admin(_, Side::Supplier, _) => {
+                return Err(refuse(Code::NotAllowed));
+            }
+            Target::Admin(id, Side::Consumer, name) => {
                 let channel = self.channels.get_mut(id).unwrap();
                 channel.admin_types.entry(name.clone()).or_default()
             }
@@ -472,31 +511,41 @@ impl Model {
             return Err(refuse(Code::BadRequest));
         }
         *types = changed;
-        Ok(self.changed(id))
+        Ok(self.changed(id, Side::Consumer))
     }
 
     fn suspend(&mut self, target: &Target, suspended: bool) -> Answer {
-        let (id, _) = self.find(target)?;
+        let (id, side, _) = self.find(target)?;
         match target {
             Target::Channel(_) => return Err(refuse(Code::NotAllowed)),
-            Target::Admin(id, name) => {
-                self.channels.get_mut(id).unwrap().admins.get_mut(name).unwrap().1 = suspended;
+            Target::Admin(id, side, name) => {
+                let channel = self.channels.get_mut(id).unwrap();
+                channel.admins.get_mut(&(*side, name.clone())).unwrap().1 = suspended;
             }
             Target::Proxy(id) => self.proxies.get_mut(id).unwrap().suspended = suspended,
+            Target::Lane(id) => self.lanes.get_mut(id).unwrap().suspended = suspended,
         }
-        Ok(self.changed(id))
+        Ok(self.changed(id, side))
     }
 
-    fn find(&mut self, target: &Target) -> Result<(ChannelId, Level), Rejection> {
+    fn find(&mut self, target: &Target) -> Result<(ChannelId, Side, Level), Rejection> {
         match target {
-            Target::Channel(id) => self.channel(*id).map(|_| (*id, Level::Channel)),
-            Target::Admin(id, name) => match self.channel(*id)?.admins.contains_key(name) {
-                true => Ok((*id, Level::Admin)),
-                false => Err(refuse(Code::UnknownAdmin)),
-            },
+            Target::Channel(id) => self.channel(*id).map(|_| (*id, Side::Consumer, Level::Channel)),
+            Target::Admin(id, side, name) => {
+                let known = self.channel(*id)?.admins.contains_key(&(*side, name.clone()));
+                match (known, side) {
+                    (true, Side::Consumer) => Ok((*id, *side, Level::Admin)),
+                    (true, Side::Supplier) => Ok((*id, *side, Level::SupplierAdmin)),
+                    (false, _) => Err(refuse(Code::UnknownAdmin)),
+                }
+            }
             Target::Proxy(id) => match self.proxies.get(id) {
-                Some(proxy) => Ok((proxy.channel, Level::Proxy)),
+                Some(proxy) => Ok((proxy.channel, Side::Consumer, Level::Proxy)),
                 None => Err(refuse(Code::UnknownProxy)),
+            },
+            Target::Lane(id) => match self.lanes.get(id) {
+                Some(lane) => Ok((lane.channel, Side::Supplier, Level::Lane)),
+                None => Err(refuse(Code::UnknownLane)),
             },
         }
     }
@@ -508,9 +557,9 @@ impl Model {
         }
     }
 
-    fn changed(&mut self, id: ChannelId) -> Reply {
+    fn changed(&mut self, id: ChannelId, side: Side) -> Reply {
         let members = self.proxies.values_mut().filter(|proxy| proxy.channel == id);
-        members.for_each(|proxy| proxy.revision += 1);
+        members.filter(|_| side == Side::Consumer).for_each(|proxy| proxy.revision += 1);
         self.trim(id);
         Reply::Changed { index: self.applied, next_seq: self.channels[&id].next_seq() }
     }
@@ -519,7 +568,7 @@ impl Model {
         &mut self,
         id: LaneId,
         channel: ChannelId,
-        target: &LaneTarget,
+        (target, admin): (&LaneTarget, Option<&Name>),
         opener: Opener,
     ) -> Answer {
         if self.channel(channel)?.is_dead_letters() {
@@ -540,6 +589,9 @@ impl Model {
         });
         let (id, lane) = match (found, target) {
             (Some((id, lane)), _) => {
+                if admin.is_some_and(|admin| *admin != lane.admin) {
+                    return Err(refuse(Code::LaneExists));
+                }
                 let last = lane.openers.last().unwrap();
                 if last.client == opener.client && last.attempt >= opener.attempt {
                     return Err(refuse(Code::LaneFenced));
@@ -549,14 +601,28 @@ impl Model {
             }
             (None, LaneTarget::Existing(_)) => return Err(refuse(Code::UnknownLane)),
             (None, _) => {
-                let qos = &self.channels[&channel].qos;
-                let max = Qos::resolve(&[qos], Property::MaxSuppliers) as usize;
-                let lanes = self.lanes.values().filter(|lane| lane.channel == channel).count();
-                if max > 0 && lanes >= max {
+                let admin = admin.cloned().unwrap_or(Name::default_admin());
+                let host = &self.channels[&channel];
+                let set = host.admins.get(&(Side::Supplier, admin.clone()));
+                let set = &set.ok_or(refuse(Code::UnknownAdmin))?.0;
+                let max = |qos: &Qos| Qos::resolve(&[qos], Property::MaxSuppliers) as usize;
+                let here = || self.lanes.values().filter(|lane| lane.channel == channel);
+                let of_admin = here().filter(|lane| lane.admin == admin).count();
+                let full = |max: usize, lanes: usize| max > 0 && lanes >= max;
+                if full(max(&host.qos), here().count()) || full(max(set), of_admin) {
                     return Err(refuse(Code::TooManyLanes));
                 }
-                let (openers, results) = (Vec::new(), BTreeMap::new());
-                let lane = LaneModel { channel, name, openers, last_used: stamp, next: 1, results };
+                let lane = LaneModel {
+                    channel,
+                    name,
+                    admin,
+                    qos: Qos::default(),
+                    suspended: false,
+                    openers: Vec::new(),
+                    last_used: stamp,
+                    next: 1,
+                    results: BTreeMap::new(),
+                };
                 (id, self.lanes.entry(id).or_insert(lane))
             }
         };
@@ -566,7 +632,9 @@ impl Model {
     }
 
     fn publish(&mut self, key: PayloadKey, publish: &Publish) -> Answer {
-        self.channel(publish.channel)?;
+        if self.channel(publish.channel)?.is_best_effort() {
+            return Err(refuse(Code::NotAllowed));
+        }
         let stamp = self.stamp;
         let lane = self.lanes.get_mut(&publish.lane).filter(|l| l.channel == publish.channel);
         let lane = lane.ok_or(refuse(Code::UnknownLane))?;
@@ -613,6 +681,10 @@ impl Model {
         if sequence > lane.next {
             return Err(out_of_sequence(lane.next));
         }
+        let (admin, suspended) = &channel.admins[&(Side::Supplier, lane.admin.clone())];
+        if lane.suspended || *suspended {
+            return Err(refuse(Code::Suspended));
+        }
         if interested && channel.is_full(pending, size) {
             return Err(refuse(Code::ChannelFull));
         }
@@ -621,6 +693,10 @@ impl Model {
             return Err(refuse(Code::TooManyTypes));
         }
         let seq = channel.next_seq();
+        let says = |property| Qos::resolve(&[&lane.qos, admin, &channel.qos], property);
+        let timeout = says(Property::Timeout) as u64;
+        let stop = if timeout > 0 { self.stamp.plus_millis(timeout) } else { Stamp(0) };
+        channel.marks.insert(seq, (says(Property::Priority) as i16, stop));
         channel.accept((key, size), kind, self.stamp);
         channel.trim(self.stamp);
         channel.no_interest += u64::from(!interested);

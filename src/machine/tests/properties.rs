@@ -9,7 +9,7 @@ use super::model::Model;
 use super::random::{Op, op};
 use crate::machine::{Batch, Channel, LetterFate, LetterRun, Machine, Reply};
 use crate::types::{
-    ChannelId, EventType, Interest, Outcome, Rejection, SeqRange, Service, Stamp, Tenure,
+    ChannelId, EventType, Interest, Outcome, Rejection, SeqRange, Service, Side, Stamp, Tenure,
 };
 
 /// One entry of the log to come.
@@ -83,6 +83,12 @@ fn compare(machine: &Machine, model: &Model) {
     let lanes: Vec<_> = machine.lanes().map(|l| (l.id(), l.epoch(), l.next_sequence())).collect();
     let expected: Vec<_> = model.lanes.iter().map(|(id, l)| (*id, l.epoch(), l.next)).collect();
     assert_eq!(lanes, expected);
+    for (id, expected) in &model.lanes {
+        let lane = machine.lane(*id).unwrap();
+        assert_eq!((lane.admin(), lane.qos()), (&expected.admin, &expected.qos));
+        assert_eq!(lane.is_suspended(), expected.suspended);
+        assert!(machine.lanes_of(expected.channel).any(|lane| lane.id() == *id));
+    }
     let mut keys = BTreeMap::new();
     model.channels.values().for_each(|channel| keys.extend(channel.retained().into_values()));
     let live: Vec<_> = machine.live_keys().map(|live| (live.key, live.size)).collect();
@@ -106,6 +112,9 @@ fn compare_channel(machine: &Machine, model: &Model, id: ChannelId) {
     for seq in 0..expected.next_seq() + 2 {
         let slot = channel.slot(seq).map(|slot| (slot.key(), slot.size));
         assert_eq!(slot, retained.get(&seq).copied(), "slot {seq} of channel {id}");
+        if let (Some(slot), Some(mark)) = (channel.slot(seq), expected.marks.get(&seq)) {
+            assert_eq!((slot.mark.priority, slot.mark.stop), *mark, "event {seq} of channel {id}");
+        }
         assert_eq!(channel.dead_letter(seq), expected.letters.get(&seq));
         let kind = channel.slot(seq).and_then(|slot| channel.event_type(slot.kind));
         let known = retained.get(&seq).map(|_| &expected.types[seq as usize - 1]);
@@ -118,7 +127,7 @@ fn compare_proxies(machine: &Machine, model: &Model) {
         let proxy = machine.proxy(*id).unwrap();
         let channel = &model.channels[&expected.channel];
         let next = channel.next_seq();
-        let (admin, rests) = &channel.admins[&expected.admin];
+        let (admin, rests) = &channel.admins[&(Side::Consumer, expected.admin.clone())];
         assert_eq!(*proxy.service(), Service::new(&expected.qos, admin, &channel.qos));
         assert_eq!(proxy.rests(), *rests || expected.suspended);
         let admin_types = channel.admin_types.get(&expected.admin).cloned().unwrap_or_default();

@@ -8,7 +8,7 @@ use super::{block, typed_block};
 use crate::machine::{Command, LaneTarget, Publish, ReplayTo, Settle, SettlePart, Target};
 use crate::types::{
     ChannelId, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange, SeqRanges,
-    Start, TypePattern,
+    Side, Start, TypePattern,
 };
 
 /// A command before it is known what exists: numbers pick among what does.
@@ -135,9 +135,9 @@ pub fn op() -> impl Strategy<Value = Op> {
             }
         ),
         1 => any::<u8>().prop_map(|pick| Op::DeleteProxy { pick }),
-        1 => (any::<u8>(), 0u8..4, -1i8..5, patterns())
+        1 => (any::<u8>(), 0u8..8, -1i8..5, patterns())
             .prop_map(|(pick, name, value, types)| Op::CreateAdmin { pick, name, value, types }),
-        1 => (any::<u8>(), 0u8..4).prop_map(|(pick, name)| Op::DeleteAdmin { pick, name }),
+        1 => (any::<u8>(), 0u8..8).prop_map(|(pick, name)| Op::DeleteAdmin { pick, name }),
         3 => (any::<u8>(), any::<u8>(),
               prop::collection::vec((property(), prop::option::of(-1i8..6)), 0..3))
             .prop_map(|(pick, level, changes)| Op::SetQos { pick, level, changes }),
@@ -175,6 +175,10 @@ fn pick<K: Copy>(keys: impl ExactSizeIterator<Item = K>, pick: u8) -> Option<K> 
 fn name(i: u8) -> Name {
     let names = ["default", "a", "b", "a.dead"];
     Name::new(names[usize::from(i) % names.len()]).unwrap()
+}
+
+fn side(i: u8) -> Side {
+    if i % 8 < 4 { Side::Consumer } else { Side::Supplier }
 }
 
 fn channel_qos(i: u8) -> Qos {
@@ -217,10 +221,12 @@ fn quality(property: u8, value: Option<i8>) -> Qos {
 }
 
 impl Op {
-    fn target(&self, channel: ChannelId, proxy: ProxyId, level: u8) -> Target {
-        match level % 3 {
+    fn target(&self, channel: ChannelId, proxy: ProxyId, lane: LaneId, level: u8) -> Target {
+        match level % 5 {
             0 => Target::Channel(channel),
-            1 => Target::Admin(channel, name(level / 3)),
+            1 => Target::Admin(channel, Side::Consumer, name(level / 5)),
+            2 => Target::Admin(channel, Side::Supplier, name(level / 5)),
+            3 => Target::Lane(lane),
             _ => Target::Proxy(proxy),
         }
     }
@@ -255,27 +261,29 @@ impl Op {
             },
             Op::CreateAdmin { pick, name: i, value, types } => Command::CreateAdmin {
                 channel: channel(*pick),
+                side: side(*i),
                 name: name(*i),
-                qos: quality(9, Some(*value)),
+                // Orders are of consumers, the number of lanes is of suppliers.
+                qos: quality(if value % 2 == 0 { 9 } else { 15 }, Some(*value)),
                 types: types.iter().map(pattern).collect(),
             },
             Op::Subscribe { pick, level, add, remove } => Command::Subscribe {
-                target: self.target(channel(*pick), proxy(*pick), *level),
+                target: self.target(channel(*pick), proxy(*pick), lane(*pick), *level),
                 add: add.iter().map(pattern).collect(),
                 remove: remove.iter().map(pattern).collect(),
             },
             Op::DeleteAdmin { pick, name: i } => {
-                Command::DeleteAdmin { channel: channel(*pick), name: name(*i) }
+                Command::DeleteAdmin { channel: channel(*pick), side: side(*i), name: name(*i) }
             }
             Op::SetQos { pick, level, changes } => Command::SetQos {
-                target: self.target(channel(*pick), proxy(*pick), *level),
+                target: self.target(channel(*pick), proxy(*pick), lane(*pick), *level),
                 changes: changes
                     .iter()
                     .map(|(property, value)| (nth_property(*property), value.map(i64::from)))
                     .collect(),
             },
             Op::Suspend { pick, level, suspended } => Command::Suspend {
-                target: self.target(channel(*pick), proxy(*pick), *level),
+                target: self.target(channel(*pick), proxy(*pick), lane(*pick), *level),
                 suspended: *suspended,
             },
             Op::DeleteProxy { pick } => Command::DeleteProxy { proxy: proxy(*pick) },
@@ -287,6 +295,7 @@ impl Op {
                     _ => LaneTarget::Existing(lane(target / 4)),
                 },
                 opener: Opener { client: u64::from(*client), attempt: u64::from(*attempt) },
+                admin: (target % 3 == 0).then(|| name(target / 3)),
             },
             Op::ExpireLanes => {
                 Command::ExpireLanes { lanes: model.lanes.keys().copied().collect() }
@@ -386,6 +395,7 @@ fn nonsense(model: &Model, kind: u8, a: u64, b: u64) -> Command {
             channel: ChannelId(a),
             target: LaneTarget::Existing(if b < 6 { known } else { lane }),
             opener: Opener { client: a, attempt: b },
+            admin: None,
         },
     }
 }

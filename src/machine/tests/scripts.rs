@@ -15,7 +15,7 @@ use crate::machine::{
 };
 use crate::types::{
     ChannelId, Event, Interest, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos,
-    QosChange, SeqRange, SeqRanges, Service, Stamp, Start, Tenure, TypePattern,
+    QosChange, SeqRange, SeqRanges, Service, Side, Stamp, Start, Tenure, TypePattern,
 };
 
 type Failure = Box<dyn Error>;
@@ -72,8 +72,17 @@ enum Line {
     Wants(String),
     /// Deletes a consumer admin.
     RmAdmin(String),
-    /// Sets properties (`PROPERTY.VALUE`) of `channel NAME`, `admin CHANNEL/NAME` or
-    /// `proxy CHANNEL/NAME`.
+    /// Creates a supplier admin `CHANNEL/NAME`.
+    SupplierAdmin {
+        path: String,
+        changes: Vec<String>,
+        #[arg(key)]
+        types: Option<String>,
+    },
+    /// Deletes a supplier admin.
+    RmSupplierAdmin(String),
+    /// Sets properties (`PROPERTY.VALUE`) of `channel NAME`, `admin CHANNEL/NAME`,
+    /// `supplier CHANNEL/NAME` (a supplier admin), `proxy CHANNEL/NAME` or `lane ALIAS`.
     Qos { level: String, path: String, changes: Vec<String> },
     /// Suspends or resumes.
     Suspend { level: String, path: String, suspended: bool },
@@ -92,6 +101,8 @@ enum Line {
         name: Option<String>,
         #[arg(key)]
         attempt: Option<u64>,
+        #[arg(key)]
+        admin: Option<String>,
     },
     /// The supplier of a known lane opens it again, for the next time unless it is said for which.
     Reopen {
@@ -215,9 +226,18 @@ impl Runner {
         let (channel, name) = path.split_once('/').unwrap_or((path, ""));
         Ok(match level {
             "channel" => Target::Channel(self.channel(path)?.id()),
-            "admin" => Target::Admin(self.channel(channel)?.id(), Name::new(name)?),
+            "admin" => Target::Admin(self.channel(channel)?.id(), Side::Consumer, Name::new(name)?),
+            "supplier" => {
+                Target::Admin(self.channel(channel)?.id(), Side::Supplier, Name::new(name)?)
+            }
+            "lane" => Target::Lane(self.lane(path)?),
             _ => Target::Proxy(self.proxy(path)?.id()),
         })
+    }
+
+    fn admin(&self, path: &str) -> Result<(ChannelId, Name), Failure> {
+        let (channel, name) = path.split_once('/').ok_or("not CHANNEL/ADMIN")?;
+        Ok((self.channel(channel)?.id(), Name::new(name)?))
     }
 
     fn lane(&self, alias: &str) -> Result<LaneId, Failure> {
@@ -259,13 +279,16 @@ impl Runner {
                 let types = parse_patterns(types)?.into_iter().collect();
                 Command::CreateProxy { channel, name, start, admin, qos: set, types }
             }
-            Line::Admin { path, changes, types } => {
-                let (channel, name) = path.split_once('/').ok_or("not CHANNEL/ADMIN")?;
+            Line::Admin { path, changes, types } | Line::SupplierAdmin { path, changes, types } => {
+                let (channel, name) = self.admin(path)?;
+                let side = match line {
+                    Line::Admin { .. } => Side::Consumer,
+                    _ => Side::Supplier,
+                };
                 let mut qos = Qos::default();
                 qos.change(&parse_changes(changes)?);
-                let channel = self.channel(channel)?.id();
                 let types = parse_patterns(types)?.into_iter().collect();
-                Command::CreateAdmin { channel, name: Name::new(name)?, qos, types }
+                Command::CreateAdmin { channel, side, name, qos, types }
             }
             Line::Subscribe { level, path, add, remove } => Command::Subscribe {
                 target: self.target(level, path)?,
@@ -273,9 +296,12 @@ impl Runner {
                 remove: parse_patterns(remove)?,
             },
             Line::RmAdmin(path) => {
-                let (channel, name) = path.split_once('/').ok_or("not CHANNEL/ADMIN")?;
-                let channel = self.channel(channel)?.id();
-                Command::DeleteAdmin { channel, name: Name::new(name)? }
+                let (channel, name) = self.admin(path)?;
+                Command::DeleteAdmin { channel, side: Side::Consumer, name }
+            }
+            Line::RmSupplierAdmin(path) => {
+                let (channel, name) = self.admin(path)?;
+                Command::DeleteAdmin { channel, side: Side::Supplier, name }
             }
             Line::Qos { level, path, changes } => Command::SetQos {
                 target: self.target(level, path)?,
@@ -300,19 +326,20 @@ impl Runner {
                 })
             }
             Line::RmProxy(path) => Command::DeleteProxy { proxy: self.proxy(path)?.id() },
-            Line::Open { channel, alias, name, attempt } => {
+            Line::Open { channel, alias, name, attempt, admin } => {
                 let target = match name {
                     Some(name) => LaneTarget::Named(Name::new(name)?),
                     None => LaneTarget::Fresh,
                 };
                 let channel = self.channel(channel)?.id();
-                Command::OpenLane { channel, target, opener: self.opener(alias, *attempt) }
+                let admin = admin.as_deref().map(Name::new).transpose()?;
+                Command::OpenLane { channel, target, opener: self.opener(alias, *attempt), admin }
             }
             Line::Reopen { alias, attempt } => {
                 let lane = self.lane(alias)?;
                 let channel = self.machine.lane(lane).map_or(ChannelId(1), |l| l.channel());
                 let (target, opener) = (LaneTarget::Existing(lane), self.opener(alias, *attempt));
-                Command::OpenLane { channel, target, opener }
+                Command::OpenLane { channel, target, opener, admin: None }
             }
             Line::Publish { alias, first, sizes, epoch } => {
                 let lane = self.lane(alias)?;

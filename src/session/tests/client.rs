@@ -110,7 +110,7 @@ impl Client {
 
     pub async fn open(&mut self, target: LaneTarget, opener: Opener) -> (LaneId, u32) {
         let channel = Name::default_channel();
-        self.say(OpenLane { request: 1, channel, target, opener }).await;
+        self.say(OpenLane { request: 1, channel, target, opener, admin: None }).await;
         match self.hear().await {
             ServerMessage::LaneOpened(opened) => (opened.lane, opened.epoch),
             other => panic!("{other:?}"),

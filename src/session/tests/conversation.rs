@@ -75,7 +75,7 @@ impl Rig {
 
 fn open(target: LaneTarget) -> OpenLane {
     let opener = Opener { client: 1, attempt: 1 };
-    OpenLane { request: 1, channel: Name::default_channel(), target, opener }
+    OpenLane { request: 1, channel: Name::default_channel(), target, opener, admin: None }
 }
 
 /// The same client opens a lane again.

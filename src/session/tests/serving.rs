@@ -132,7 +132,7 @@ async fn interest_is_told_when_a_lane_is_opened() {
     let channel = Name::default_channel();
     for expected in [false, true, false] {
         let (target, opener) = (LaneTarget::Fresh, Opener::default());
-        let open = OpenLane { request: 1, channel: channel.clone(), target, opener };
+        let open = OpenLane { request: 1, channel: channel.clone(), target, opener, admin: None };
         client.say(open).await;
         let ServerMessage::LaneOpened(opened) = client.hear().await else { panic!() };
         assert_eq!(opened.channel_interest, expected);
@@ -154,7 +154,7 @@ async fn an_opening_over_an_old_connection_that_comes_late_fences_nobody() {
     let attempt = |attempt| Opener { client: 7, attempt };
     let lane = new.open(named(), attempt(2)).await;
     let (request, channel) = (1, Name::default_channel());
-    old.say(OpenLane { request, channel, target: named(), opener: attempt(1) }).await;
+    old.say(OpenLane { request, channel, target: named(), opener: attempt(1), admin: None }).await;
     let ServerMessage::Failed(failed) = old.hear().await else { panic!() };
     assert_eq!(failed.rejection.code, Code::LaneFenced);
     let ack = new.publish(lane, 1, &["a"]).await;

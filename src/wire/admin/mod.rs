@@ -28,6 +28,6 @@ pub use service::{
 };
 pub use values::{
     Answer, Audit, BackupBegun, BackupFile, BackupPiece, BackupPlan, ChannelEntry, ChannelList,
-    ChannelReport, ClusterInfo, ClusterStatus, Joined, Member, MemberEntry, Members, NodeAudit,
-    NodeReport, ProxyReport, Role, SnapshotReport, Transferred,
+    ChannelReport, ClusterInfo, ClusterStatus, Joined, LaneReport, Member, MemberEntry, Members,
+    NodeAudit, NodeReport, ProxyReport, Role, SnapshotReport, Suppliers, Transferred,
 };

@@ -1,4 +1,4 @@
-//! Quality of service, consumer admins and proxies, in the words of the admin service. Field names
+//! Quality of service, admins and proxies, in the words of the admin service. Field names
 //! are a contract with scripts: add, never rename.
 
 use std::collections::BTreeMap;
@@ -8,16 +8,32 @@ use serde::{Deserialize, Serialize};
 
 use super::ProxyReport;
 use crate::types::{
-    Domain, EventType, Level, Name, Property, Qos, QosChange, QosError, Seq, Start, Subscription,
+    Domain, EventType, Level, Name, Property, Qos, QosChange, QosError, Seq, Side, Start,
+    Subscription,
 };
 
 /// What a question about the quality of service is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    Channel { channel: Name },
-    Admin { channel: Name, admin: Name },
-    Proxy { channel: Name, proxy: Name },
+    Channel {
+        channel: Name,
+    },
+    Admin {
+        channel: Name,
+        #[serde(default)]
+        side: Side,
+        admin: Name,
+    },
+    Proxy {
+        channel: Name,
+        proxy: Name,
+    },
+    /// A lane that has a name.
+    Lane {
+        channel: Name,
+        lane: Name,
+    },
 }
 
 impl Target {
@@ -26,7 +42,8 @@ impl Target {
         match self {
             Target::Channel { channel }
             | Target::Admin { channel, .. }
-            | Target::Proxy { channel, .. } => channel,
+            | Target::Proxy { channel, .. }
+            | Target::Lane { channel, .. } => channel,
         }
     }
 
@@ -35,7 +52,8 @@ impl Target {
         match self {
             Target::Channel { channel: name }
             | Target::Admin { admin: name, .. }
-            | Target::Proxy { proxy: name, .. } => name,
+            | Target::Proxy { proxy: name, .. }
+            | Target::Lane { lane: name, .. } => name,
         }
     }
 
@@ -43,8 +61,9 @@ impl Target {
     pub fn level(&self) -> Level {
         match self {
             Target::Channel { .. } => Level::Channel,
-            Target::Admin { .. } => Level::Admin,
+            Target::Admin { side, .. } => side.admin_level(),
             Target::Proxy { .. } => Level::Proxy,
+            Target::Lane { .. } => Level::Lane,
         }
     }
 }
@@ -53,8 +72,11 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Channel { channel } => write!(f, "channel '{channel}'"),
-            Target::Admin { channel, admin } => write!(f, "admin '{admin}' of channel '{channel}'"),
+            Target::Admin { channel, admin, .. } => {
+                write!(f, "{} '{admin}' of channel '{channel}'", self.level())
+            }
             Target::Proxy { channel, proxy } => write!(f, "proxy '{proxy}' of channel '{channel}'"),
+            Target::Lane { channel, lane } => write!(f, "lane '{lane}' of channel '{channel}'"),
         }
     }
 }
@@ -171,6 +193,8 @@ pub enum Origin {
     Channel,
     Admin,
     Proxy,
+    SupplierAdmin,
+    Lane,
 }
 
 impl Origin {
@@ -181,6 +205,8 @@ impl Origin {
             Origin::Channel => "channel",
             Origin::Admin => "admin",
             Origin::Proxy => "proxy",
+            Origin::SupplierAdmin => "supplier admin",
+            Origin::Lane => "lane",
         }
     }
 }
@@ -208,14 +234,16 @@ pub struct PropertyReport {
     pub meaning: String,
 }
 
-/// The quality of service of a channel, an admin or a proxy.
+/// The quality of service of a channel, an admin, a proxy or a lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QosReport {
     pub channel: Name,
     pub level: Level,
-    /// The admin asked about, or that of the proxy.
+    /// The admin asked about, or that of the proxy or lane.
     pub admin: Option<Name>,
     pub proxy: Option<Name>,
+    #[serde(default)]
+    pub lane: Option<Name>,
     /// What is set here.
     pub qos: Qos,
     /// All properties that can be set here.
@@ -283,23 +311,25 @@ pub fn unit(property: Property) -> &'static str {
     }
 }
 
-/// A consumer admin.
+/// An admin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdminReport {
     pub name: Name,
+    #[serde(default)]
+    pub side: Side,
     /// What is set for it.
     pub qos: Qos,
-    /// Its proxies deliver nothing.
+    /// Its proxies deliver nothing, or its lanes take nothing.
     pub suspended: bool,
-    /// The types of events that its proxies get, as far as they want them themselves; none named:
-    /// all.
+    /// Of a consumer admin: the types of events that its proxies get, as far as they want them
+    /// themselves; none named: all.
     #[serde(default)]
     pub types: Subscription,
-    /// How many durable proxies are of it.
+    /// How many durable proxies are of it, or lanes.
     pub proxies: u64,
 }
 
-/// The consumer admins of a channel.
+/// The admins of a channel: first those of consumers, then those of suppliers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdminList {
     pub channel: Name,
@@ -349,7 +379,7 @@ pub struct ProxyCreated {
 pub struct Suspension {
     pub channel: Name,
     pub level: Level,
-    /// Of the admin or proxy.
+    /// Of the admin, proxy or lane.
     pub name: Name,
     pub suspended: bool,
     pub cut: Cut,

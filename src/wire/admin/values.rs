@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AdminReport, LetterLedger};
-use crate::types::{ChannelId, ClusterId, Name, NodeId, ProxyId, Qos, Seq, Subscription, Tenure};
+use crate::types::{
+    ChannelId, ClusterId, Name, NodeId, ProxyId, Qos, Seq, Side, Subscription, Tenure,
+};
 
 /// An answer, and how far to trust it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -188,7 +190,7 @@ pub struct ChannelReport {
     /// What is set for it.
     #[serde(default)]
     pub qos: Qos,
-    /// Its consumer admins.
+    /// Its admins, of both sides.
     #[serde(default)]
     pub admins: Vec<AdminReport>,
     /// Plain subscribers, which share the volatile default proxy; soft state of the leader, 0
@@ -199,6 +201,49 @@ pub struct ChannelReport {
     #[serde(default)]
     pub dead_letters: Option<LetterLedger>,
     pub proxies: Vec<ProxyReport>,
+    /// Its events are in the leader's memory alone; the numbers are those of this tenure.
+    #[serde(default)]
+    pub best_effort: bool,
+    /// Its suppliers' side; nothing where many channels are told of at once.
+    #[serde(default)]
+    pub suppliers: Suppliers,
+}
+
+impl ChannelReport {
+    /// The admin of this side and name.
+    pub fn admin(&self, side: Side, name: &Name) -> Option<&AdminReport> {
+        self.admins.iter().find(|admin| admin.side == side && admin.name == *name)
+    }
+}
+
+/// What suppliers of a channel are connected to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Suppliers {
+    /// Lanes without a name, a setting or an admin of their own: together the default proxy.
+    pub shared_lanes: u64,
+    /// All other lanes.
+    pub lanes: Vec<LaneReport>,
+}
+
+/// A lane, what the channel keeps of a supplier.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LaneReport {
+    /// Its id, as in `5.0`.
+    pub lane: String,
+    pub name: Option<Name>,
+    /// The supplier admin it is of.
+    pub admin: Name,
+    /// What is set for it alone.
+    pub qos: Qos,
+    /// It takes nothing. That of its admin counts as well, and is told with the admin.
+    pub suspended: bool,
+    /// How often it was opened.
+    pub epoch: u32,
+    /// The last lane sequence accepted or stepped over; 0: none.
+    pub last_sequence: u64,
+    /// How long ago it was used, in milliseconds.
+    pub idle_ms: u64,
 }
 
 /// A durable proxy with its ledger: `offered` is the sum of all outcomes and `pending`.
@@ -255,6 +300,9 @@ pub struct ChannelEntry {
     pub last_seq: Seq,
     pub retained: u64,
     pub proxies: u64,
+    /// Its events are in the leader's memory alone.
+    #[serde(default)]
+    pub best_effort: bool,
 }
 
 /// Answer of `channel ls`.

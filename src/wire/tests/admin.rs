@@ -93,6 +93,8 @@ fn channel() -> ChannelReport {
         subscribers: 0,
         dead_letters: None,
         proxies: vec![proxy],
+        best_effort: false,
+        suppliers: Default::default(),
     }
 }
 
@@ -205,6 +207,7 @@ fn quality_is_told_in_names_and_words() {
         level: Level::Admin,
         admin: Some(Name::new("fast").unwrap()),
         proxy: None,
+        lane: None,
         qos,
         properties: vec![line],
     };

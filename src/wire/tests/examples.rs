@@ -54,7 +54,7 @@ pub fn handshake() -> Vec<(&'static str, Encoded)> {
 
 pub fn client() -> Vec<(&'static str, ClientMessage)> {
     let opener = Opener { client: 400, attempt: 2 };
-    let lane = |target| OpenLane { request: 1, channel: name("c"), target, opener };
+    let lane = |target| OpenLane { request: 1, channel: name("c"), target, opener, admin: None };
     let attach =
         |target, mode| Attach { request: 2, consumer: 9, channel: name("c"), target, mode };
     let types = ["telecom::*".parse().unwrap(), "order".parse().unwrap()].into_iter().collect();
@@ -76,7 +76,10 @@ pub fn client() -> Vec<(&'static str, ClientMessage)> {
     };
     vec![
         ("open lane, fresh", lane(LaneTarget::Fresh).into()),
-        ("open lane, named", lane(LaneTarget::Named(name("l"))).into()),
+        (
+            "open lane, named, of an admin",
+            OpenLane { admin: Some(name("a")), ..lane(LaneTarget::Named(name("l"))) }.into(),
+        ),
         ("open lane, existing", lane(LaneTarget::Existing(LANE)).into()),
         ("publish", Publish::new(LANE, 1, 1000, block()).into()),
         ("skip", Skip { request: 3, lane: LANE, epoch: 1, through: 12 }.into()),
@@ -117,6 +120,7 @@ pub fn server() -> Vec<(&'static str, ServerMessage)> {
         held_since: 1,
         last_sequence: 12,
         channel_interest: true,
+        best_effort: false,
     };
     let run = AckRun { first_sequence: 1000, count: 2, first_seq: 10, duplicate: false };
     let refused =
@@ -149,6 +153,7 @@ pub fn server() -> Vec<(&'static str, ServerMessage)> {
         revision: 1,
         next_seq: 11,
         tenure: Tenure(20),
+        best_effort: true,
     };
     vec![
         ("lane opened", opened.into()),

@@ -141,7 +141,8 @@ fn client_message() -> impl Strategy<Value = ClientMessage> {
     let opener = opener.prop_map(|(client, attempt)| Opener { client, attempt });
     let open =
         (any::<u32>(), name(), name(), opener).prop_map(|(request, channel, lane, opener)| {
-            OpenLane { request, channel, target: LaneTarget::Named(lane), opener }.into()
+            OpenLane { request, channel, target: LaneTarget::Named(lane), opener, admin: None }
+                .into()
         });
     prop_oneof![publish, attach, open, settle().prop_map(ClientMessage::from)]
 }

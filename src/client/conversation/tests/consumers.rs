@@ -133,6 +133,7 @@ fn attached() -> crate::wire::Attached {
         revision: 0,
         next_seq: 1,
         tenure: crate::types::Tenure(1),
+        best_effort: false,
     }
 }
 
