@@ -123,6 +123,10 @@ pub fn proxy(machine: &Machine, proxy: &Proxy) -> ProxyReport {
         ack_wait_ms: service.ack_wait_ms,
         max_deliveries: service.max_deliveries,
         max_in_flight: service.max_in_flight,
+        exclusive: service.exclusive,
+        holder: proxy.holder().filter(|_| service.exclusive).map(|member| member.to_string()),
+        fencing_token: Some(proxy.fencing()).filter(|token| service.exclusive && *token > 0),
+        standby: Vec::new(),
         admin: proxy.admin().clone(),
         qos: proxy.qos().clone(),
         suspended: proxy.is_suspended(),
@@ -136,10 +140,13 @@ pub fn proxy(machine: &Machine, proxy: &Proxy) -> ProxyReport {
 /// Adds the leader's soft state.
 pub fn add_soft_state(channels: &mut [ChannelReport], stats: &BTreeMap<ProxyId, ProxyStats>) {
     for proxy in channels.iter_mut().flat_map(|channel| &mut channel.proxies) {
-        let stats = stats.get(&proxy.id).copied().unwrap_or_default();
+        let stats = stats.get(&proxy.id).cloned().unwrap_or_default();
         (proxy.in_flight, proxy.clients) = (stats.in_flight, stats.clients);
         (proxy.turns, proxy.waiting_ms) = (stats.turns, stats.waiting_ms);
         proxy.longest_wait_ms = stats.longest_wait_ms;
+        if proxy.exclusive {
+            proxy.standby = stats.standby.iter().map(ToString::to_string).collect();
+        }
     }
 }
 

@@ -309,6 +309,21 @@ async fn show(common: &Common, of: &ProxyName) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Who consumes from an exclusive proxy, and who would.
+fn holding(proxy: &ProxyReport) -> String {
+    if !proxy.exclusive {
+        return String::new();
+    }
+    let holder =
+        proxy.holder.as_ref().map_or("nobody".to_string(), |holder| format!("client {holder}"));
+    let token = proxy.fencing_token.map_or("none".to_string(), |token| token.to_string());
+    let standby = match proxy.standby.as_slice() {
+        [] => "nobody stands by".to_string(),
+        clients => format!("{} stand by: {}", clients.len(), clients.join(" ")),
+    };
+    format!("held by    {holder}, fencing token {token}; {standby}\n")
+}
+
 /// How it delivers, in a line.
 fn delivery(proxy: &ProxyReport) -> String {
     let ProxyReport { ack_wait_ms, max_in_flight, max_deliveries, .. } = proxy;
@@ -326,7 +341,7 @@ fn people(shown: &Shown) -> String {
         "proxy      {} of channel {}, admin {}, {}\ndelivery   {}\ntypes      {}{}\n\
          events     {} offered, {} acked, {} pending, {} in flight\n\
          otherwise  {} filtered, {} expired, {} discarded, {} dead-lettered, {} skipped\n\
-         clients    {}\n\n{}",
+         clients    {}\n{}\n{}",
         proxy.name,
         shown.channel,
         proxy.admin,
@@ -347,6 +362,7 @@ fn people(shown: &Shown) -> String {
         count(proxy.dead_lettered),
         count(proxy.skipped),
         count(proxy.clients),
+        holding(proxy),
         values(&shown.properties),
     )
 }

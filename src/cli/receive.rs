@@ -284,6 +284,9 @@ fn to_json(channel: &Name, delivery: &Delivery, token: Option<String>) -> Value 
     if let Some(token) = token {
         line["token"] = json!(token);
     }
+    if delivery.fencing > 0 {
+        line["fencing_token"] = json!(delivery.fencing);
+    }
     line
 }
 

@@ -131,7 +131,7 @@ impl Client {
         let shared = &self.alive.shared;
         let (key, news) = {
             let mut state = shared.lock();
-            let key = state.conversation.settle_elsewhere(token.proxy, &[token.seq], verdict);
+            let key = state.conversation.settle_elsewhere(token, verdict);
             (key, state.face(key))
         };
         let left = Left { shared, key };

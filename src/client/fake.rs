@@ -390,6 +390,7 @@ impl FakeConsumer {
                 sequence,
                 delivery: 1,
                 maybe_redelivered: cluster.tenure > 1,
+                fencing: 0,
                 accepted: Stamp(seq),
                 dead_letter: None,
                 event,

@@ -140,7 +140,7 @@ impl Settler {
 
     /// The token of a delivery of this consumer; `None` for an ephemeral one.
     pub fn token(&self, delivery: &Delivery) -> Option<Token> {
-        self.proxy().map(|proxy| Token { proxy, seq: delivery.seq })
+        self.proxy().map(|proxy| Token { proxy, seq: delivery.seq, fencing: delivery.fencing })
     }
 
     /// Gives a verdict on deliveries. Returns when it is queued: verdicts travel together, and are

@@ -260,7 +260,7 @@ async fn pulled_events_are_settled_by_token_from_elsewhere() {
     let again = elsewhere.settle_token(token, Verdict::Ack).await.unwrap();
     assert_eq!((again.settled, again.already), (0, 1));
     assert_eq!(again.last_already.unwrap().1, Some(Outcome::Acked));
-    let unknown = Token { proxy: crate::types::ProxyId(99), seq: 1 };
+    let unknown = Token { proxy: crate::types::ProxyId(99), seq: 1, fencing: 0 };
     let refused = elsewhere.settle_token(unknown, Verdict::Ack).await.unwrap_err();
     assert_eq!(refused.code, Code::UnknownProxy);
 

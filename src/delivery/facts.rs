@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::dispatch::{Facts, ProxyFacts, SlotFacts};
-use crate::machine::{Channel, Machine, Slot};
+use crate::machine::{Channel, Machine, Proxy, Slot};
 use crate::types::{
     ChannelId, Discard, EventType, Interest, ProxyId, Scheduling, Seq, SeqRange, TypeId,
 };
@@ -151,6 +151,8 @@ impl Facts for World<'_> {
     }
 
     fn proxy(&self, proxy: ProxyId) -> Option<ProxyFacts> {
+        // Who holds it is a fact, whatever becomes of its events.
+        let held = self.facts.proxy(proxy).filter(|proxy| proxy.service().exclusive);
         let proxy = self.of_proxy(proxy).proxy(proxy)?;
         Some(ProxyFacts {
             channel: proxy.channel(),
@@ -158,6 +160,8 @@ impl Facts for World<'_> {
             service: *proxy.service(),
             rests: proxy.rests(),
             picks: proxy.picks(),
+            holder: held.and_then(Proxy::holder),
+            fencing: held.map_or(0, Proxy::fencing),
             start_seq: proxy.start_seq(),
         })
     }

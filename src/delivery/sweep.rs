@@ -1,7 +1,8 @@
 //! Housekeeping by the leader: what ends because time passes, where nothing else happens, ends by a
 //! replicated fact. The machine judges each once more by the stamp of the batch.
 
-use crate::machine::{Command, Machine};
+use super::facts::World;
+use crate::machine::{Command, Lane, Machine};
 use crate::types::{ChannelId, LaneId, Stamp, limits};
 
 /// When to look for what.
@@ -26,23 +27,25 @@ impl Sweep {
     }
 
     /// What is to be proposed now. What is refused comes again with the next sweep.
-    pub fn commands(&mut self, machine: &Machine, now: Stamp) -> Vec<Command> {
+    pub fn commands(&mut self, world: &World, now: Stamp) -> Vec<Command> {
         let mut commands = Vec::new();
         if self.lanes_due <= now {
             self.lanes_due = now.plus_millis(limits::LANE_SWEEP_MS);
-            commands.extend(expire_lanes(machine, now));
+            commands.extend(expire_lanes(world, now));
         }
         if self.channels_due <= now {
             self.channels_due = now.plus_millis(limits::CHANNEL_SWEEP_MS);
-            commands.extend(trim_history(machine, now));
+            commands.extend(trim_history(world.facts, now));
         }
         commands
     }
 }
 
-/// Lanes that nobody uses.
-fn expire_lanes(machine: &Machine, now: Stamp) -> Option<Command> {
-    let idle = machine.lanes().filter(|lane| lane.is_idle(now));
+/// Lanes that nobody uses. What is published on those of best-effort channels is no fact.
+fn expire_lanes(world: &World, now: Stamp) -> Option<Command> {
+    let in_memory = |lane: &Lane| world.transient.and_then(|machine| machine.lane(lane.id()));
+    let used = |lane: &Lane| in_memory(lane).is_some_and(|lane| !lane.is_idle(now));
+    let idle = world.facts.lanes().filter(|lane| lane.is_idle(now) && !used(lane));
     let lanes: Vec<LaneId> = idle.take(limits::LANE_SWEEP_MAX).map(|lane| lane.id()).collect();
     (!lanes.is_empty()).then_some(Command::ExpireLanes { lanes })
 }

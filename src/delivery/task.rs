@@ -220,7 +220,7 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
         let outputs = self.cluster.see(|world| driver.poll(&world, now));
         outputs.into_iter().for_each(|output| self.carry_out(output));
         if self.sweep.due() <= now {
-            for command in self.cluster.read(|machine| self.sweep.commands(machine, now)) {
+            for command in self.cluster.see(|world| self.sweep.commands(&world, now)) {
                 self.cluster.submit(SOURCE, command, Box::new(drop));
             }
         }
@@ -275,8 +275,9 @@ mod tests {
         let consumer = ConsumerId { session: connection.id(), handle: 1 };
         let channel = cluster.read(default_channel);
         let attachment = Attachment::Volatile { channel, next_seq: 1, types: Default::default() };
-        let mode = Mode::Push { events: 1, bytes: 1 };
-        handle.ask(Request::Attach { consumer, attachment, mode, dead_letters: false }).await;
+        let member = crate::types::Member::default();
+        let (mode, dead_letters) = (Mode::Push { events: 1, bytes: 1 }, false);
+        handle.ask(Request::Attach { consumer, attachment, mode, member, dead_letters }).await;
         task.take_what_waits();
         let driver = task.driver.as_ref().unwrap();
         assert_eq!((Some(driver.tenure()), driver.consumers()), (cluster.tenure(), 1));

@@ -6,8 +6,8 @@ use super::{Cluster, ConsumerId, Driver, Output, Request, SessionId, World};
 use crate::dispatch::{Attachment, Departure, Mode};
 use crate::machine::{Command, LaneTarget, Publish, Reply, Target};
 use crate::types::{
-    Code, Name, Opener, Outcome, Property, ProxyId, Qos, Rejection, Seq, SeqRange, SeqRanges,
-    Start, limits,
+    Code, Member, Name, Opener, Outcome, Property, ProxyId, Qos, Rejection, Seq, SeqRange,
+    SeqRanges, Start, limits,
 };
 use crate::wire::{Nack, ServerMessage, Settle, SettleConfirmed, Terminate};
 
@@ -73,7 +73,8 @@ impl Rig {
 
     fn attach(&mut self, session: u64, attachment: Attachment, mode: Mode) {
         let consumer = ConsumerId { session: SessionId(session), handle: 7 };
-        self.ask(Request::Attach { consumer, attachment, mode, dead_letters: false });
+        let member = Member { client: session, consumer: 7 };
+        self.ask(Request::Attach { consumer, attachment, mode, member, dead_letters: false });
     }
 
     fn poll(&mut self) -> Vec<Output> {
@@ -138,7 +139,7 @@ fn seqs(items: &[Seq]) -> SeqRanges {
 
 fn settle(batch: u64, proxy: ProxyId, acks: &[Seq]) -> Settle {
     let (nacks, terms, touches) = (Vec::new(), Vec::new(), SeqRanges::new());
-    Settle { batch, proxy, acks: seqs(acks), nacks, terms, touches }
+    Settle { batch, proxy, fencing: 0, acks: seqs(acks), nacks, terms, touches }
 }
 
 fn confirmed(batch: u64, proxy: ProxyId, settled: u64) -> SettleConfirmed {
@@ -266,7 +267,7 @@ fn a_lost_session_gives_its_deliveries_to_others() {
     assert_eq!(rig.run().0, []);
     rig.driver.disconnect(SESSION, Departure::Lost);
     assert_eq!(rig.run().0, [(2, 1, 2), (2, 2, 2)]);
-    let stats = rig.driver.stats(&[proxy], rig.cluster.now())[&proxy];
+    let stats = &rig.driver.stats(&[proxy], rig.cluster.now())[&proxy];
     assert_eq!((stats.in_flight, stats.clients), (2, 1));
     assert!(stats.turns > 0 && stats.waiting_ms == 0, "{stats:?}");
 }
@@ -390,7 +391,7 @@ fn what_time_ends_is_swept() {
     let mut sweep = Sweep::new(start);
     let mut at = |ms| {
         let now = start.plus_millis(ms);
-        rig.cluster.read(|machine| sweep.commands(machine, now))
+        rig.cluster.read(|machine| sweep.commands(&World::of_facts(machine), now))
     };
     assert_eq!(at(limits::LANE_SWEEP_MS), []);
     let lanes = vec![rig.lane.unwrap().0];

@@ -15,7 +15,7 @@ use super::{Action, Attachment, ConsumerKey, Departure, Facts, Mode, Pull};
 use crate::planted::{Bug, planted};
 use crate::schedule::Claim;
 use crate::types::{
-    ChannelId, Code, ProxyId, Rejection, SeqRange, SeqRanges, Stamp, Tenure, limits,
+    ChannelId, Code, Member, ProxyId, Rejection, SeqRange, SeqRanges, Stamp, Tenure, limits,
 };
 
 /// Something that delivers: a durable proxy or a volatile consumer.
@@ -70,11 +70,11 @@ impl Dispatcher {
         *self = Dispatcher::new(tenure);
     }
 
-    /// Attaches a consumer. Refused if what it asks for does not exist, or its key is in use.
+    /// Attaches a consumer, which `member` tells from others over all its connections. Refused if what it asks for does not exist, or its key is in use.
     pub fn attach(
         &mut self,
         facts: &impl Facts,
-        consumer: ConsumerKey,
+        (consumer, member): (ConsumerKey, Member),
         to: Attachment,
         mode: Mode,
     ) -> Result<(), Rejection> {
@@ -85,7 +85,7 @@ impl Dispatcher {
         let (owner, origin) = match to {
             Attachment::Durable(proxy) => {
                 let queue = self.queue(facts, proxy)?;
-                queue.join(consumer);
+                queue.join(consumer, member);
                 let origin = Origin { proxy: Some(proxy), channel: queue.facts.channel };
                 (Owner::Proxy(proxy), origin)
             }
@@ -119,7 +119,10 @@ impl Dispatcher {
         let tenure = self.tenure;
         let make = || Queue::new(proxy, known.clone(), tenure);
         let queue = self.queues.entry(proxy).or_insert_with(make);
-        queue.facts = known;
+        // A change of hands waits until the proxy is served.
+        if queue.facts.fencing == known.fencing {
+            queue.learn(known);
+        }
         Ok(queue)
     }
 
@@ -177,6 +180,34 @@ impl Dispatcher {
             None => Owner::Volatile(consumer),
         };
         self.turns.wake(owner);
+    }
+
+    /// Whether what a consumer of the proxy says under this token counts: it must be the current one
+    /// of an exclusive proxy.
+    pub fn check_fencing(
+        &self,
+        facts: &impl Facts,
+        proxy: ProxyId,
+        fencing: u64,
+    ) -> Result<(), Rejection> {
+        let Some(known) = facts.proxy(proxy).filter(|known| known.service.exclusive) else {
+            return Ok(());
+        };
+        let served = self.queues.get(&proxy).map_or(known.fencing, |queue| queue.facts.fencing);
+        match (known.fencing, served) == (fencing, fencing) {
+            true => Ok(()),
+            false => Err(Rejection::fenced(proxy, fencing, known.fencing)),
+        }
+    }
+
+    /// A proposal of who holds a proxy came to its end.
+    pub fn held(&mut self, proxy: ProxyId, applied: bool, now: Stamp) {
+        self.report(proxy, |queue| queue.held(applied, now));
+    }
+
+    /// Those who wait for their turn to hold an exclusive proxy, first come first.
+    pub fn standby(&self, proxy: ProxyId) -> Vec<Member> {
+        self.queues.get(&proxy).map(|queue| queue.standby().collect()).unwrap_or_default()
     }
 
     /// These are done. They leave the window now; the next poll returns one [`Action::Settle`] for
@@ -403,7 +434,7 @@ impl Dispatcher {
         };
         self.keep_up(facts, known.channel, now);
         let Some(queue) = self.queues.get_mut(&proxy) else { return 0 };
-        queue.facts = known;
+        queue.learn(known);
         queue.pass_time(now);
         let catalog = self.catalogs.entry(queue.facts.channel).or_default();
         let more = queue.judge_all(facts, catalog, now);
@@ -411,6 +442,7 @@ impl Dispatcher {
         let given = queue.serve(&sight, turn, &mut self.consumers, out);
         queue.flush(now, out);
         queue.let_gather(catalog);
+        out.extend(queue.succeed(now));
         self.timers.set(proxy, queue.next_due());
         match queue.is_idle() {
             true => drop(self.forget_queue(proxy)),

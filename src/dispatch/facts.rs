@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::types::{
-    ChannelId, Discard, EventType, Interest, PayloadKey, ProxyId, Scheduling, Seq, SeqRange,
-    Service, Stamp, TypeId,
+    ChannelId, Discard, EventType, Interest, Member, PayloadKey, ProxyId, Scheduling, Seq,
+    SeqRange, Service, Stamp, TypeId,
 };
 
 /// A view of the replicated facts, the same for the whole of one call.
@@ -115,6 +115,10 @@ pub struct ProxyFacts {
     pub rests: bool,
     /// It does not want every event: see [`Facts::interest`].
     pub picks: bool,
+    /// Of an exclusive proxy: whose turn it is, if anybody's.
+    pub holder: Option<Member>,
+    /// And the token of the latest holder; 0: there was none, or the proxy is not exclusive.
+    pub fencing: u64,
     /// The first event it is owed.
     pub start_seq: Seq,
 }

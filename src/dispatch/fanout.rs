@@ -61,6 +61,7 @@ impl Cursor {
                 size: slot.size,
                 delivery: 1,
                 maybe_redelivered: slot.again || slot.key.index < self.tenure.0,
+                fencing: 0,
             };
             consumers.give(self.consumer, delivery, limits::FRAME_EVENTS_MAX, out);
             given += 1;

@@ -14,8 +14,10 @@
 //!   has now; what goes again goes at its own place. Competing consumers take turns, an event each.
 //! - An event that has ended by its stop time, a timeout or a discard policy is not delivered; one
 //!   that is at a consumer then is left to it. Nothing goes before its start time.
+//! - Events of an exclusive proxy go to its holder alone, marked with the holder's token, and only
+//!   once it is a fact; nothing that was said under an earlier token is proposed under a later one.
 //! - Whatever can go goes: after a poll that leaves no wake-up due, no event waits while a consumer
-//!   of its proxy wants one and the proxy's window has room.
+//!   that may have it wants one and the proxy's window has room.
 //! - The window (delivered and unsettled: in flight, waiting to go again, delayed) never exceeds
 //!   the proxy's `max_in_flight`. An acked event leaves it at once, before its settlement commits;
 //!   it goes again only if that settlement failed, and no other verdict on it is left.
@@ -45,6 +47,7 @@ mod demand;
 mod dispatcher;
 mod facts;
 mod fanout;
+mod hold;
 mod interests;
 mod judging;
 mod pacing;

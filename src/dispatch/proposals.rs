@@ -18,6 +18,8 @@ enum Proposal {
     Settle {
         /// Of the definition that it was judged under.
         revision: u64,
+        /// The token of the holder who said it.
+        fencing: u64,
         parts: Vec<Settlement>,
     },
     Count(SeqRanges),
@@ -50,19 +52,20 @@ impl Proposals {
     }
 
     /// Hands everything that waits to the driver. Attempts come first: once an event is settled
-    /// they would not count.
+    /// they would not count. They were judged under this revision, and said under this token.
     pub fn make(
         &mut self,
         verdicts: &mut Verdicts,
         proxy: ProxyId,
-        revision: u64,
+        (revision, fencing): (u64, u64),
         out: &mut Vec<Action>,
     ) {
         self.make_attempts(verdicts, proxy, out);
         let parts = verdicts.take_settlements();
         if !parts.is_empty() {
-            let proposal = self.launch(Proposal::Settle { revision, parts: parts.clone() });
-            out.push(Action::Settle { proxy, proposal, revision, parts });
+            let said = Proposal::Settle { revision, fencing, parts: parts.clone() };
+            let proposal = self.launch(said);
+            out.push(Action::Settle { proxy, proposal, revision, fencing, parts });
         }
     }
 
@@ -109,11 +112,16 @@ impl Queue {
         self.lose(lost, now);
     }
 
-    /// It is in no log: what it said is said again after a pause. False if it is unknown.
+    /// It is in no log: what it said is said again after a pause. False if it is unknown, or was said
+    /// under a token that is not the current one any more: then it is over.
     pub fn refused(&mut self, proposal: u64, now: Stamp) -> bool {
         let Some(refused) = self.proposals.land(proposal) else { return false };
         match refused {
-            Proposal::Settle { revision, parts } => {
+            Proposal::Settle { fencing, parts, .. } if fencing != self.facts.fencing => {
+                self.lose(parts, now);
+                return false;
+            }
+            Proposal::Settle { revision, parts, .. } => {
                 let old = revision != self.facts.revision;
                 let unfit = |part: &Settlement| old && part.outcome == Outcome::Filtered;
                 let (lost, again): (Vec<_>, Vec<_>) = parts.into_iter().partition(unfit);

@@ -1,8 +1,9 @@
 //! One durable proxy: which of its events are where.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalog::Rank;
+use super::hold::Holding;
 use super::pacing::Pacing;
 use super::progress::{Behind, Progress};
 use super::proposals::Proposals;
@@ -13,7 +14,9 @@ use super::window::{State, Window};
 use super::{Action, ConsumerKey, Departure, ProxyFacts};
 use crate::planted::{Bug, planted};
 use crate::schedule::{Claim, RoundRobin};
-use crate::types::{Order, Outcome, ProxyId, Seq, SeqRange, SeqRanges, Stamp, Tenure, limits};
+use crate::types::{
+    Member, Order, Outcome, ProxyId, Seq, SeqRange, SeqRanges, Stamp, Tenure, limits,
+};
 
 /// Leases are looked through at most this often, as a part of the lease…
 const LEASE_GRAINS: u64 = 64;
@@ -60,7 +63,8 @@ pub(super) struct Queue {
     /// Events of earlier tenures whose first delivery in this one is still to be put on record as
     /// an attempt.
     pub(super) heads_to_count: u32,
-    members: BTreeSet<ConsumerKey>,
+    pub(super) members: BTreeMap<ConsumerKey, Member>,
+    pub(super) holding: Holding,
     /// The members that may want an event.
     pub(super) turns: RoundRobin<ConsumerKey>,
     /// The members that got something in a round not yet ended.
@@ -93,7 +97,8 @@ impl Queue {
             proposals: Proposals::default(),
             given_back: SeqRanges::new(),
             lease_check: None,
-            members: BTreeSet::new(),
+            members: BTreeMap::new(),
+            holding: Holding::default(),
             turns: RoundRobin::default(),
             round: Vec::new(),
         }
@@ -106,9 +111,10 @@ impl Queue {
         Claim { weight: service.weight, priority: service.urgency, deadline }
     }
 
-    pub fn join(&mut self, consumer: ConsumerKey) {
-        self.members.insert(consumer);
+    pub fn join(&mut self, consumer: ConsumerKey, member: Member) {
+        self.members.insert(consumer, member);
         self.turns.insert(consumer);
+        self.find_active();
     }
 
     /// The consumer got new credit or a new pull.
@@ -117,7 +123,7 @@ impl Queue {
     }
 
     pub fn members(&self) -> impl Iterator<Item = ConsumerKey> + '_ {
-        self.members.iter().copied()
+        self.members.keys().copied()
     }
 
     /// Nothing is known here that the facts do not say.
@@ -126,6 +132,7 @@ impl Queue {
             && self.window.is_empty()
             && self.settling.is_empty()
             && self.behind.is_empty()
+            && self.holding.is_idle()
             && !self.facts.acts_alone()
             && self.verdicts.is_empty()
             && self.proposals.is_empty()
@@ -142,6 +149,7 @@ impl Queue {
     pub fn leave(&mut self, consumer: ConsumerKey, departure: Departure) {
         self.members.remove(&consumer);
         self.turns.remove(consumer);
+        self.find_active();
         if departure == Departure::LeavesLeases {
             return;
         }
@@ -308,7 +316,7 @@ impl Queue {
         self.bury(range, &format!("max deliveries ({max}) reached"));
     }
 
-    fn requeue(&mut self, seq: Seq, until: Option<Stamp>) {
+    pub(super) fn requeue(&mut self, seq: Seq, until: Option<Stamp>) {
         let Some(slot) = self.window.get_mut(seq) else { return };
         if let State::Delayed { until } = slot.state {
             self.delayed.remove(&(until, seq));
@@ -331,7 +339,7 @@ impl Queue {
     pub fn next_due(&self) -> Option<Stamp> {
         let delay = self.delayed.first().map(|(until, _)| *until);
         let pause = self.proposals.pause.until().filter(|_| !self.verdicts.is_empty());
-        let own = [self.lease_check, delay, pause, self.timeout_due];
+        let own = [self.lease_check, delay, pause, self.timeout_due, self.holding.next_due()];
         let limits = [self.pacing.next_due(), self.rate.next_due()];
         own.into_iter().chain(limits).flatten().min()
     }
@@ -376,6 +384,7 @@ impl Queue {
 
     /// Hands the settlements and attempts collected so far to the driver, unless they are to wait.
     pub fn flush(&mut self, now: Stamp, out: &mut Vec<Action>) {
+        out.extend(self.holding.take_parting());
         if self.proposals.pause.lasts(now) {
             return;
         }
@@ -387,6 +396,8 @@ impl Queue {
 
     /// The same at once.
     pub fn flush_all(&mut self, out: &mut Vec<Action>) {
-        self.proposals.make(&mut self.verdicts, self.id, self.facts.revision, out);
+        out.extend(self.holding.take_parting());
+        let said = (self.facts.revision, self.facts.fencing);
+        self.proposals.make(&mut self.verdicts, self.id, said, out);
     }
 }

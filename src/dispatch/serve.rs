@@ -71,7 +71,7 @@ impl Queue {
     /// How many events may go now. Who pulls decides about that alone.
     fn allowance<F: Facts>(&mut self, sight: &Sight<F>, consumers: &Consumers) -> u64 {
         let service = self.facts.service;
-        if service.pacing_ms == 0 || self.members().any(|consumer| consumers.pulls(consumer)) {
+        if service.pacing_ms == 0 || self.receivers().any(|consumer| consumers.pulls(consumer)) {
             return u64::MAX;
         }
         let out = self.window.len() - self.ready.len();
@@ -91,7 +91,7 @@ impl Queue {
         let mut given = 0;
         while given < events_max {
             let Some(consumer) = self.turns.front() else { break };
-            if !consumers.wants(consumer) {
+            if !consumers.wants(consumer) || !self.is_active(consumer) {
                 self.turns.pop();
                 continue;
             }
@@ -212,7 +212,8 @@ impl Queue {
         self.window.put(Slot { seq, delivery, failed, rank, state });
         let earlier_tenure = earlier_tenure && !planted(Bug::RedeliveryUnmarked);
         let maybe_redelivered = earlier_tenure || facts.again || delivery > 1;
-        Delivery { seq, key: facts.key, size: facts.size, delivery, maybe_redelivered }
+        let (key, size, fencing) = (facts.key, facts.size, self.facts.fencing);
+        Delivery { seq, key, size, delivery, maybe_redelivered, fencing }
     }
 
     /// After a failover the first window is put on record as attempted, before anything fails: an

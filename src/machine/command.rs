@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    ChannelId, LaneId, Name, NodeId, Opener, Outcome, ProxyId, Qos, QosChange, Rejection, Seq,
-    SeqRange, SeqRanges, Side, Stamp, Start, Subscription, Tenure, TypePattern,
+    ChannelId, LaneId, Member, Name, NodeId, Opener, Outcome, ProxyId, Qos, QosChange, Rejection,
+    Seq, SeqRange, SeqRanges, Side, Stamp, Start, Subscription, Tenure, TypePattern,
 };
 
 /// The content of one log entry: commands of many sources under one stamp and tenure.
@@ -127,6 +127,13 @@ pub enum Command {
     TrimHistory {
         channels: Vec<ChannelId>,
     },
+    /// Whose turn it is to consume from an exclusive proxy. A new holder has a new fencing token,
+    /// with which what was delivered before cannot be settled any more; nobody: it keeps its token
+    /// until there is another.
+    Hold {
+        proxy: ProxyId,
+        holder: Option<Member>,
+    },
     /// Changes which types of events an admin or a proxy wants (OMG `subscription_change`); what is
     /// added and removed counts as added. It is about all events that are not settled.
     Subscribe {
@@ -189,6 +196,9 @@ pub struct Settle {
     /// The definition revision of the proxy under which `filtered`, `expired` and `discarded` were
     /// judged; those parts are refused if the definition changed since.
     pub revision: u64,
+    /// Of an exclusive proxy: the token under which its consumer spoke. With another than the current
+    /// one nothing that a consumer said counts. 0: no consumer spoke, or it is not exclusive.
+    pub fencing: u64,
     /// Parts in order; if two name the same sequence the first wins.
     pub parts: Vec<SettlePart>,
 }
@@ -243,6 +253,10 @@ pub enum Reply {
     Done,
     /// What became of each dead letter that was named, in the order of the command.
     Letters(Vec<LetterRun>),
+    /// The current token of an exclusive proxy.
+    Held {
+        fencing: u64,
+    },
 }
 
 /// Consecutive dead letters to which the same happened.

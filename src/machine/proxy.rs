@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::fact::{self, Kind, Sum};
 use super::settled::Settled;
-use crate::types::{ChannelId, Counts, Name, ProxyId, Qos, Seq, SeqRange, Service, Subscription};
+use crate::types::{
+    ChannelId, Counts, Member, Name, ProxyId, Qos, Seq, SeqRange, Service, Subscription,
+};
 
 /// A durable proxy of a channel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,6 +32,10 @@ pub struct Proxy {
     /// Whether it does not want every event, by its own subscription or its admin's.
     #[serde(skip)]
     pub(super) picks: bool,
+    /// Of an exclusive proxy: whose turn it is, if anybody's.
+    pub(super) holder: Option<Member>,
+    /// The token of the latest holder; 0: there was none.
+    fencing: u64,
     /// Raised whenever the definition changes; settlements name the one they were judged under.
     pub(super) revision: u64,
     pub(super) start_seq: Seq,
@@ -58,6 +64,8 @@ impl Proxy {
             service: Service::default(),
             rests: false,
             picks: false,
+            holder: None,
+            fencing: 0,
             revision: 1,
             start_seq,
             settled: Settled::new(id, start_seq),
@@ -113,6 +121,21 @@ impl Proxy {
         self.picks
     }
 
+    /// Of an exclusive proxy: whose turn it is, if anybody's.
+    pub fn holder(&self) -> Option<Member> {
+        self.holder
+    }
+
+    /// The fencing token of its latest holder, which only rises; 0: there was none.
+    pub fn fencing(&self) -> u64 {
+        self.fencing
+    }
+
+    /// From now on, the entry at this index, no earlier token counts.
+    pub(super) fn fence(&mut self, index: u64) {
+        self.fencing = index.max(self.fencing + 1);
+    }
+
     /// Revision of the definition, from 1.
     pub fn revision(&self) -> u64 {
         self.revision
@@ -165,7 +188,10 @@ impl Proxy {
     pub(super) fn hash(&self) -> u64 {
         let definition = (self.id, self.channel, &self.name, self.revision, self.start_seq);
         let qos = (self.id, &self.admin, &self.qos, self.suspended, &self.types);
+        let hold = (self.id, self.holder, self.fencing);
+        let hold = if self.fencing > 0 { fact::of_value(Kind::Hold, &hold) } else { 0 };
         fact::of_value(Kind::ProxyDefinition, &definition)
+            .wrapping_add(hold)
             .wrapping_add(fact::of_value(Kind::ProxyQos, &qos))
             .wrapping_add(self.settled.hash())
             .wrapping_add(self.attempts_sum.value())

@@ -5,7 +5,7 @@ use super::view::{ChannelView, View};
 use crate::delivery::{ConsumerId, Request};
 use crate::dispatch::{Attachment, Mode};
 use crate::machine::{Command, Reply};
-use crate::types::{ChannelId, Code, ProxyId, Rejection, Start, limits};
+use crate::types::{ChannelId, Code, Member, ProxyId, Rejection, Start, limits};
 use crate::wire::{
     Attach, AttachTarget, Attached, Closed, Credit, FlowMode, Pull, Settle, SettleConfirmed,
 };
@@ -149,7 +149,9 @@ impl Session {
         };
         let consumer = self.consumer_id(consumer);
         let dead_letters = channel.is_dead_letters;
-        self.effect(Effect::Ask(Request::Attach { consumer, attachment, mode, dead_letters }));
+        let member = Member { client: attach.client, consumer: attach.consumer };
+        let ask = Request::Attach { consumer, attachment, mode, member, dead_letters };
+        self.effect(Effect::Ask(ask));
     }
 
     fn consumer_id(&self, handle: u32) -> ConsumerId {

@@ -112,6 +112,9 @@ pub const BEST_EFFORT_BYTES_MAX: u64 = 64 << 20;
 
 /// Default lease of a delivery in milliseconds: not settled by then, it is delivered again.
 pub const ACK_WAIT_MS: u64 = 30_000;
+/// How long a new leader waits for the holder of an exclusive proxy, from when somebody else is there
+/// to take its place, in milliseconds.
+pub const HOLDER_RETURN_MS: u64 = 2_000;
 /// Default limit of unsettled deliveries per proxy.
 pub const PROXY_IN_FLIGHT: u32 = 32_768;
 /// Longest delay that a nack may ask for, in milliseconds.

@@ -24,8 +24,8 @@ pub use event_type::{
     EventType, Interest, PatternError, Subscription, TypeId, TypePattern, TypeRef,
 };
 pub use id::{
-    ChannelId, ClusterId, EntryId, GroupId, LaneId, NodeId, Opener, PayloadKey, ProxyId, Seq,
-    Stamp, Tenure,
+    ChannelId, ClusterId, EntryId, GroupId, LaneId, Member, NodeId, Opener, PayloadKey, ProxyId,
+    Seq, Stamp, Tenure,
 };
 pub use name::{Name, NameError};
 pub use outcome::{Counts, Outcome};

@@ -67,6 +67,7 @@ pub enum Property {
     HistoryEvents = 28,
     HistoryBytes = 29,
     HistoryAge = 30,
+    ExclusiveConsumer = 31,
 }
 
 /// What values a property takes.
@@ -202,6 +203,8 @@ table! {
         "the same in bytes; whichever limit comes first counts";
     HistoryAge "history_age" "HistoryAge", number(0, AGE_MS, "ms"), default 0, CHANNEL,
         "events older than this leave the history, whatever the other limits say; 0: no limit";
+    ExclusiveConsumer "exclusive_consumer" "ExclusiveConsumer", Domain::Flag, default 0, CONSUMERS,
+        "whether one of the proxy's clients gets all events, and the others stand by";
 }
 
 impl Property {

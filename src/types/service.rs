@@ -71,6 +71,8 @@ pub struct Service {
     pub max_deliveries: u32,
     /// Delivered and unsettled events, over all clients.
     pub max_in_flight: u32,
+    /// One of its clients gets all events.
+    pub exclusive: bool,
 }
 
 impl Default for Service {
@@ -108,6 +110,7 @@ impl Service {
             ack_wait_ms: value(Property::AckWait).unsigned_abs(),
             max_deliveries: value(Property::MaxDeliveries).unsigned_abs() as u32,
             max_in_flight: value(Property::MaxInFlight).unsigned_abs() as u32,
+            exclusive: value(Property::ExclusiveConsumer) != 0,
         }
     }
 

@@ -81,6 +81,8 @@ pub struct Attach {
     pub channel: Name,
     pub target: AttachTarget,
     pub mode: FlowMode,
+    /// Tells this client from others over all its connections: drawn at random when it starts.
+    pub client: u64,
 }
 
 /// What a consumer attaches to.
@@ -146,6 +148,9 @@ pub struct Settle {
     /// Chosen by the client, repeated in the answer.
     pub batch: u64,
     pub proxy: ProxyId,
+    /// Of an exclusive proxy: the token of the deliveries that it is about; else 0. With another than
+    /// the current one it is refused with `fenced`.
+    pub fencing: u64,
     /// Processed.
     #[serde(with = "super::ranges")]
     pub acks: SeqRanges,

@@ -10,6 +10,7 @@ mod dead_letters;
 mod delivery;
 mod disaster;
 mod dump;
+mod exclusive;
 mod failover;
 mod full_disk;
 mod interrupt;

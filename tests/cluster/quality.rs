@@ -12,7 +12,7 @@ impl Cluster {
     }
 
     /// The JSON of an error and the exit code of a command that must fail.
-    async fn failure(&self, words: &[&str]) -> (i32, Value) {
+    pub async fn failure(&self, words: &[&str]) -> (i32, Value) {
         let output = self.run(&[words, &["--output", "json"]].concat()).await;
         let code = output.status.code().expect("no signal");
         let text = String::from_utf8_lossy(&output.stdout);

@@ -13,6 +13,7 @@ mod figures;
 mod latency;
 mod meter;
 mod publish;
+mod waiting;
 
 use std::time::Duration;
 

@@ -212,6 +212,7 @@ impl Consumer {
         if self.received.len() + events.len() > RECEIVED_MAX {
             return Err("more was delivered than asked for");
         }
+        self.take_note_of_tokens(&events);
         let held = self.received.len();
         if self.options.name.is_none() {
             self.seen = events.last().map(|delivery| delivery.seq).or(self.seen);
@@ -225,6 +226,24 @@ impl Consumer {
         let kept = self.received.len() - held;
         self.fetch.iter_mut().for_each(|fetch| fetch.got(kept));
         Ok(())
+    }
+
+    /// Under a new fencing token nothing counts that came under an earlier one: what the user has not
+    /// taken of it comes again.
+    fn take_note_of_tokens(&mut self, events: &[Delivery]) {
+        for delivery in events {
+            if !self.settling.delivered(delivery.seq, delivery.fencing) {
+                continue;
+            }
+            let fencing = delivery.fencing;
+            let (kept, gone) =
+                std::mem::take(&mut self.received).into_iter().partition(|d| d.fencing == fencing);
+            self.received = kept;
+            let gone: VecDeque<Delivery> = gone;
+            gone.iter().for_each(|delivery| self.give_back(delivery));
+            self.stale.clear();
+            self.suspicious = false;
+        }
     }
 
     /// A copy of what the user has or has settled is dropped, and its credit goes back.

@@ -44,8 +44,8 @@ pub use lane::{Lane, LaneIdentity};
 pub use link::Step;
 pub use settling::{Settlements, Settling, Verdict};
 
-use super::{ConnectionEvent, Options, PublishOptions, SubscribeOptions};
-use crate::types::{Code, Name, Opener, ProxyId, Rejection, Seq};
+use super::{ConnectionEvent, Options, PublishOptions, SubscribeOptions, Token};
+use crate::types::{Code, Name, Opener, Rejection, Seq};
 use crate::wire::{ClientMessage, Welcome};
 use link::Link;
 
@@ -204,11 +204,12 @@ impl Conversation {
     }
 
     /// Settles deliveries of a durable proxy that this client need not be attached to.
-    pub fn settle_elsewhere(&mut self, proxy: ProxyId, seqs: &[Seq], verdict: Verdict) -> Key {
+    pub fn settle_elsewhere(&mut self, token: Token, verdict: Verdict) -> Key {
         let key = self.key();
         let mut settling = Settling::default();
-        settling.attach(Some(proxy), &mut self.last_batch);
-        settling.settle(seqs, verdict, &mut self.last_batch);
+        settling.attach(Some(token.proxy), &mut self.last_batch);
+        settling.delivered(token.seq, token.fencing);
+        settling.settle(&[token.seq], verdict, &mut self.last_batch);
         self.tokens.insert(key, settling);
         key
     }

@@ -61,7 +61,8 @@ impl Conversation {
         for (&key, consumer) in &mut self.consumers {
             if let Some((channel, target, mode)) = consumer.attach(now) {
                 self.request(Asked::Attach(key));
-                return Some(Attach { request, consumer: key.0, channel, target, mode }.into());
+                let (consumer, client) = (key.0, self.opener.client);
+                return Some(Attach { request, consumer, channel, target, mode, client }.into());
             }
             if let Some(pull) = consumer.pull(request, key.0, now) {
                 self.request(Asked::Pull(key));

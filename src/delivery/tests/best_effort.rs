@@ -1,12 +1,13 @@
 //! Best-effort channels: the log hears of their definitions and of nothing else.
 
+use super::super::sweep::Sweep;
 use super::super::testing::{FakeCluster, block};
 use super::super::{BestEffort, Changes, Cluster};
 use crate::dispatch::Facts;
 use crate::machine::{Command, LaneTarget, Publish, Reply, Settle, SettlePart, Target};
 use crate::types::{
     ChannelId, Code, LaneId, Name, Opener, Outcome, Property, ProxyId, Qos, Rejection, SeqRange,
-    SeqRanges, Start,
+    SeqRanges, Start, limits,
 };
 
 struct Rig {
@@ -91,7 +92,7 @@ fn events_stay_out_of_the_log_and_keep_the_ledger() {
 
     let sequences = SeqRanges::from_iter([SeqRange { first, last: first + 1 }]);
     let part = SettlePart { outcome: Outcome::Acked, sequences, reason: String::new() };
-    let settle = Settle { proxy, revision: 1, parts: vec![part] };
+    let settle = Settle { proxy, revision: 1, fencing: 0, parts: vec![part] };
     let settled = rig.submit(Command::Settle(settle));
     assert!(matches!(settled, Ok(Reply::Settled(s)) if s.settled == 2));
     assert_eq!(rig.pending(proxy), 1);
@@ -109,7 +110,7 @@ fn what_gives_up_an_event_for_good_discards_it() {
     let first = rig.publish((lane, epoch), 1, &["a"]);
     let sequences = SeqRanges::from_iter([SeqRange::one(first)]);
     let part = SettlePart { outcome: Outcome::DeadLettered, sequences, reason: "no".into() };
-    let settle = Settle { proxy, revision: 1, parts: vec![part] };
+    let settle = Settle { proxy, revision: 1, fencing: 0, parts: vec![part] };
     assert!(rig.submit(Command::Settle(settle)).is_ok());
     let discarded = |world: crate::delivery::World| {
         let machine = world.transient.unwrap();
@@ -160,6 +161,22 @@ fn memory_is_given_back() {
     assert!(old.0 > first, "the history of 16 MiB has gone on");
     let (kept, bytes) = rig.cluster.transient().payload_count();
     assert!(bytes < 40 << 20, "{kept} payloads of {bytes} bytes");
+}
+
+#[test]
+fn a_lane_in_use_does_not_expire() {
+    let rig = Rig::new();
+    let (lane, epoch, _) = rig.open(LaneTarget::Fresh);
+    let expired = || {
+        let mut sweep = Sweep::new(crate::types::Stamp(0));
+        rig.cluster.see(|world| sweep.commands(&world, rig.cluster.now()))
+    };
+    rig.facts.time().advance(limits::LANE_IDLE_MS);
+    rig.publish((lane, epoch), 1, &["a"]);
+    rig.facts.time().advance(limits::LANE_IDLE_MS - 1);
+    assert_eq!(expired(), [], "the facts know of its opening alone, memory knows more");
+    rig.facts.time().advance(1);
+    assert_eq!(expired(), [Command::ExpireLanes { lanes: vec![lane] }]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::dispatch::{Action, Facts, ProxyFacts, Settlement, SlotFacts};
 use crate::types::{
-    ChannelId, Discard, EventType, Interest, Outcome, PayloadKey, ProxyId, Scheduling, Seq,
+    ChannelId, Discard, EventType, Interest, Member, Outcome, PayloadKey, ProxyId, Scheduling, Seq,
     SeqRange, SeqRanges, Service, Stamp, TypeId,
 };
 
@@ -104,8 +104,16 @@ impl FakeFacts {
     }
 
     pub fn add_proxy(&mut self, id: ProxyId, service: Service) {
-        let (channel, rests, picks, start_seq) = (CHANNEL, false, false, 1);
-        let facts = ProxyFacts { channel, revision: 1, service, rests, picks, start_seq };
+        let facts = ProxyFacts {
+            channel: CHANNEL,
+            revision: 1,
+            service,
+            rests: false,
+            picks: false,
+            holder: None,
+            fencing: 0,
+            start_seq: 1,
+        };
         self.definitions += 1;
         let (settled, attempts) = (BTreeMap::new(), BTreeMap::new());
         let proxy = FakeProxy { facts, interest: Interest::default(), settled, attempts };
@@ -125,7 +133,8 @@ impl FakeFacts {
     /// Applies a proposal. True: judgements of it did not count, since the definition changed.
     pub fn apply(&mut self, proposal: &Action) -> bool {
         match proposal {
-            Action::Settle { proxy, revision, parts, .. } => {
+            Action::Settle { proxy, revision, fencing, parts, .. } => {
+                assert!(!self.is_fenced(*proxy, *fencing), "the machine would refuse it");
                 let current = self.proxies.get(proxy).map(|proxy| proxy.facts.revision);
                 let stale = current.is_some_and(|current| current != *revision);
                 let counts = |part: &&Settlement| !stale || !is_judged(part.outcome);
@@ -133,12 +142,30 @@ impl FakeFacts {
                 self.settle(*proxy, &parts);
                 stale
             }
+            Action::Hold { proxy, holder } => {
+                self.hold(*proxy, *holder);
+                false
+            }
             Action::CountAttempts { proxy, sequences, .. } => {
                 self.count_attempts(*proxy, sequences);
                 false
             }
             _ => false,
         }
+    }
+
+    /// Whether the machine refuses what is said under this token.
+    pub fn is_fenced(&self, id: ProxyId, fencing: u64) -> bool {
+        self.proxies
+            .get(&id)
+            .is_some_and(|proxy| proxy.facts.service.exclusive && proxy.facts.fencing != fencing)
+    }
+
+    /// Applies a change of the holder.
+    pub fn hold(&mut self, id: ProxyId, holder: Option<Member>) {
+        let Some(proxy) = self.proxies.get_mut(&id) else { return };
+        proxy.facts.holder = holder;
+        proxy.facts.fencing += u64::from(holder.is_some());
     }
 
     pub fn count_attempts(&mut self, id: ProxyId, sequences: &SeqRanges) {
@@ -252,7 +279,11 @@ impl Facts for FakeFacts {
     }
 
     fn proxy(&self, proxy: ProxyId) -> Option<ProxyFacts> {
-        self.proxies.get(&proxy).map(|p| p.facts.clone())
+        let mut known = self.proxies.get(&proxy)?.facts.clone();
+        if !known.service.exclusive {
+            (known.holder, known.fencing) = (None, 0);
+        }
+        Some(known)
     }
 
     fn attempts(&self, proxy: ProxyId, seq: Seq) -> u32 {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fake::{CHANNEL, FakeFacts};
 use crate::dispatch::*;
-use crate::types::{Order, Outcome, ProxyId, Seq, SeqRanges, Stamp, Subscription, limits};
+use crate::types::{Member, Order, Outcome, ProxyId, Seq, SeqRanges, Stamp, Subscription, limits};
 
 /// The place of an event in the order of a proxy.
 fn key(facts: &FakeFacts, id: ProxyId, seq: Seq) -> (i128, Seq) {
@@ -82,6 +82,10 @@ pub struct ProxyModel {
     quiet_until: Stamp,
     /// Since when it wants what it wants.
     pub subscribed: Stamp,
+    /// The fencing token, as of the last poll.
+    pub token: u64,
+    /// It is another than before: what was said under that one does not wait.
+    handed_over: bool,
     /// What its window may not exceed in this poll.
     window_max: usize,
 }
@@ -90,6 +94,7 @@ pub struct ProxyModel {
 pub struct ConsumerModel {
     /// `None`: volatile, with the next sequence it is owed.
     pub proxy: Option<ProxyId>,
+    pub member: Member,
     pub next: Seq,
     /// What a volatile one wants.
     pub types: Subscription,
@@ -102,13 +107,13 @@ pub struct ConsumerModel {
 }
 
 impl ConsumerModel {
-    pub fn new(proxy: Option<ProxyId>, next: Seq, mode: Mode) -> ConsumerModel {
+    pub fn new(proxy: Option<ProxyId>, member: Member, next: Seq, mode: Mode) -> ConsumerModel {
         let (events, bytes, pulls) = match mode {
             Mode::Push { events, bytes } => (i64::from(events), bytes as i64, None),
             Mode::Pull => (0, 0, Some(Vec::new())),
         };
         let types = Subscription::default();
-        ConsumerModel { proxy, next, types, events, bytes, pulls, unaccounted: 0 }
+        ConsumerModel { proxy, member, next, types, events, bytes, pulls, unaccounted: 0 }
     }
 
     /// A volatile one passes events up to `seq` that it does not want.
@@ -220,10 +225,12 @@ impl ProxyModel {
     }
 
     fn proposed(&mut self, facts: &FakeFacts, id: ProxyId, parts: &[Settlement], now: Stamp) {
-        assert!(self.quiet_until <= now, "a proposal before the pause is over");
+        let quiet = self.quiet_until > now && !self.handed_over;
+        assert!(!quiet, "a proposal before the pause is over");
         for part in parts.iter().filter(|part| part.outcome == Outcome::Filtered) {
             let mut seqs = part.sequences.iter().flat_map(|range| range.first..=range.last);
-            assert!(seqs.all(|seq| !facts.wants(id, seq)), "{part:?} is wanted");
+            let unwanted = seqs.all(|seq| !facts.wants(id, seq));
+            assert!(unwanted || self.handed_over, "{part:?} is wanted");
         }
         for seq in parts.iter().flat_map(|p| p.sequences.iter()).flat_map(|r| r.first..=r.last) {
             self.judged.remove(&seq);
@@ -271,6 +278,19 @@ impl ProxyModel {
         let max = proxy.facts.service.max_events;
         let excess = (pending.len() as u64).saturating_sub(max);
         assert!(discarded == 0 || (max > 0 && discarded <= excess), "{discarded} discarded");
+    }
+
+    /// Under a new token whoever had something has it no more; that is no failure.
+    fn hand_over(&mut self, token: u64) {
+        self.handed_over = std::mem::replace(&mut self.token, token) != token && token > 0;
+        if !self.handed_over {
+            return;
+        }
+        for event in self.events.values_mut() {
+            if matches!(event.place, Place::InFlight { .. }) {
+                event.place = Place::Waiting { not_before: Stamp(0) };
+            }
+        }
     }
 
     /// An attempt failed.
@@ -402,6 +422,7 @@ impl Model {
         now: Stamp,
     ) {
         for (id, proxy) in &mut self.proxies {
+            proxy.hand_over(facts.proxy(*id).map_or(0, |known| known.fencing));
             let service = facts.proxies[id].facts.service;
             proxy.expire(now, service.max_deliveries);
             // A lower limit takes nothing back.
@@ -451,6 +472,10 @@ impl Model {
                     for event in events {
                         model.spend(event.size);
                         if let Some(proxy) = proxy {
+                            let known = facts.proxy(*proxy).unwrap();
+                            assert_eq!(event.fencing, known.fencing);
+                            let holds = known.holder == Some(model.member);
+                            assert!(holds || !known.service.exclusive, "{consumer:?} stands by");
                             durable.push((event.seq, *proxy, *consumer, *event));
                         } else {
                             model.pass(facts, event.seq);
@@ -486,6 +511,14 @@ impl Model {
         }
     }
 
+    /// The consumer that a holder is: the latest of its connections.
+    fn active(&self, id: ProxyId, holder: Option<Member>) -> Option<ConsumerKey> {
+        let is_holder = |(_, consumer): &(&ConsumerKey, &ConsumerModel)| {
+            consumer.proxy == Some(id) && Some(consumer.member) == holder
+        };
+        self.consumers.iter().rev().find(is_holder).map(|(key, _)| *key)
+    }
+
     fn nothing_is_stuck(&self, facts: &FakeFacts, now: Stamp) {
         for (key, consumer) in &self.consumers {
             assert_eq!(consumer.unaccounted, 0, "{key:?} waits for the end of a pull");
@@ -502,7 +535,9 @@ impl Model {
                     assert_eq!(waits, None, "{key:?} wants it");
                 }
                 Some(id) => {
-                    let rests = facts.proxies[&id].facts.rests;
+                    let known = facts.proxy(id).unwrap();
+                    let active = self.active(id, known.holder) == Some(*key);
+                    let rests = known.rests || (known.service.exclusive && !active);
                     let waits = self.proxies[&id].deliverable(facts, id, now).filter(|_| !rests);
                     assert_eq!(waits, None, "{key:?} wants it: {:?}", self.proxies[&id]);
                 }

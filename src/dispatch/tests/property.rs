@@ -6,8 +6,8 @@ use super::fake::{CHANNEL, FakeFacts, is_judged};
 use super::model::{ConsumerModel, Model, Place};
 use crate::dispatch::*;
 use crate::types::{
-    Discard, Interest, Order, Outcome, ProxyId, Seq, SeqRange, SeqRanges, Service, Stamp,
-    Subscription, Tenure, TypeId,
+    Discard, Interest, Member, Order, Outcome, ProxyId, Seq, SeqRange, SeqRanges, Service, Stamp,
+    Subscription, Tenure, TypeId, limits,
 };
 
 const PROXIES: [ProxyId; 2] = [ProxyId(1), ProxyId(2)];
@@ -125,8 +125,28 @@ impl World {
         assert!(wakeup.is_none_or(|due| due > self.now), "no work is left");
         let waits = self.model.proxies.values().any(|proxy| proxy.waits());
         assert!(wakeup.is_some() || !waits, "what was refused is forgotten");
-        let to_log = |a: &Action| matches!(a, Action::Settle { .. } | Action::CountAttempts { .. });
+        let to_log = |a: &Action| {
+            matches!(a, Action::Settle { .. } | Action::CountAttempts { .. } | Action::Hold { .. })
+        };
         self.proposed.extend(actions.into_iter().filter(to_log));
+        PROXIES.into_iter().for_each(|id| self.somebody_will_hold(id));
+    }
+
+    /// An exclusive proxy with consumers has one who holds it, or soon will.
+    fn somebody_will_hold(&self, id: ProxyId) {
+        let Some(known) = self.facts.proxy(id).filter(|known| known.service.exclusive) else {
+            return;
+        };
+        let mut here = self.model.consumers.values().filter(|c| c.proxy == Some(id)).peekable();
+        if here.peek().is_none() || here.any(|c| Some(c.member) == known.holder) {
+            return;
+        }
+        let proposed =
+            |action: &Action| matches!(action, Action::Hold { proxy, .. } if *proxy == id);
+        let due = self.dispatcher.next_wakeup();
+        let soon = self.now.plus_millis(limits::HOLDER_RETURN_MS);
+        let waits = due.is_some_and(|due| due <= soon);
+        assert!(self.proposed.iter().any(proposed) || waits, "nobody will ever hold {id}");
     }
 
     fn publish(&mut self, a: u64, b: u64) {
@@ -163,6 +183,10 @@ impl World {
         known.service.batch_max = 1 + (a % 9) as u32;
         let policies = [Discard::Fifo, Discard::Lifo, Discard::Priority, Discard::Deadline];
         known.service.discard = policies[a as usize % 4];
+        known.service.exclusive = (a / 7).is_multiple_of(3);
+        if !known.service.exclusive && known.holder.take().is_some() {
+            known.fencing += 1;
+        }
         if id == PROXIES[0] {
             known.service.max_in_flight = [7, 1, 3, 20][(a / 4 % 4) as usize];
             known.service.ack_wait_ms = [50, 20][(b / 3 % 2) as usize];
@@ -204,10 +228,13 @@ impl World {
             }
             _ => (Attachment::Durable(op.proxy), Some(op.proxy)),
         };
-        self.dispatcher.attach(&self.facts, key, to, mode).unwrap();
+        // One in four is known already, from another connection.
+        let member =
+            Member { client: self.next_consumer - u64::from(op.b.is_multiple_of(4)), consumer: 1 };
+        self.dispatcher.attach(&self.facts, (key, member), to, mode).unwrap();
         let next = next_seq.clamp(1, self.facts.end());
         let types = if proxy.is_none() { subscription(op.b / 3) } else { Subscription::default() };
-        let mut consumer = ConsumerModel::new(proxy, next, mode);
+        let mut consumer = ConsumerModel::new(proxy, member, next, mode);
         consumer.types = types;
         self.model.consumers.insert(key, consumer);
     }
@@ -258,8 +285,17 @@ impl World {
         }
     }
 
+    /// Whether nobody's word counts now: a new holder is not served yet.
+    fn is_between_hands(&self, id: ProxyId) -> bool {
+        let token = self.facts.proxy(id).map_or(0, |proxy| proxy.fencing);
+        self.dispatcher.check_fencing(&self.facts, id, token).is_err()
+    }
+
     /// Acks or terminates.
     fn conclude_events(&mut self, id: ProxyId, range: SeqRange, term: bool) {
+        if self.is_between_hands(id) {
+            return;
+        }
         let ranges = SeqRanges::from_iter([range]);
         let taken = match term {
             false => self.dispatcher.ack(&self.facts, id, &ranges),
@@ -272,6 +308,9 @@ impl World {
     }
 
     fn nack(&mut self, id: ProxyId, range: SeqRange, delay_ms: u64, n: u64) {
+        if self.is_between_hands(id) {
+            return;
+        }
         let from = if n.is_multiple_of(3) { None } else { self.some_consumer(n) };
         let ranges = SeqRanges::from_iter([range]);
         self.dispatcher.nack(id, from, &ranges, delay_ms, self.now);
@@ -290,6 +329,9 @@ impl World {
     }
 
     fn touch(&mut self, id: ProxyId, range: SeqRange, n: u64) {
+        if self.is_between_hands(id) {
+            return;
+        }
         let from = self.some_consumer(n);
         self.dispatcher.touch(id, from, &SeqRanges::from_iter([range]), self.now);
         let until = self.now.plus_millis(self.facts.proxies[&id].facts.service.ack_wait_ms);
@@ -309,8 +351,21 @@ impl World {
             return;
         }
         match self.proposed.remove(n % self.proposed.len()) {
-            Action::Settle { proxy, proposal, revision, parts } => {
-                self.decide_settlement(proxy, (proposal, revision), &parts, fate);
+            Action::Hold { proxy, holder } => {
+                let known = &self.facts.proxies[&proxy].facts;
+                let applied = fate == Fate::Applied && known.service.exclusive;
+                if applied {
+                    self.facts.hold(proxy, holder);
+                    self.dispatcher.channel_touched(CHANNEL);
+                }
+                self.dispatcher.held(proxy, applied, self.now);
+            }
+            Action::Settle { proxy, proposal, revision, fencing, parts } => {
+                let fate = match fate {
+                    Fate::Applied if self.facts.is_fenced(proxy, fencing) => Fate::Failed,
+                    fate => fate,
+                };
+                self.decide_settlement(proxy, (proposal, revision, fencing), &parts, fate);
             }
             Action::CountAttempts { proxy, proposal, sequences } => {
                 if fate == Fate::Applied {
@@ -329,7 +384,7 @@ impl World {
     fn decide_settlement(
         &mut self,
         proxy: ProxyId,
-        (proposal, revision): (u64, u64),
+        (proposal, revision, fencing): (u64, u64, u64),
         parts: &[Settlement],
         fate: Fate,
     ) {
@@ -349,7 +404,7 @@ impl World {
                 let parts = parts.to_vec();
                 let (judged, said): (Vec<_>, Vec<_>) =
                     parts.iter().cloned().partition(|part| is_judged(part.outcome));
-                let action = Action::Settle { proxy, proposal, revision, parts };
+                let action = Action::Settle { proxy, proposal, revision, fencing, parts };
                 let stale = self.facts.apply(&action);
                 model.settled(&sequences(&said));
                 match stale {
@@ -357,6 +412,11 @@ impl World {
                     false => model.settled(&sequences(&judged)),
                 }
                 return self.dispatcher.applied(proxy, proposal, stale, self.now);
+            }
+            Fate::Refused if model.token != fencing => {
+                model.settle_failed(&all, &others, self.now);
+                assert!(!self.dispatcher.refused(proxy, proposal, self.now));
+                return;
             }
             Fate::Refused => {
                 let stale = self.facts.proxies[&proxy].facts.revision != revision;
@@ -385,6 +445,10 @@ impl World {
 
     /// From any state, patient consumers that ack everything get everything.
     fn drain(&mut self) {
+        // Else one that wants nothing may hold an exclusive proxy.
+        while !self.model.consumers.is_empty() {
+            self.detach(0, Departure::Returned);
+        }
         for id in PROXIES {
             self.define(id, 1, 1);
         }

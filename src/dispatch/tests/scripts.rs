@@ -14,7 +14,7 @@ use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use super::fake::{CHANNEL, FakeFacts};
 use crate::dispatch::*;
 use crate::types::{
-    Discard, Interest, Order, ProxyId, Rejection, SeqRange, SeqRanges, Service, Stamp,
+    Discard, Interest, Member, Order, ProxyId, Rejection, SeqRange, SeqRanges, Service, Stamp,
     Subscription, Tenure,
 };
 
@@ -52,8 +52,9 @@ fn show(set: &SeqRanges) -> String {
 
 fn show_delivery(event: &Delivery) -> String {
     let mark = if event.maybe_redelivered { "*" } else { "" };
+    let token = if event.fencing > 0 { format!("@{}", event.fencing) } else { String::new() };
     let times = if event.delivery > 1 { format!("(x{})", event.delivery) } else { String::new() };
-    format!("{}{times}{mark}", event.seq)
+    format!("{}{times}{mark}{token}", event.seq)
 }
 
 fn show_action(action: &Action) -> String {
@@ -62,15 +63,18 @@ fn show_action(action: &Action) -> String {
             let events: Vec<String> = events.iter().map(show_delivery).collect();
             format!("c{} <- {}", consumer.0, events.join(" "))
         }
-        Action::Settle { revision, parts, .. } => {
+        Action::Settle { revision, fencing, parts, .. } => {
             let one = |p: &Settlement| {
                 let reason =
                     if p.reason.is_empty() { String::new() } else { format!(" \"{}\"", p.reason) };
                 format!("{} {}{reason}", p.outcome, show(&p.sequences))
             };
             let parts: Vec<String> = parts.iter().map(one).collect();
-            format!("settle r{revision}: {}", parts.join("; "))
+            let token = if *fencing > 0 { format!(" @{fencing}") } else { String::new() };
+            format!("settle r{revision}{token}: {}", parts.join("; "))
         }
+        Action::Hold { holder: Some(holder), .. } => format!("hold by m{}", holder.client),
+        Action::Hold { holder: None, .. } => "hold by nobody".into(),
         Action::CountAttempts { sequences, .. } => format!("count attempts {}", show(sequences)),
         Action::Gap { consumer, missed } => {
             format!("c{} missed {}-{}", consumer.0, missed.first, missed.last)
@@ -80,6 +84,10 @@ fn show_action(action: &Action) -> String {
         }
         Action::Close { consumer, rejection } => format!("c{} closed: {rejection}", consumer.0),
     }
+}
+
+fn is_proposal(action: &Action) -> bool {
+    matches!(action, Action::Settle { .. } | Action::CountAttempts { .. } | Action::Hold { .. })
 }
 
 fn policy(args: &mut ArgumentConsumer, name: &str, default: Discard) -> Discard {
@@ -151,6 +159,10 @@ impl Script {
         service.stop_time_supported =
             number(args, "stops", service.stop_time_supported.into())? > 0;
         service.rate = number(args, "rate", service.rate)?;
+        service.exclusive = number(args, "exclusive", service.exclusive.into())? > 0;
+        if !service.exclusive && known.holder.take().is_some() {
+            known.fencing += 1;
+        }
         let (first, longest) = service.redelivery_ms;
         service.redelivery_ms =
             (number(args, "redelivery", first)?, number(args, "redelivery_max", longest)?);
@@ -194,6 +206,7 @@ impl Script {
 
     fn attach(&mut self, args: &mut ArgumentConsumer) -> Result<()> {
         let consumer = key(args)?;
+        let member = Member { client: number(args, "member", consumer.0)?, consumer: 1 };
         let to = match args.take_key("volatile") {
             Some(next) => {
                 let (next_seq, types) = (next.parse()?, patterns(args.take_key("types"))?);
@@ -208,7 +221,7 @@ impl Script {
             },
             None => Mode::Pull,
         };
-        Ok(self.dispatcher.attach(&self.facts, consumer, to, mode)?)
+        Ok(self.dispatcher.attach(&self.facts, (consumer, member), to, mode)?)
     }
 
     fn pull(&mut self, args: &mut ArgumentConsumer) -> Result<()> {
@@ -225,8 +238,12 @@ impl Script {
     fn feedback(&mut self, verb: &str, args: &mut ArgumentConsumer) -> Result<()> {
         let from = from(args)?;
         let delay = number(args, "delay", 0)?;
+        let token = args.take_key("token");
         let why = args.take_key("why").unwrap_or("").to_owned();
         let set = ranges(args)?;
+        if let Some(token) = token {
+            self.dispatcher.check_fencing(&self.facts, PROXY, token.parse()?)?;
+        }
         match verb {
             "ack" => drop(self.dispatcher.ack(&self.facts, PROXY, &set)?),
             "term" => drop(self.dispatcher.term(&self.facts, PROXY, &set, &why)?),
@@ -243,6 +260,14 @@ impl Script {
             None => std::mem::take(&mut self.proposed),
         };
         for action in decided {
+            if let Action::Hold { proxy, .. } = &action {
+                if verb == "commit" {
+                    self.facts.apply(&action);
+                    self.dispatcher.channel_touched(CHANNEL);
+                }
+                self.dispatcher.held(*proxy, verb == "commit", self.now);
+                continue;
+            }
             let (proxy, proposal) = match &action {
                 Action::Settle { proxy, proposal, .. }
                 | Action::CountAttempts { proxy, proposal, .. } => (*proxy, *proposal),
@@ -267,7 +292,7 @@ impl Script {
         let actions = self.dispatcher.poll(&self.facts, self.now);
         for action in actions {
             writeln!(text, "{}", show_action(&action)).unwrap();
-            if matches!(action, Action::Settle { .. } | Action::CountAttempts { .. }) {
+            if is_proposal(&action) {
                 self.proposed.push(action);
             }
         }

@@ -1,6 +1,7 @@
 //! Applying a batch: each command changes facts and is answered, in order.
 
 mod define;
+mod hold;
 mod lanes;
 mod letters;
 mod publish;
@@ -101,6 +102,7 @@ impl Machine {
             }
             Command::DropLetters { channel, sequences } => self.drop_letters(*channel, sequences),
             Command::TrimHistory { channels } => self.trim_history(channels),
+            Command::Hold { proxy, holder } => self.hold(*proxy, *holder),
             Command::Subscribe { target, add, remove } => self.subscribe(target, add, remove),
         }
     }

@@ -193,10 +193,15 @@ impl Machine {
     /// made before count no more; suppliers have no say in events that are accepted already.
     pub(super) fn changed(&mut self, id: ChannelId, side: Side) -> Reply {
         if side == Side::Consumer {
+            let applied = self.applied;
             self.resolve(id);
             for proxy in self.members(id) {
                 if let Some(proxy) = self.proxies.get_mut(&proxy) {
-                    Arc::make_mut(proxy).revision += 1;
+                    let proxy = Arc::make_mut(proxy);
+                    proxy.revision += 1;
+                    if !proxy.service.exclusive && proxy.holder.take().is_some() {
+                        proxy.fence(applied);
+                    }
                 }
             }
         }

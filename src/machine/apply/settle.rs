@@ -16,7 +16,12 @@ type Letter = (Slot, Arc<EventType>, DeadLetter);
 
 impl Machine {
     pub(in crate::machine) fn settle(&mut self, settle: &Settle) -> Answer {
+        // Of best-effort events nothing is a fact that could come too late.
+        let facts = !self.is_transient;
         let (proxy, channel) = self.proxy_and_channel(settle.proxy)?;
+        if facts {
+            check_fencing(proxy, settle)?;
+        }
         let (mut answer, mut letters) = (Settled::default(), Vec::new());
         for part in &settle.parts {
             if is_judgement(part.outcome) && settle.revision != proxy.revision() {
@@ -91,6 +96,15 @@ impl Machine {
         }
         Ok(Reply::Done)
     }
+}
+
+/// Refuses what a consumer said that does not hold an exclusive proxy any more.
+fn check_fencing(proxy: &Proxy, settle: &Settle) -> Result<(), Rejection> {
+    let said = settle.parts.iter().any(|part| !is_judgement(part.outcome));
+    if !said || !proxy.service().exclusive || settle.fencing == proxy.fencing() {
+        return Ok(());
+    }
+    Err(Rejection::fenced(proxy.id(), settle.fencing, proxy.fencing()))
 }
 
 /// Outcomes decided by the definition of the proxy rather than by its consumer.

@@ -8,7 +8,7 @@ use crate::machine::{
     PublishRun, Published, ReplayTo, Reply, Settle, Settled, Tally, Target, events,
 };
 use crate::types::{
-    ChannelId, Code, EventType, LaneId, Level, Name, Opener, Outcome, PayloadKey, Property,
+    ChannelId, Code, EventType, LaneId, Level, Member, Name, Opener, Outcome, PayloadKey, Property,
     ProxyId, Qos, QosChange, Rejection, Seq, SeqRange, SeqRanges, Side, Stamp, Start, Subscription,
     Tenure, TypePattern, TypeRef, limits,
 };
@@ -55,6 +55,9 @@ pub struct ProxyModel {
     pub qos: Qos,
     pub suspended: bool,
     pub types: Subscription,
+    pub holder: Option<Member>,
+    /// Every token there ever was rises above those before.
+    pub fencing: u64,
     revision: u64,
     pub start: Seq,
     pub outcomes: BTreeMap<Seq, Outcome>,
@@ -310,6 +313,7 @@ impl Model {
             Command::SkipSequences { lane, epoch, through } => self.skip(*lane, *epoch, *through),
             Command::Settle(settle) => self.settle(settle),
             Command::CountAttempts { proxy, sequences } => self.count_attempts(*proxy, sequences),
+            Command::Hold { proxy, holder } => self.hold(*proxy, *holder),
             Command::TrimHistory { channels } => {
                 channels.iter().for_each(|id| self.trim(*id));
                 Ok(Reply::Done)
@@ -399,6 +403,8 @@ impl Model {
             qos: qos.clone(),
             suspended: false,
             types: types.clone(),
+            holder: None,
+            fencing: 0,
             revision: 1,
             start: start_seq,
             outcomes: holes.map(|seq| (seq, Outcome::Skipped)).collect(),
@@ -557,9 +563,41 @@ impl Model {
         }
     }
 
+    fn is_exclusive(&self, id: ProxyId) -> bool {
+        let proxy = &self.proxies[&id];
+        let admin = &self.channels[&proxy.channel].admins[&(Side::Consumer, proxy.admin.clone())].0;
+        Qos::resolve(&[&proxy.qos, admin], Property::ExclusiveConsumer) == 1
+    }
+
+    fn hold(&mut self, id: ProxyId, holder: Option<Member>) -> Answer {
+        self.proxies.get(&id).ok_or(refuse(Code::UnknownProxy))?;
+        if !self.is_exclusive(id) {
+            return Err(refuse(Code::NotAllowed));
+        }
+        let applied = self.applied;
+        let proxy = self.proxies.get_mut(&id).unwrap();
+        proxy.holder = holder;
+        if holder.is_some() {
+            proxy.fencing = applied.max(proxy.fencing + 1);
+        }
+        Ok(Reply::Held { fencing: proxy.fencing })
+    }
+
     fn changed(&mut self, id: ChannelId, side: Side) -> Reply {
         let members = self.proxies.values_mut().filter(|proxy| proxy.channel == id);
         members.filter(|_| side == Side::Consumer).for_each(|proxy| proxy.revision += 1);
+        let members = self.proxies.iter().filter(|(_, proxy)| proxy.channel == id);
+        let members: Vec<ProxyId> = members.map(|(id, _)| *id).collect();
+        for member in members {
+            if self.is_exclusive(member) {
+                continue;
+            }
+            let applied = self.applied;
+            let proxy = self.proxies.get_mut(&member).unwrap();
+            if proxy.holder.take().is_some() {
+                proxy.fencing = applied.max(proxy.fencing + 1);
+            }
+        }
         self.trim(id);
         Reply::Changed { index: self.applied, next_seq: self.channels[&id].next_seq() }
     }
@@ -732,6 +770,12 @@ impl Model {
     fn settle(&mut self, settle: &Settle) -> Answer {
         let id = settle.proxy;
         let channel = self.proxies.get(&id).ok_or(refuse(Code::UnknownProxy))?.channel;
+        let said = settle.parts.iter().any(|part| {
+            matches!(part.outcome, Outcome::Acked | Outcome::DeadLettered | Outcome::Skipped)
+        });
+        if said && self.is_exclusive(id) && settle.fencing != self.proxies[&id].fencing {
+            return Err(refuse(Code::Fenced));
+        }
         let mut answer = Settled::default();
         let mut letters = Vec::new();
         for part in &settle.parts {

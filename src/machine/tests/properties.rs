@@ -135,6 +135,7 @@ fn compare_proxies(machine: &Machine, model: &Model) {
         assert_eq!(machine.interest(proxy), interest);
         assert_eq!(proxy.picks(), !interest.is_whole());
         assert_eq!(proxy.revision(), expected.revision());
+        assert_eq!((proxy.holder(), proxy.fencing()), (expected.holder, expected.fencing));
         assert_eq!(machine.offered(proxy), next - expected.start);
         assert_eq!(proxy.counts().total(), expected.outcomes.len() as u64);
         for outcome in crate::types::Outcome::ALL {

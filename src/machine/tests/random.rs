@@ -7,8 +7,8 @@ use super::model::Model;
 use super::{block, typed_block};
 use crate::machine::{Command, LaneTarget, Publish, ReplayTo, Settle, SettlePart, Target};
 use crate::types::{
-    ChannelId, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange, SeqRanges,
-    Side, Start, TypePattern,
+    ChannelId, LaneId, Member, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange,
+    SeqRanges, Side, Start, TypePattern,
 };
 
 /// A command before it is known what exists: numbers pick among what does.
@@ -85,6 +85,10 @@ pub enum Op {
         ranges: Vec<(u8, u8)>,
     },
     Trim,
+    Hold {
+        pick: u8,
+        member: u8,
+    },
     Checkpoint,
     Replay {
         pick: u8,
@@ -109,8 +113,13 @@ fn ranges() -> impl Strategy<Value = Vec<(u8, u8)>> {
 
 /// Those that facts follow from.
 fn property() -> impl Strategy<Value = u8> {
-    let history = [Property::HistoryEvents, Property::HistoryBytes, Property::HistoryAge];
-    prop_oneof![4 => 0u8..17, 1 => select(history.map(|property| property as u8).to_vec())]
+    let later = [
+        Property::HistoryEvents,
+        Property::HistoryBytes,
+        Property::HistoryAge,
+        Property::ExclusiveConsumer,
+    ];
+    prop_oneof![4 => 0u8..17, 1 => select(later.map(|property| property as u8).to_vec())]
 }
 
 /// Numbers of patterns: see `pattern`.
@@ -158,6 +167,7 @@ pub fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(pick, stale, parts)| Op::Settle { pick, stale, parts }),
         4 => (any::<u8>(), ranges()).prop_map(|(pick, ranges)| Op::CountAttempts { pick, ranges }),
         2 => Just(Op::Trim),
+        3 => (any::<u8>(), 0u8..4).prop_map(|(pick, member)| Op::Hold { pick, member }),
         1 => Just(Op::Checkpoint),
         4 => (any::<u8>(), any::<bool>(), ranges())
             .prop_map(|(pick, all, ranges)| Op::Replay { pick, all, ranges }),
@@ -255,6 +265,7 @@ impl Op {
                 qos: match start % 7 {
                     0 => quality(9, Some(*start as i8 - 7)),
                     1 => Qos::from([(Property::MaxInFlight, i64::from(*flight))]),
+                    2 => Qos::from([(Property::ExclusiveConsumer, 1)]),
                     _ => Qos::default(),
                 },
                 types: types.iter().map(pattern).collect(),
@@ -317,13 +328,20 @@ impl Op {
                     reason: "why".into(),
                 };
                 let parts = parts.iter().map(part).collect();
-                let revision = model.proxies.get(&id).map_or(1, |proxy| proxy.revision());
-                Command::Settle(Settle { proxy: id, revision: revision + u64::from(*stale), parts })
+                let known = model.proxies.get(&id).map(|proxy| (proxy.revision(), proxy.fencing));
+                let (revision, fencing) = known.unwrap_or((1, 0));
+                let (revision, fencing) =
+                    (revision + u64::from(*stale), fencing - fencing.min(u64::from(pick % 3)));
+                Command::Settle(Settle { proxy: id, revision, fencing, parts })
             }
             Op::CountAttempts { pick, ranges } => {
                 let id = proxy(*pick);
                 Command::CountAttempts { proxy: id, sequences: near(floor(id), ranges) }
             }
+            Op::Hold { pick, member } => Command::Hold {
+                proxy: proxy(*pick),
+                holder: (*member > 0).then(|| Member { client: (*member).into(), consumer: 1 }),
+            },
             Op::Trim => Command::TrimHistory { channels: model.channels.keys().copied().collect() },
             Op::Checkpoint => Command::Checkpoint,
             Op::Replay { pick, all, ranges } => {
@@ -389,7 +407,12 @@ fn nonsense(model: &Model, kind: u8, a: u64, b: u64) -> Command {
         6 => {
             let outcome = Outcome::ALL[(b % 6) as usize];
             let part = SettlePart { outcome, sequences, reason: String::new() };
-            Command::Settle(Settle { proxy: ProxyId(a), revision: 1, parts: vec![part] })
+            Command::Settle(Settle {
+                proxy: ProxyId(a),
+                revision: 1,
+                fencing: b,
+                parts: vec![part],
+            })
         }
         _ => Command::OpenLane {
             channel: ChannelId(a),

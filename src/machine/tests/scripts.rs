@@ -14,8 +14,8 @@ use crate::machine::{
     Publish, Published, ReplayTo, Reply, Settle, SettlePart, Settled, Target,
 };
 use crate::types::{
-    ChannelId, Event, Interest, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos,
-    QosChange, SeqRange, SeqRanges, Service, Side, Stamp, Start, Tenure, TypePattern,
+    ChannelId, Event, Interest, LaneId, Member, Name, NodeId, Opener, Outcome, Property, ProxyId,
+    Qos, QosChange, SeqRange, SeqRanges, Service, Side, Stamp, Start, Tenure, TypePattern,
 };
 
 type Failure = Box<dyn Error>;
@@ -129,7 +129,11 @@ enum Line {
         ranges: Vec<String>,
         #[arg(key)]
         revision: Option<u64>,
+        #[arg(key)]
+        token: Option<u64>,
     },
+    /// From now on this client holds an exclusive proxy; 0: nobody does.
+    Hold { path: String, client: u64 },
     /// Replays dead letters of a dead-letter channel, for the proxy that gave them up or for all.
     Replay {
         channel: String,
@@ -361,7 +365,7 @@ impl Runner {
                     aliases.iter().map(|alias| self.lane(alias)).collect::<Result<_, _>>()?;
                 Command::ExpireLanes { lanes }
             }
-            Line::Settle { path, outcome, ranges, revision } => {
+            Line::Settle { path, outcome, ranges, revision, token } => {
                 let outcome = Outcome::ALL.into_iter().find(|o| o.as_str() == outcome);
                 let outcome = outcome.ok_or("no such outcome")?;
                 let reason = format!("gave up as {outcome}");
@@ -369,7 +373,13 @@ impl Runner {
                 let revision = revision.unwrap_or(1);
                 // A proxy that was deleted since has no id any more.
                 let proxy = self.proxy(path).map_or(ProxyId(99), Proxy::id);
-                Command::Settle(Settle { proxy, revision, parts: vec![part] })
+                let fencing = token.unwrap_or(0);
+                Command::Settle(Settle { proxy, revision, fencing, parts: vec![part] })
+            }
+            Line::Hold { path, client } => {
+                let holder = Member { client: *client, consumer: 1 };
+                let holder = Some(holder).filter(|holder| holder.client > 0);
+                Command::Hold { proxy: self.proxy(path)?.id(), holder }
             }
             Line::Attempt { path, ranges } => {
                 let proxy = self.proxy(path)?.id();
@@ -573,6 +583,7 @@ fn say(reply: &Reply) -> String {
             let runs: Vec<String> = runs.iter().map(say_letters).collect();
             if runs.is_empty() { "no letters".into() } else { runs.join("; ") }
         }
+        Reply::Held { fencing } => format!("token {fencing}"),
     }
 }
 

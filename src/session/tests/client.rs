@@ -155,7 +155,7 @@ impl Client {
         target: AttachTarget,
         mode: FlowMode,
     ) -> Attached {
-        self.say(Attach { request: 2, consumer: 7, channel, target, mode }).await;
+        self.say(Attach { request: 2, consumer: 7, channel, target, mode, client: 1 }).await;
         match self.hear().await {
             ServerMessage::Attached(attached) => attached,
             other => panic!("{other:?}"),
@@ -198,6 +198,7 @@ pub fn acks(proxy: ProxyId, seqs: &[u64]) -> Settle {
     Settle {
         batch: 1,
         proxy,
+        fencing: 0,
         acks: seqs.iter().copied().collect(),
         nacks: Vec::new(),
         terms: Vec::new(),

@@ -92,13 +92,20 @@ fn durable(qos: Qos) -> Attach {
     let name = Name::new("p").unwrap();
     let (start, types) = (Start::New, Default::default());
     let target = AttachTarget::Durable { name, start, admin: None, qos, types };
-    Attach { request: 5, consumer: 7, channel: Name::default_channel(), target, mode: PUSH }
+    Attach {
+        request: 5,
+        consumer: 7,
+        channel: Name::default_channel(),
+        target,
+        mode: PUSH,
+        client: 1,
+    }
 }
 
 fn volatile(mode: FlowMode) -> Attach {
     let target =
         AttachTarget::Volatile { start: Start::New, resume_after: None, types: Default::default() };
-    Attach { request: 5, consumer: 7, channel: Name::default_channel(), target, mode }
+    Attach { request: 5, consumer: 7, channel: Name::default_channel(), target, mode, client: 1 }
 }
 
 fn failed(effects: &[Effect]) -> Code {
@@ -307,7 +314,7 @@ fn dead_letter_channels_take_no_lanes() {
     let proxy = rig
         .cluster
         .read(|m| m.channel(default_channel(m)).unwrap().proxy(&Name::new("p").unwrap()).unwrap());
-    let settle = crate::machine::Settle { proxy, revision: 1, parts: vec![part] };
+    let settle = crate::machine::Settle { proxy, revision: 1, fencing: 0, parts: vec![part] };
     rig.cluster.apply(Command::Settle(settle));
     let dead = Name::default_channel().dead_letter();
     let open = OpenLane { channel: dead, ..open(LaneTarget::Fresh) };
@@ -437,6 +444,7 @@ fn settlements_are_checked_and_passed_on() {
     let good = Settle {
         batch: 1,
         proxy: ProxyId(1),
+        fencing: 0,
         acks: SeqRanges::from_iter([1]),
         nacks: Vec::new(),
         terms: Vec::new(),

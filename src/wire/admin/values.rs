@@ -269,6 +269,18 @@ pub struct ProxyReport {
     pub max_deliveries: u32,
     /// Events that may be out or wait to go again.
     pub max_in_flight: u32,
+    /// One of its clients gets all events; the next three are about that.
+    #[serde(default)]
+    pub exclusive: bool,
+    /// The client that does, by its number and its handle of the consumer; `None`: nobody.
+    #[serde(default)]
+    pub holder: Option<String>,
+    /// The token of the latest holder; `None`: there was none.
+    #[serde(default)]
+    pub fencing_token: Option<u64>,
+    /// The clients that stand by, first come first; soft state of the leader, none elsewhere.
+    #[serde(default)]
+    pub standby: Vec<String>,
     /// The consumer admin it is of.
     #[serde(default = "Name::default_admin")]
     pub admin: Name,

@@ -51,7 +51,7 @@ fn numbers_of_codes_and_outcomes_are_fixed() {
     }
 }
 
-const CODES: [Code; 31] = [
+const CODES: [Code; 32] = [
     Code::BadRequest,
     Code::VersionMismatch,
     Code::Unauthorized,
@@ -83,4 +83,5 @@ const CODES: [Code; 31] = [
     Code::InvalidQos,
     Code::Suspended,
     Code::LaneExists,
+    Code::Fenced,
 ];

@@ -55,8 +55,14 @@ pub fn handshake() -> Vec<(&'static str, Encoded)> {
 pub fn client() -> Vec<(&'static str, ClientMessage)> {
     let opener = Opener { client: 400, attempt: 2 };
     let lane = |target| OpenLane { request: 1, channel: name("c"), target, opener, admin: None };
-    let attach =
-        |target, mode| Attach { request: 2, consumer: 9, channel: name("c"), target, mode };
+    let attach = |target, mode| Attach {
+        request: 2,
+        consumer: 9,
+        channel: name("c"),
+        target,
+        mode,
+        client: 400,
+    };
     let types = ["telecom::*".parse().unwrap(), "order".parse().unwrap()].into_iter().collect();
     let volatile = AttachTarget::Volatile { start: Start::All, resume_after: Some(41), types };
     let durable = AttachTarget::Durable {
@@ -69,6 +75,7 @@ pub fn client() -> Vec<(&'static str, ClientMessage)> {
     let settle = Settle {
         batch: 6,
         proxy: ProxyId(77),
+        fencing: 300,
         acks: [1, 2, 3, 10].into_iter().collect(),
         nacks: vec![Nack { sequences: [5].into_iter().collect(), delay_ms: 1000 }],
         terms: vec![Terminate { sequences: [6].into_iter().collect(), reason: "bad".into() }],
@@ -106,6 +113,7 @@ pub fn delivery(body: &'static str) -> Delivery {
         sequence: 1000,
         delivery: 1,
         maybe_redelivered: false,
+        fencing: 0,
         accepted: Stamp(1_700_000_000_000_000),
         dead_letter: None,
         event: event(body),

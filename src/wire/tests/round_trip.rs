@@ -113,6 +113,7 @@ fn settle() -> impl Strategy<Value = Settle> {
         |(batch, proxy, acks, (nacks, terms), touches)| Settle {
             batch,
             proxy: ProxyId(proxy),
+            fencing: proxy / 3,
             acks,
             nacks,
             terms,
@@ -135,7 +136,7 @@ fn client_message() -> impl Strategy<Value = ClientMessage> {
             Some((credit_events, credit_bytes)) => FlowMode::Push { credit_events, credit_bytes },
             None => FlowMode::Pull,
         };
-        Attach { request, consumer, channel, target, mode }.into()
+        Attach { request, consumer, channel, target, mode, client: u64::from(request) << 9 }.into()
     });
     let opener = (any::<u64>(), any::<u64>());
     let opener = opener.prop_map(|(client, attempt)| Opener { client, attempt });
@@ -165,6 +166,7 @@ fn delivery() -> impl Strategy<Value = Delivery> {
                 sequence,
                 delivery,
                 maybe_redelivered,
+                fencing: seq / 5,
                 accepted,
                 dead_letter,
                 event,

@@ -119,6 +119,7 @@ fn delivery(seq: Seq, n: u32) -> crate::wire::Delivery {
         sequence: seq,
         delivery: n,
         maybe_redelivered: n > 1,
+        fencing: 0,
         accepted: crate::types::Stamp(0),
         dead_letter: None,
         event: event("x"),
