@@ -68,7 +68,7 @@ impl Interests {
         let mut changed = Vec::new();
         for id in facts.proxies(channel) {
             let picks = facts.proxy(id).is_some_and(|proxy| proxy.picks);
-            let interest = picks.then(|| facts.interest(id)).unwrap_or_default();
+            let interest = if picks { facts.interest(id) } else { Interest::default() };
             gone.remove(&id);
             let owner = Owner::Proxy(id);
             if self.owners.get(&owner).unwrap_or(&Interest::default()) != &interest {

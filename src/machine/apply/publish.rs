@@ -32,7 +32,7 @@ impl Machine {
                 "lane sequences count from 1 to 2^64 - 2",
             ));
         }
-        let supply = self.supply(channel, lane);
+        let supply = self.supply_of(channel, lane);
         let mut answer = Published::default();
         let repeated = repeat(lane, publish, &mut answer);
         let (Some(lane), Some(channel)) =
@@ -121,7 +121,8 @@ pub(super) fn lacks(channel: &Channel, lack: Lack) -> Rejection {
     }
 }
 
-fn full(channel: &Channel) -> Rejection {
+/// The channel has no room for one more event.
+pub(in crate::machine) fn full(channel: &Channel) -> Rejection {
     let (name, pending) = (channel.name(), channel.pending());
     let admission = channel.admission();
     let (events, length) = (pending.events, admission.max_queue_length);
