@@ -83,6 +83,10 @@ impl<C: Cluster> Cluster for BestEffort<C> {
         self.cluster.submit(source, command, Box::new(done));
     }
 
+    fn is_congested(&self) -> bool {
+        self.cluster.is_congested()
+    }
+
     fn read<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
         self.cluster.read(look)
     }
