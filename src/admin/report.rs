@@ -75,8 +75,8 @@ pub fn admins(machine: &Machine, channel: &Channel) -> Vec<AdminReport> {
                 machine.lanes_of(channel.id()).filter(|lane| *lane.admin() == name).count()
             }
         };
-        let (qos, suspended, proxies) = (admin.qos, admin.suspended, members as u64);
-        AdminReport { name, side, qos, suspended, proxies }
+        let Admin { qos, suspended, types } = admin;
+        AdminReport { name, side, qos, suspended, types, proxies: members as u64 }
     };
     let of = |side: Side| channel.admins().iter(side).map(move |admin| report(side, admin));
     of(Side::Consumer).chain(of(Side::Supplier)).collect()
@@ -158,6 +158,7 @@ pub fn proxy(machine: &Machine, proxy: &Proxy) -> ProxyReport {
         admin: proxy.admin().clone(),
         qos: proxy.qos().clone(),
         suspended: proxy.is_suspended(),
+        types: proxy.types().clone(),
         turns: 0,
         waiting_ms: 0,
         longest_wait_ms: 0,

@@ -26,6 +26,8 @@ pub(super) enum Kind {
     ProxyQos = 16,
     LetterCounts = 17,
     Hold = 18,
+    EventType = 19,
+    SlotType = 20,
 }
 
 /// Most words that a fact of numbers can have.

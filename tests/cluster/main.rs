@@ -18,4 +18,5 @@ mod membership;
 mod quality;
 mod suppliers;
 mod support;
+mod types;
 mod upgrade;

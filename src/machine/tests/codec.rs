@@ -10,7 +10,7 @@ use crate::machine::{
 };
 use crate::types::{
     ChannelId, LaneId, Member, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange,
-    Side, Stamp, Start, Tenure,
+    Side, Stamp, Start, Subscription, Tenure,
 };
 
 fn publish(lane: u64, first_sequence: u64, sizes: &[u32]) -> Command {
@@ -45,9 +45,16 @@ fn every_command() -> Batch {
             start: Start::Seq(300),
             admin: None,
             qos: Qos::default(),
+            types: Default::default(),
         },
         Command::DeleteProxy { proxy: ProxyId(7) },
-        Command::CreateAdmin { channel, side: Side::Supplier, name: name.clone(), qos: some_qos() },
+        Command::CreateAdmin {
+            channel,
+            side: Side::Supplier,
+            name: name.clone(),
+            qos: some_qos(),
+            types: some_types(),
+        },
         Command::DeleteAdmin { channel, side: Side::Consumer, name: name.clone() },
         Command::SetQos {
             target: Target::Admin(channel, Side::Consumer, name.clone()),
@@ -75,6 +82,11 @@ fn every_command() -> Batch {
         Command::DropLetters { channel, sequences: [3].into_iter().collect() },
         Command::TrimHistory { channels: vec![channel] },
         Command::Hold { proxy: ProxyId(7), holder: Some(Member { client: 9, consumer: 1 }) },
+        Command::Subscribe {
+            target: Target::Proxy(ProxyId(7)),
+            add: some_types().iter().cloned().collect(),
+            remove: Vec::new(),
+        },
     ];
     batch(Tenure(6), Stamp(1_000_000), commands)
 }
@@ -118,7 +130,7 @@ fn batch_golden_bytes() {
 #[test]
 fn every_command_golden_hash() {
     let hash = xxhash_rust::xxh3::xxh3_64(&every_command().encode());
-    assert_eq!(format!("{hash:016x}"), "e28666b3498492a2");
+    assert_eq!(format!("{hash:016x}"), "97d44abc7a99edb0");
 }
 
 #[test]
@@ -166,6 +178,10 @@ fn payloads_are_found_by_position() {
     assert_eq!(payload_location(&batch, 3), None);
 }
 
+fn some_types() -> Subscription {
+    ["telecom::a*".parse().unwrap(), "*".parse().unwrap()].into_iter().collect()
+}
+
 fn sample_machine() -> Machine {
     let mut machine = Machine::new();
     let name = Name::new("p").unwrap();
@@ -179,6 +195,7 @@ fn sample_machine() -> Machine {
         start: Start::New,
         admin: None,
         qos: Qos::default(),
+        types: Default::default(),
     };
     machine.apply(4, &batch(Tenure(0), Stamp(5), vec![begin, proxy, open]));
     let publishes = (0..3).map(|i| {
@@ -208,7 +225,7 @@ fn image_golden_hash() {
     let machine = sample_machine();
     let image = xxhash_rust::xxh3::xxh3_64(&machine.encode());
     let hashes = format!("{:016x} {image:016x}", machine.hash());
-    assert_eq!(hashes, "5d8b0e1a921ad89b 2d4d06d8d07f116a");
+    assert_eq!(hashes, "0f95775105c98b91 a7c304a84ff953db");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AdminReport, LetterLedger};
-use crate::types::{ChannelId, ClusterId, Name, NodeId, ProxyId, Qos, Seq, Side, Tenure};
+use crate::types::{
+    ChannelId, ClusterId, Name, NodeId, ProxyId, Qos, Seq, Side, Subscription, Tenure,
+};
 
 /// An answer, and how far to trust it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -314,6 +316,9 @@ pub struct ProxyReport {
     /// It delivers nothing. That of its admin counts as well, and is told with the admin.
     #[serde(default)]
     pub suspended: bool,
+    /// The types of events that it wants itself; none named: all. Those of its admin count as well.
+    #[serde(default)]
+    pub types: Subscription,
     /// Turns to be served that it had; soft state of the leader, 0 elsewhere.
     #[serde(default)]
     pub turns: u64,
