@@ -378,6 +378,7 @@ impl FakeConsumer {
             self.credit -= 1;
             events.push(Delivery {
                 seq,
+                tenure: Tenure(cluster.tenure),
                 lane,
                 sequence,
                 delivery: 1,

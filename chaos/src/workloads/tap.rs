@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use aqueduct::client::{Client, Delivery, Puller, Settler, SubscribeOptions, Subscriber};
-use aqueduct::types::{ProxySettings, Rejection, Start};
+use aqueduct::types::{ProxySettings, Qos, Rejection, Start};
 
+use super::operator::changes;
 use super::supplier::valid;
 use super::{ConsumerSpec, Mode};
 
@@ -18,8 +19,19 @@ pub enum Tap {
 const PULL_WAIT: Duration = Duration::from_millis(500);
 
 impl Tap {
-    /// Attaches; the consumer is created with the settings of `spec` if there is none.
+    /// Creates the consumer as `spec` says, and attaches.
+    pub async fn create(client: &Client, spec: &ConsumerSpec) -> Result<Tap, Rejection> {
+        let mut qos = Qos::default();
+        qos.change(&changes(&spec.qos)?);
+        Tap::attach(client, spec, qos).await
+    }
+
+    /// Attaches to the consumer, however it is defined by now.
     pub async fn open(client: &Client, spec: &ConsumerSpec) -> Result<Tap, Rejection> {
+        Tap::attach(client, spec, Qos::default()).await
+    }
+
+    async fn attach(client: &Client, spec: &ConsumerSpec, qos: Qos) -> Result<Tap, Rejection> {
         let options = SubscribeOptions {
             // The channel is empty then, so this means: whatever will be published.
             from: Start::All,
@@ -29,6 +41,7 @@ impl Tap {
                 max_in_flight: spec.max_in_flight,
             }),
             credit_events: spec.credit,
+            qos,
             ..SubscribeOptions::durable(valid(&spec.name)?)
         };
         let channel = valid(&spec.channel)?;
