@@ -2,7 +2,8 @@
 
 use crate::dispatch::{Facts, ProxyFacts, SlotFacts};
 use crate::machine::{Machine, Slot};
-use crate::types::{ChannelId, Discard, ProxyId, Scheduling, Seq, SeqRange};
+use crate::planted::{Bug, planted};
+use crate::types::{ChannelId, Discard, ProxyId, Scheduling, Seq, SeqRange, Stamp};
 
 /// The facts of a machine that does not change meanwhile.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +44,11 @@ impl Facts for MachineFacts<'_> {
     }
 
     fn slot(&self, channel: ChannelId, seq: Seq) -> Option<SlotFacts> {
-        self.0.channel(channel)?.slot(seq).map(slot_facts)
+        let mut slot = self.0.channel(channel)?.slot(seq).map(slot_facts)?;
+        if planted(Bug::StartForgotten) && slot.key.index < self.0.tenure().0 {
+            slot.start = Stamp(0);
+        }
+        Some(slot)
     }
 
     fn next_retained(&self, channel: ChannelId, from: Seq) -> Option<(Seq, SlotFacts)> {

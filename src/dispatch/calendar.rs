@@ -72,6 +72,14 @@ impl Dispatcher {
         self.relieve(facts, channel);
     }
 
+    /// Takes in what the facts say of a channel, if its catalog does not have all its events.
+    pub(super) fn catch_up(&mut self, facts: &impl Facts, channel: ChannelId) {
+        let next = facts.next_seq(channel);
+        if self.catalogs.get(&channel).is_none_or(|catalog| next > Some(catalog.known())) {
+            self.look_at(facts, channel);
+        }
+    }
+
     /// Proxies for which something is to be done although no consumer is there get their soft
     /// state.
     fn look_for_those_that_act_alone(&mut self, facts: &impl Facts, channel: ChannelId) {

@@ -55,6 +55,11 @@ pub(super) struct Catalog {
 }
 
 impl Catalog {
+    /// Events before this one are in.
+    pub fn known(&self) -> Seq {
+        self.known
+    }
+
     /// Enters what was accepted since the last time.
     pub fn extend(&mut self, facts: &impl Facts, channel: ChannelId) {
         let Some(next) = facts.next_seq(channel) else { return };

@@ -375,11 +375,13 @@ impl Dispatcher {
         turn: usize,
         out: &mut Vec<Action>,
     ) -> usize {
-        let Some(queue) = self.queues.get_mut(&proxy) else { return 0 };
         let Some(known) = facts.proxy(proxy) else {
             self.close_proxy(proxy, out);
             return 0;
         };
+        // The facts may be ahead of what was told of them.
+        self.catch_up(facts, known.channel);
+        let Some(queue) = self.queues.get_mut(&proxy) else { return 0 };
         queue.facts = known;
         queue.pass_time(now);
         let catalog = self.catalogs.entry(queue.facts.channel).or_default();

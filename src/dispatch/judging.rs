@@ -5,7 +5,7 @@ use super::catalog::{Catalog, rank};
 use super::progress::Progress;
 use super::queue::Queue;
 use super::victims::{self, Shelf};
-use super::window::State;
+use super::window::{State, Window};
 use super::{Facts, SlotFacts};
 use crate::planted::{Bug, planted};
 use crate::types::{Order, Outcome, ProxyId, Seq, SeqRange, SeqRanges, Stamp, limits};
@@ -29,6 +29,10 @@ impl Queue {
         self.progress = Progress::new(&service, self.facts.start_seq);
         self.behind.forget_ranks();
         self.window.fit(service.order == Order::Fifo);
+        if planted(Bug::OrderDropsWindow) {
+            self.window = Window::default();
+            self.window.fit(service.order == Order::Fifo);
+        }
         for slot in self.window.iter_mut() {
             if let Some(known) = facts.slot(self.facts.channel, slot.seq) {
                 slot.rank = rank(&service, &known);
@@ -152,7 +156,8 @@ impl<F: Facts> Shelf for OfProxy<'_, F> {
     }
 
     fn may_go(&self, seq: Seq) -> bool {
-        !self.queue.window.is_out(seq) && !self.queue.settling.contains(seq)
+        let out = self.queue.window.is_out(seq) && !planted(Bug::DiscardsInFlight);
+        !out && !self.queue.settling.contains(seq)
     }
 }
 

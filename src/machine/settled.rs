@@ -128,6 +128,9 @@ impl Settled {
             return;
         }
         self.above.insert(range);
+        if outcome == Outcome::Expired && planted(Bug::ExpiredTwice) {
+            self.counts.add(outcome, range.len());
+        }
         if outcome != Outcome::Acked {
             self.others.entry(outcome).or_default().insert(range);
         }
