@@ -73,10 +73,22 @@ impl Dispatcher {
     }
 
     /// Takes in what the facts say of a channel, if its catalog does not have all its events.
-    pub(super) fn catch_up(&mut self, facts: &impl Facts, channel: ChannelId) {
+    pub(super) fn catch_up(&mut self, facts: &impl Facts, channel: ChannelId, now: Stamp) {
         let next = facts.next_seq(channel);
         if self.catalogs.get(&channel).is_none_or(|catalog| next > Some(catalog.known())) {
-            self.look_at(facts, channel);
+            self.stale.insert(channel);
+            self.survey(facts, now);
+        }
+    }
+
+    /// A judgement on events of this proxy came to nothing: its channel may choose anew what it
+    /// gives up.
+    pub(super) fn choose_anew(&mut self, proxy: ProxyId) {
+        let Some(queue) = self.queues.get(&proxy) else { return };
+        let channel = queue.facts.channel;
+        if let Some(catalog) = self.catalogs.get_mut(&channel) {
+            catalog.given_up = SeqRanges::new();
+            self.stale.insert(channel);
         }
     }
 

@@ -5,7 +5,7 @@ use super::catalog::{Catalog, rank};
 use super::progress::Progress;
 use super::queue::Queue;
 use super::victims::{self, Shelf};
-use super::window::{State, Window};
+use super::window::State;
 use super::{Facts, SlotFacts};
 use crate::planted::{Bug, planted};
 use crate::types::{Order, Outcome, ProxyId, Seq, SeqRange, SeqRanges, Stamp, limits};
@@ -30,8 +30,7 @@ impl Queue {
         self.behind.forget_ranks();
         self.window.fit(service.order == Order::Fifo);
         if planted(Bug::OrderDropsWindow) {
-            self.window = Window::default();
-            self.window.fit(service.order == Order::Fifo);
+            self.forget(SeqRange { first: 0, last: Seq::MAX });
         }
         for slot in self.window.iter_mut() {
             if let Some(known) = facts.slot(self.facts.channel, slot.seq) {
@@ -68,13 +67,24 @@ impl Queue {
         }
     }
 
-    /// What ended while it was at a consumer ends when it is given back.
+    /// What ended while it was at a consumer, or on its way to another end, ends when it is given
+    /// back.
     fn end_given_back(&mut self, facts: &impl Facts, now: Stamp) {
         for range in std::mem::take(&mut self.given_back).iter() {
-            let slots = self.window.range(range).filter(|slot| slot.state == State::Ready);
-            let slots = slots.filter_map(|s| Some((s.seq, facts.slot(self.facts.channel, s.seq)?)));
-            let ended = slots.filter(|(_, slot)| self.has_ended(slot, now)).map(|(seq, _)| seq);
-            let ended: SeqRanges = ended.collect();
+            let (mut ended, mut from) = (SeqRanges::new(), Some(range.first));
+            while let Some(seq) = from.and_then(|from| facts.next_unsettled(self.id, from))
+                && seq <= range.last
+            {
+                let out = self.window.get(seq).is_some_and(|slot| slot.state != State::Ready);
+                let slot = facts.slot(self.facts.channel, seq);
+                if !out
+                    && !self.settling.contains(seq)
+                    && slot.is_some_and(|s| self.has_ended(&s, now))
+                {
+                    ended.insert(seq);
+                }
+                from = seq.checked_add(1);
+            }
             ended.iter().for_each(|range| self.judge_ended(range, Outcome::Expired));
         }
     }

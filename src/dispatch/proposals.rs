@@ -136,5 +136,7 @@ impl Queue {
             self.proposals.pause.start(now);
         }
         lost.iter().for_each(|range| self.go_again(range));
+        // What had ended has still ended, whether a consumer comes or not.
+        lost.iter().for_each(|range| self.given_back.insert_range(range));
     }
 }

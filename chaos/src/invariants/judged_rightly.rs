@@ -9,9 +9,9 @@
 //!   counts as the least it may have had.
 //! - *Discarded*: the proxy may have had a limit.
 //! - *With a client*: one got it in the tenure of the judgement and has said nothing of it since, and
-//!   its lease cannot have ended by the stamp. It may have lost it without a trace if a client of the
-//!   consumer came or went, or a fault was under way, since `delivery_lag` before it got it: nothing
-//!   is concluded then.
+//!   its lease cannot have ended by the stamp. It may have lost it without a trace if it went, or if a
+//!   fault was under way since `attach_lag` before the event was published: nothing is concluded
+//!   then.
 //! - *Counted once*: in the end a ledger counts no more of a kind than there are events that were
 //!   judged so, if every entry of the log was seen.
 //!
@@ -27,6 +27,7 @@ use crate::history::{Asks, EventId, Judgement, Outcome, Place, ProxyView, Record
 use crate::table::{Set, Table, entry};
 
 pub(super) struct JudgedRightly {
+    /// Connections break no later than this after a fault.
     lag: u64,
     definitions: Definitions,
     published: HashMap<EventId, Published>,
@@ -44,6 +45,7 @@ pub(super) struct JudgedRightly {
 
 #[derive(Clone, Copy)]
 struct Published {
+    at: u64,
     channel: usize,
     asks: Asks,
     /// It was not accepted before this stamp.
@@ -65,8 +67,6 @@ struct Consumer {
     channel: usize,
     ack_wait: u64,
     out: HashMap<u64, Out>,
-    /// A client came or went.
-    moved: u64,
     expired: Set,
     discarded: Set,
     /// Judgements on events that nobody has named yet.
@@ -75,9 +75,9 @@ struct Consumer {
 }
 
 /// An event that a client got and has said nothing of.
-#[derive(Clone, Copy)]
 struct Out {
-    at: u64,
+    by: String,
+    published: u64,
     tenure: u64,
     /// The leader's time was that at least when it was sent.
     time: u64,
@@ -86,7 +86,7 @@ struct Out {
 impl JudgedRightly {
     pub fn new(rules: &Rules) -> JudgedRightly {
         JudgedRightly {
-            lag: micros(rules.delivery_lag),
+            lag: micros(rules.attach_lag),
             definitions: Definitions::default(),
             published: HashMap::new(),
             channels: Vec::new(),
@@ -99,10 +99,10 @@ impl JudgedRightly {
         }
     }
 
-    fn publish(&mut self, event: EventId, channel: &str, asks: Asks) {
+    fn publish(&mut self, at: u64, event: EventId, channel: &str, asks: Asks) {
         if !self.published.contains_key(&event) {
             let channel = self.place(channel);
-            self.published.insert(event, Published { channel, asks, floor: self.stamp });
+            self.published.insert(event, Published { at, channel, asks, floor: self.stamp });
             self.channels[channel].can_end += u64::from(asks.ends());
         }
     }
@@ -147,7 +147,7 @@ impl JudgedRightly {
         let held = seqs.iter().find(|seq| {
             consumer.out.get(seq).is_some_and(|out| {
                 let lease = out.time + consumer.ack_wait;
-                let quiet = quiet_since.max(consumer.moved) + lag < out.at;
+                let quiet = quiet_since + lag < out.published;
                 out.tenure == tenure && stamp < lease && quiet
             })
         });
@@ -198,8 +198,12 @@ impl JudgedRightly {
         let known = &mut self.channels[place];
         *known.events.slot(*seq) = event.unwrap_or(0);
         *known.accepted.slot(*seq) = *accepted_us;
-        if let Some(consumer) = self.consumers.get_mut(consumer) {
-            let out = Out { at: record.at, tenure: *tenure, time: *accepted_us };
+        let published = event.and_then(|event| self.published.get(&event));
+        if let Some(consumer) = self.consumers.get_mut(consumer)
+            && let Some(Published { at, .. }) = published
+        {
+            let (by, published) = (record.by.clone(), *at);
+            let out = Out { by, published, tenure: *tenure, time: *accepted_us };
             consumer.out.insert(*seq, out);
         }
     }
@@ -233,7 +237,7 @@ impl Invariant for JudgedRightly {
         let at = record.at;
         self.definitions.observe(at, &record.what);
         match &record.what {
-            What::Publish { event, channel, asks, .. } => self.publish(*event, channel, *asks),
+            What::Publish { event, channel, asks, .. } => self.publish(at, *event, channel, *asks),
             What::Published { event, outcome: Outcome::Ok(Place { seq: seq @ 1.., .. }) } => {
                 if let Some(published) = self.published.get(event) {
                     *self.channels[published.channel].events.slot(*seq) = *event;
@@ -244,8 +248,8 @@ impl Invariant for JudgedRightly {
                 let consumer = entry(&mut self.consumers, consumer);
                 (consumer.channel, consumer.ack_wait) = (place, ack_wait_ms * 1000);
             }
-            What::Attached { consumer } | What::Detached { consumer, .. } => {
-                entry(&mut self.consumers, consumer).moved = at;
+            What::Detached { consumer, .. } => {
+                entry(&mut self.consumers, consumer).out.retain(|_, out| out.by != record.by);
             }
             What::Settle { consumer, seqs, .. } => {
                 let out = &mut entry(&mut self.consumers, consumer).out;
@@ -367,7 +371,7 @@ mod tests {
     #[test]
     fn what_a_client_has_is_left_to_it() {
         let limit = [("max_events_per_consumer", "5")];
-        let got = story().subscribed_as(0, &limit).event(1, 1).wait(60_000);
+        let got = story().subscribed_as(0, &limit).wait(60_000).event(1, 1);
         let got = got.delivered_in(7, 1, 1, 1_000);
         let discarded = |story| judge_as(story, Judgement::Discarded, 30_999, &[1]);
         catches(one(), discarded(got.clone()), "seq 1 of w was Discarded while a client had it");

@@ -38,7 +38,7 @@ fn large_events_are_shared() {
     let large = Delivery { event: event.clone(), ..small.clone() };
     let deliver = Deliver {
         consumer: 1,
-        tenure: Tenure(1),
+        tenure: small.tenure,
         events: vec![small.clone(), large, small.clone(), small],
     };
     let (kind, parts) = deliver.encode();
