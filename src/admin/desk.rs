@@ -11,12 +11,15 @@ use super::report;
 use crate::consensus::Route;
 use crate::machine::Command;
 use crate::transport::Net;
-use crate::types::{ChannelSettings, Code, Name, NodeId, Rejection, Seq, SeqRanges};
+use crate::types::{
+    Code, Name, NodeId, Rejection, Seq, SeqRanges, Side, Subscription, TypePattern,
+};
 use crate::wire::admin::{
     AdminChanged, AdminList, AdminService, AdminServiceClient, Answer, Audit, BackupBegun,
     BackupPiece, BackupPlan, ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined,
-    LetterList, LetterShown, LettersDone, Member, Members, NodeAudit, NodeReport, ProxyCreated,
-    ProxyWish, QosReport, QosSet, QosValidation, QosWish, Suspension, Target, Transferred,
+    LetterList, LetterShown, LettersDone, Member, Members, NodeAudit, NodeReport, OfferedTypes,
+    ProxyCreated, ProxyWish, QosReport, QosSet, QosValidation, QosWish, Subscribed, Suspension,
+    Target, Transferred,
 };
 
 /// Who asks.
@@ -184,8 +187,9 @@ impl<N: Net> AdminService for Desk<N> {
     }
 
     async fn channels(self, c: Context) -> Answered<ChannelList> {
-        let look =
-            async { Ok(ChannelList { channels: self.office.replica().read(report::entries) }) };
+        let look = async {
+            Ok(ChannelList { channels: self.office.look(|world| report::entries(&world)) })
+        };
         self.at_leader(c, self.read(look), |s, c| async move { s.channels(c).await }).await
     }
 
@@ -195,15 +199,9 @@ impl<N: Net> AdminService for Desk<N> {
         self.at_leader(c, here, |s, c| async move { s.channel(c, asked).await }).await
     }
 
-    async fn create_channel(
-        self,
-        c: Context,
-        name: Name,
-        settings: ChannelSettings,
-    ) -> Answered<ChannelReport> {
-        let none = QosWish::new();
-        let here = self.change(self.office.create_channel(&name, settings.clone(), &none));
-        let asked = (name.clone(), settings.clone());
+    async fn create_channel(self, c: Context, name: Name, qos: QosWish) -> Answered<ChannelReport> {
+        let here = self.change(self.office.create_channel(&name, &qos));
+        let asked = (name.clone(), qos.clone());
         let ask =
             |s: AdminServiceClient, c| async move { s.create_channel(c, asked.0, asked.1).await };
         self.at_leader(c, here, ask).await
@@ -217,21 +215,6 @@ impl<N: Net> AdminService for Desk<N> {
     async fn remove_proxy(self, c: Context, channel: Name, proxy: Name) -> Answered<ChannelReport> {
         let here = self.change(self.delete_proxy(channel.clone(), proxy.clone()));
         let ask = |s: AdminServiceClient, c| async move { s.remove_proxy(c, channel, proxy).await };
-        self.at_leader(c, here, ask).await
-    }
-
-    async fn create_channel_with(
-        self,
-        c: Context,
-        name: Name,
-        settings: ChannelSettings,
-        qos: QosWish,
-    ) -> Answered<ChannelReport> {
-        let here = self.change(self.office.create_channel(&name, settings.clone(), &qos));
-        let asked = (name.clone(), settings.clone(), qos.clone());
-        let ask = |s: AdminServiceClient, c| async move {
-            s.create_channel_with(c, asked.0, asked.1, asked.2).await
-        };
         self.at_leader(c, here, ask).await
     }
 
@@ -274,22 +257,33 @@ impl<N: Net> AdminService for Desk<N> {
         self,
         c: Context,
         channel: Name,
+        side: Side,
         name: Name,
         qos: QosWish,
+        types: Subscription,
     ) -> Answered<AdminChanged> {
-        let here = self.change(self.office.create_admin(&channel, &name, &qos));
+        let types = types.clone();
+        let here =
+            self.change(self.office.create_admin(&channel, side, &name, &qos, types.clone()));
         let asked = (channel.clone(), name.clone(), qos.clone());
         let ask = |s: AdminServiceClient, c| async move {
-            s.create_admin(c, asked.0, asked.1, asked.2).await
+            s.create_admin(c, asked.0, side, asked.1, asked.2, types).await
         };
         self.at_leader(c, here, ask).await
     }
 
-    async fn remove_admin(self, c: Context, channel: Name, name: Name) -> Answered<AdminChanged> {
-        let here = self.change(self.office.remove_admin(&channel, &name));
+    async fn remove_admin(
+        self,
+        c: Context,
+        channel: Name,
+        side: Side,
+        name: Name,
+    ) -> Answered<AdminChanged> {
+        let here = self.change(self.office.remove_admin(&channel, side, &name));
         let asked = (channel.clone(), name.clone());
-        let ask =
-            |s: AdminServiceClient, c| async move { s.remove_admin(c, asked.0, asked.1).await };
+        let ask = |s: AdminServiceClient, c| async move {
+            s.remove_admin(c, asked.0, side, asked.1).await
+        };
         self.at_leader(c, here, ask).await
     }
 
@@ -310,6 +304,28 @@ impl<N: Net> AdminService for Desk<N> {
         let here = self.change(self.office.suspend(&target, suspended));
         let asked = target.clone();
         let ask = |s: AdminServiceClient, c| async move { s.suspend(c, asked, suspended).await };
+        self.at_leader(c, here, ask).await
+    }
+
+    async fn subscribe(
+        self,
+        c: Context,
+        target: Target,
+        add: Vec<TypePattern>,
+        remove: Vec<TypePattern>,
+    ) -> Answered<Subscribed> {
+        let here = self.change(self.office.subscribe(&target, add.clone(), remove.clone()));
+        let asked = (target.clone(), add.clone(), remove.clone());
+        let ask = |s: AdminServiceClient, c| async move {
+            s.subscribe(c, asked.0, asked.1, asked.2).await
+        };
+        self.at_leader(c, here, ask).await
+    }
+
+    async fn offered_types(self, c: Context, channel: Name) -> Answered<OfferedTypes> {
+        let here = self.read(self.office.offered_types(&channel));
+        let asked = channel.clone();
+        let ask = |s: AdminServiceClient, c| async move { s.offered_types(c, asked).await };
         self.at_leader(c, here, ask).await
     }
 

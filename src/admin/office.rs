@@ -16,9 +16,10 @@ use crate::client::admin::{DialError, dial_admin};
 use crate::consensus::{
     LEADER_WAIT, Leadership, Member, MemberInfo, Replica, Route, Timing, route,
 };
-use crate::delivery;
+use crate::delivery::{self, World};
 use crate::env::{Runtime, TokioRuntime, Watch};
 use crate::machine::{Command, Reply};
+use crate::session;
 use crate::transport::Net;
 use crate::types::{ClusterId, Code, Name, NodeId, Rejection};
 use crate::wire::admin::{
@@ -48,6 +49,10 @@ pub trait Local: Send + Sync + 'static {
 pub struct Options<N> {
     pub replica: Replica<TokioRuntime>,
     pub delivery: delivery::Handle,
+    /// Which lanes are connected here.
+    pub suppliers: session::Suppliers,
+    /// Best-effort channels, while this node leads.
+    pub transient: delivery::Transient,
     pub net: N,
     pub env: TokioRuntime,
     pub cluster: ClusterId,
@@ -280,7 +285,7 @@ impl<N: Net> Office<N> {
 
     /// The whole cluster. The channels are those of this node's machine.
     pub async fn cluster_status(&self) -> ClusterStatus {
-        let mut channels = self.replica().read(report::channels);
+        let mut channels = self.look(|world| report::channels(&world));
         self.add_soft_state(&mut channels).await;
         let here = std::future::ready(Ok(self.node_report()));
         let ask = |s: AdminServiceClient, c| async move { s.node_status(c).await };
@@ -299,10 +304,19 @@ impl<N: Net> Office<N> {
         }
     }
 
+    /// Looks at the facts, and at what this node, leading, has in memory beside them.
+    pub fn look<T>(&self, look: impl FnOnce(World<'_>) -> T) -> T {
+        let tenure = self.leadership().tenure;
+        self.replica().read(|facts| self.0.options.transient.beside(facts, tenure, look))
+    }
+
     /// One channel as this node's machine has it.
     pub async fn channel(&self, name: &Name) -> Result<ChannelReport, Rejection> {
-        let found = self.replica().read(|machine| {
-            machine.channel_by_name(name).map(|channel| report::channel(machine, channel))
+        let found = self.look(|world| {
+            let channel = world.facts.channel_by_name(name)?;
+            let report = report::channel(&world, channel.id())?;
+            let suppliers = report::suppliers(world.facts, channel, &self.0.options.suppliers);
+            Some(ChannelReport { suppliers, ..report })
         });
         let mut reports = [found.ok_or_else(|| unknown_channel(name))?];
         self.add_soft_state(&mut reports).await;

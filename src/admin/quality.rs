@@ -1,17 +1,18 @@
-//! Quality of service, consumer admins and proxies: what is set, what is inherited, and changes.
+//! Quality of service, admins and proxies: what is set, what is inherited, and changes.
 
 use super::audit::unfit;
 use super::office::Office;
 use super::report;
-use crate::machine::{self, Admin, Channel, Command, Machine, Proxy, Reply};
+use crate::machine::{self, Admin, Channel, Command, Lane, Machine, Proxy, Reply};
 use crate::transport::Net;
 use crate::types::{
-    ChannelId, ChannelSettings, Code, Level, Name, Property, Qos, QosChange, Rejection,
+    Code, EventType, Level, Name, Property, Qos, QosChange, Rejection, Side, Subscription,
+    TypePattern,
 };
 use crate::wire::admin::{
-    AdminChanged, AdminList, AdminReport, ChannelReport, Cut, Origin, PropertyReport,
-    PropertyValue, ProxyCreated, ProxyWish, QosReport, QosSet, QosWish, Suspension, Target,
-    read_wish, unit,
+    AdminChanged, AdminList, AdminReport, ChannelReport, Cut, OfferedType, OfferedTypes, Origin,
+    PropertyReport, PropertyValue, ProxyCreated, ProxyWish, QosReport, QosSet, QosWish, Subscribed,
+    Suspension, Target, read_wish, unit,
 };
 
 impl<N: Net> Office<N> {
@@ -33,44 +34,21 @@ impl<N: Net> Office<N> {
         Ok(QosSet { report: self.qos(target).await?, cut })
     }
 
-    /// Creates a channel, then sets something for it.
+    /// Creates a channel, with what is set for it.
     pub async fn create_channel(
         &self,
         name: &Name,
-        settings: ChannelSettings,
         wish: &QosWish,
     ) -> Result<ChannelReport, Rejection> {
         let changes = understand(Level::Channel, wish, &format!("channel '{name}'"))?;
-        let command = Command::CreateChannel { name: name.clone(), settings };
-        let channel = match self.propose(command).await? {
-            Reply::ChannelCreated { channel } => channel,
-            other => return Err(unfit(&other)),
-        };
-        if !changes.is_empty() {
-            self.qualify(channel, name, changes).await?;
+        let command = Command::CreateChannel { name: name.clone(), qos: qos_of(&changes) };
+        match self.propose(command).await? {
+            Reply::ChannelCreated { .. } => self.channel(name).await,
+            other => Err(unfit(&other)),
         }
-        self.channel(name).await
     }
 
-    async fn qualify(
-        &self,
-        channel: ChannelId,
-        name: &Name,
-        changes: Vec<QosChange>,
-    ) -> Result<(), Rejection> {
-        let target = machine::Target::Channel(channel);
-        let set = self.propose(Command::SetQos { target, changes }).await;
-        set.map(|_| ()).map_err(|why| {
-            // Not retryable: the channel is there.
-            Rejection::new(
-                Code::TenureLost,
-                format!("channel '{name}' was created; whether its properties were set is unknown: {why}"),
-            )
-            .hint(format!("look with `aqueduct qos get {name}`, and set them with `qos set`"))
-        })
-    }
-
-    /// The consumer admins of a channel.
+    /// The admins of a channel, of both sides.
     pub async fn admins(&self, channel: &Name) -> Result<AdminList, Rejection> {
         self.replica().read(|machine| {
             let found = find_channel(machine, channel)?;
@@ -78,39 +56,45 @@ impl<N: Net> Office<N> {
         })
     }
 
-    /// Creates a consumer admin.
+    /// Creates an admin.
     pub async fn create_admin(
         &self,
         channel: &Name,
+        side: Side,
         name: &Name,
         wish: &QosWish,
+        types: Subscription,
     ) -> Result<AdminChanged, Rejection> {
-        let changes = understand(Level::Admin, wish, &format!("admin '{name}'"))?;
+        let level = side.admin_level();
+        let changes = understand(level, wish, &format!("{level} '{name}'"))?;
         let id = self.replica().read(|machine| find_channel(machine, channel).map(Channel::id))?;
-        let command =
-            Command::CreateAdmin { channel: id, name: name.clone(), qos: qos_of(&changes) };
+        let (name, qos) = (name.clone(), qos_of(&changes));
+        let command = Command::CreateAdmin { channel: id, side, name: name.clone(), qos, types };
         let cut = cut(self.propose(command).await?)?;
-        Ok(AdminChanged { channel: channel.clone(), admin: self.admin(channel, name)?, cut })
+        let admin = self.admin(channel, side, &name)?;
+        Ok(AdminChanged { channel: channel.clone(), admin, cut })
     }
 
-    /// Removes a consumer admin with its proxies; what it was.
+    /// Removes an admin with its proxies or lanes; what it was.
     pub async fn remove_admin(
         &self,
         channel: &Name,
+        side: Side,
         name: &Name,
     ) -> Result<AdminChanged, Rejection> {
         let id = self.replica().read(|machine| find_channel(machine, channel).map(Channel::id))?;
-        let admin = self.admin(channel, name)?;
-        let command = Command::DeleteAdmin { channel: id, name: name.clone() };
+        let admin = self.admin(channel, side, name)?;
+        let command = Command::DeleteAdmin { channel: id, side, name: name.clone() };
         let cut = cut(self.propose(command).await?)?;
         Ok(AdminChanged { channel: channel.clone(), admin, cut })
     }
 
-    fn admin(&self, channel: &Name, name: &Name) -> Result<AdminReport, Rejection> {
+    fn admin(&self, channel: &Name, side: Side, name: &Name) -> Result<AdminReport, Rejection> {
         self.replica().read(|machine| {
             let found = find_channel(machine, channel)?;
             let mut admins = report::admins(machine, found).into_iter();
-            admins.find(|admin| admin.name == *name).ok_or_else(|| unknown_admin(channel, name))
+            let admin = admins.find(|admin| admin.side == side && admin.name == *name);
+            admin.ok_or_else(|| unknown_admin(channel, side, name))
         })
     }
 
@@ -120,16 +104,11 @@ impl<N: Net> Office<N> {
         channel: &Name,
         wish: ProxyWish,
     ) -> Result<ProxyCreated, Rejection> {
-        let ProxyWish { name, settings, start, admin, qos } = wish;
+        let ProxyWish { name, start, admin, qos, types } = wish;
         let changes = understand(Level::Proxy, &qos, &format!("proxy '{name}'"))?;
-        let (id, has) = self.replica().read(|machine| {
-            let found = find_channel(machine, channel)?;
-            let proxy = found.proxy(&name).and_then(|proxy| machine.proxy(proxy));
-            Ok::<_, Rejection>((found.id(), proxy.map(|proxy| proxy.settings().clone())))
-        })?;
-        let settings = settings.or(has).unwrap_or_default();
+        let id = self.replica().read(|machine| find_channel(machine, channel).map(Channel::id))?;
         let (qos, known) = (qos_of(&changes), name.clone());
-        let command = Command::CreateProxy { channel: id, name, settings, start, admin, qos };
+        let command = Command::CreateProxy { channel: id, name, start, admin, qos, types };
         match self.propose(command).await? {
             Reply::ProxyReady { start_seq, created, .. } => {
                 let report = self.channel(channel).await?;
@@ -141,15 +120,46 @@ impl<N: Net> Office<N> {
         }
     }
 
-    /// Suspends an admin or a proxy, or ends that.
+    /// Suspends an admin, a proxy or a lane, or ends that.
     pub async fn suspend(&self, target: &Target, suspended: bool) -> Result<Suspension, Rejection> {
         let of = self.machine_target(target)?;
         let cut = cut(self.propose(Command::Suspend { target: of, suspended }).await?)?;
-        let (Target::Admin { admin: name, .. }
-        | Target::Proxy { proxy: name, .. }
-        | Target::Channel { channel: name }) = target;
-        let (channel, level) = (target.channel().clone(), target.level());
+        let (channel, level, name) = (target.channel().clone(), target.level(), target.name());
         Ok(Suspension { channel, level, name: name.clone(), suspended, cut })
+    }
+
+    /// Changes which types of events an admin or a proxy wants.
+    pub async fn subscribe(
+        &self,
+        target: &Target,
+        add: Vec<TypePattern>,
+        remove: Vec<TypePattern>,
+    ) -> Result<Subscribed, Rejection> {
+        let of = self.machine_target(target)?;
+        let cut = cut(self.propose(Command::Subscribe { target: of, add, remove }).await?)?;
+        let types = self.replica().read(|machine| {
+            let found = Found::new(machine, target)?;
+            let admin = found.admin.as_ref().map(|(_, _, admin)| &admin.types);
+            let types = found.proxy.map(Proxy::types).or(admin);
+            Ok::<_, Rejection>(types.cloned().unwrap_or_default())
+        })?;
+        let (channel, level, name) = (target.channel().clone(), target.level(), target.name());
+        Ok(Subscribed { channel, level, name: name.clone(), types, cut })
+    }
+
+    /// The types of a channel's retained events.
+    pub async fn offered_types(&self, channel: &Name) -> Result<OfferedTypes, Rejection> {
+        self.look(|world| {
+            let id = find_channel(world.facts, channel)?.id();
+            let offered = find_channel(world.of(id), channel)?.offered_types();
+            let offered = offered.map(|(_, name, events)| OfferedType {
+                event_type: EventType::clone(name),
+                events,
+            });
+            let mut types: Vec<OfferedType> = offered.collect();
+            types.sort_by(|a, b| a.event_type.cmp(&b.event_type));
+            Ok(OfferedTypes { channel: channel.clone(), types })
+        })
     }
 
     fn machine_target(&self, target: &Target) -> Result<machine::Target, Rejection> {
@@ -161,48 +171,62 @@ impl<N: Net> Office<N> {
 struct Found<'a> {
     level: Level,
     channel: &'a Channel,
-    /// The admin that is meant, or that of the proxy.
-    admin: Option<(Name, Admin)>,
+    /// The admin that is meant, or that of the proxy or lane.
+    admin: Option<(Side, Name, Admin)>,
     proxy: Option<&'a Proxy>,
+    lane: Option<&'a Lane>,
 }
 
 impl<'a> Found<'a> {
     fn new(machine: &'a Machine, target: &Target) -> Result<Found<'a>, Rejection> {
         let name = target.channel();
         let channel = find_channel(machine, name)?;
-        let (admin, proxy) = match target {
-            Target::Channel { .. } => (None, None),
-            Target::Admin { admin, .. } => (Some(admin), None),
-            Target::Proxy { proxy, .. } => {
-                let found = channel.proxy(proxy).and_then(|id| machine.proxy(id));
-                let found = found.ok_or_else(|| unknown_proxy(name, proxy))?;
-                (Some(found.admin()), Some(found))
+        let (mut proxy, mut lane) = (None, None);
+        let admin = match target {
+            Target::Channel { .. } => None,
+            Target::Admin { side, admin, .. } => Some((*side, admin)),
+            Target::Proxy { proxy: known, .. } => {
+                let found = channel.proxy(known).and_then(|id| machine.proxy(id));
+                let found = proxy.insert(found.ok_or_else(|| unknown_proxy(name, known))?);
+                Some((Side::Consumer, found.admin()))
+            }
+            Target::Lane { lane: known, .. } => {
+                let found = channel.lane(known).and_then(|id| machine.lane(id));
+                let found = lane.insert(found.ok_or_else(|| unknown_lane(name, known))?);
+                Some((Side::Supplier, found.admin()))
             }
         };
         let admin = match admin {
             None => None,
-            Some(known) => {
-                let found = channel.admin(known).ok_or_else(|| unknown_admin(name, known))?;
-                Some((known.clone(), found))
+            Some((side, known)) => {
+                let found = channel.admins().get(side, known);
+                let found = found.ok_or_else(|| unknown_admin(name, side, known))?;
+                Some((side, known.clone(), found))
             }
         };
-        Ok(Found { level: target.level(), channel, admin, proxy })
+        Ok(Found { level: target.level(), channel, admin, proxy, lane })
     }
 
     fn target(&self) -> machine::Target {
-        match (self.proxy, &self.admin) {
-            (Some(proxy), _) => machine::Target::Proxy(proxy.id()),
-            (None, Some((name, _))) => machine::Target::Admin(self.channel.id(), name.clone()),
-            (None, None) => machine::Target::Channel(self.channel.id()),
+        let channel = self.channel.id();
+        match (self.proxy, self.lane, &self.admin) {
+            (Some(proxy), ..) => machine::Target::Proxy(proxy.id()),
+            (_, Some(lane), _) => machine::Target::Lane(lane.id()),
+            (.., Some((side, name, _))) => machine::Target::Admin(channel, *side, name.clone()),
+            (.., None) => machine::Target::Channel(channel),
         }
     }
 
     /// What is set on each level, narrowest first; its own is the first.
     fn levels(&self) -> Vec<(Origin, &Qos)> {
         let proxy = self.proxy.map(|proxy| (Origin::Proxy, proxy.qos()));
-        let admin = self.admin.as_ref().map(|(_, admin)| (Origin::Admin, &admin.qos));
+        let lane = self.lane.map(|lane| (Origin::Lane, lane.qos()));
+        let admin = self.admin.as_ref().map(|(side, _, admin)| match side {
+            Side::Consumer => (Origin::Admin, &admin.qos),
+            Side::Supplier => (Origin::SupplierAdmin, &admin.qos),
+        });
         let channel = Some((Origin::Channel, self.channel.qos()));
-        [proxy, admin, channel].into_iter().flatten().collect()
+        [proxy, lane, admin, channel].into_iter().flatten().collect()
     }
 }
 
@@ -214,8 +238,9 @@ fn qos_report(machine: &Machine, target: &Target) -> Result<QosReport, Rejection
     Ok(QosReport {
         channel: found.channel.name().clone(),
         level: found.level,
-        admin: found.admin.as_ref().map(|(name, _)| name.clone()),
+        admin: found.admin.as_ref().map(|(_, name, _)| name.clone()),
         proxy: found.proxy.map(|proxy| proxy.name().clone()),
+        lane: found.lane.and_then(|lane| lane.name().cloned()),
         qos: levels.first().map(|(_, own)| (*own).clone()).unwrap_or_default(),
         properties,
     })
@@ -284,8 +309,13 @@ pub fn unknown_proxy(channel: &Name, proxy: &Name) -> Rejection {
         .hint(format!("list them with `aqueduct proxy ls {channel}`"))
 }
 
-fn unknown_admin(channel: &Name, admin: &Name) -> Rejection {
-    Rejection::new(Code::UnknownAdmin, format!("channel '{channel}' has no admin '{admin}'"))
+fn unknown_lane(channel: &Name, lane: &Name) -> Rejection {
+    Rejection::new(Code::UnknownLane, format!("channel '{channel}' has no lane '{lane}'"))
+        .hint(format!("list them with `aqueduct proxy ls {channel}`; one that is unused expires"))
+}
+
+fn unknown_admin(channel: &Name, side: Side, admin: &Name) -> Rejection {
+    Rejection::new(Code::UnknownAdmin, format!("channel '{channel}' has no {side} admin '{admin}'"))
         .hint(format!("list them with `aqueduct admin ls {channel}`, or create it"))
 }
 

@@ -4,24 +4,29 @@ use std::collections::BTreeMap;
 
 use super::letters;
 use crate::consensus;
-use crate::delivery::ProxyStats;
-use crate::machine::{Admin, Channel, Machine, Proxy};
-use crate::types::{Name, Outcome, ProxyId};
+use crate::delivery::{ProxyStats, World};
+use crate::machine::{Admin, Channel, Lane, Machine, Proxy};
+use crate::session;
+use crate::types::{ChannelId, Name, Outcome, ProxyId, Seq, Side};
 use crate::wire::admin::{
-    AdminReport, ChannelEntry, ChannelReport, LetterLedger, Member, MemberEntry, ProxyReport, Role,
-    SnapshotReport,
+    AdminReport, ChannelEntry, ChannelReport, LaneReport, LetterLedger, Member, MemberEntry,
+    ProxyReport, Role, SnapshotReport, Suppliers,
 };
 
 /// All channels, by name.
-pub fn channels(machine: &Machine) -> Vec<ChannelReport> {
-    let mut reports: Vec<_> = machine.channels().map(|c| channel(machine, c)).collect();
+pub fn channels(world: &World) -> Vec<ChannelReport> {
+    let ids = world.all_channels().map(|channel| channel.id());
+    let mut reports: Vec<_> = ids.filter_map(|id| channel(world, id)).collect();
     reports.sort_by(|a, b| a.name.cmp(&b.name));
     reports
 }
 
-/// One channel with its proxies; nothing in flight.
-pub fn channel(machine: &Machine, channel: &Channel) -> ChannelReport {
-    ChannelReport {
+/// One channel with its proxies; nothing in flight, and nothing of its suppliers.
+pub fn channel(world: &World, id: ChannelId) -> Option<ChannelReport> {
+    let (machine, defined) = (world.of(id), world.facts.channel(id)?);
+    let channel = machine.channel(id)?;
+    let history = channel.admission().history;
+    Some(ChannelReport {
         id: channel.id(),
         name: channel.name().clone(),
         accepted: channel.accepted(),
@@ -29,15 +34,25 @@ pub fn channel(machine: &Machine, channel: &Channel) -> ChannelReport {
         retained_bytes: channel.retained().bytes,
         pending_bytes: channel.pending().bytes,
         no_interest: channel.no_interest(),
-        last_seq: channel.next_seq().saturating_sub(1),
+        last_seq: last_seq(channel),
         first_retained: channel.first_retained(),
-        settings: channel.settings().clone(),
+        max_queue_bytes: channel.admission().max_queue_bytes,
+        history_events: history.events,
+        history_bytes: history.bytes,
+        history_age_ms: history.age_ms,
         qos: channel.qos().clone(),
-        admins: admins(machine, channel),
+        admins: admins(world.facts, defined),
         subscribers: 0,
         dead_letters: dead_letters(machine, channel),
         proxies: machine.proxies(channel.id()).map(|p| proxy(machine, p)).collect(),
-    }
+        suppliers: Suppliers::default(),
+        best_effort: channel.admission().best_effort,
+    })
+}
+
+/// The sequence of its newest event; 0: none yet.
+fn last_seq(channel: &Channel) -> Seq {
+    if channel.accepted() == 0 { 0 } else { channel.next_seq() - 1 }
 }
 
 /// What became of the dead letters of a channel, or of those in it.
@@ -48,19 +63,62 @@ fn dead_letters(machine: &Machine, channel: &Channel) -> Option<LetterLedger> {
     }
 }
 
-/// The consumer admins of a channel, by name.
+/// The admins of a channel, of both sides, by name.
 pub fn admins(machine: &Machine, channel: &Channel) -> Vec<AdminReport> {
-    let report = |(name, admin): (Name, Admin)| {
-        let members = machine.proxies(channel.id()).filter(|proxy| *proxy.admin() == name);
-        let proxies = members.count() as u64;
-        AdminReport { name, qos: admin.qos, suspended: admin.suspended, proxies }
+    let report = |side: Side, (name, admin): (Name, Admin)| {
+        let members = match side {
+            Side::Consumer => {
+                machine.proxies(channel.id()).filter(|proxy| *proxy.admin() == name).count()
+            }
+            Side::Supplier => {
+                machine.lanes_of(channel.id()).filter(|lane| *lane.admin() == name).count()
+            }
+        };
+        let Admin { qos, suspended, types } = admin;
+        AdminReport { name, side, qos, suspended, types, proxies: members as u64 }
     };
-    channel.admins().map(report).collect()
+    let of = |side: Side| channel.admins().iter(side).map(move |admin| report(side, admin));
+    of(Side::Consumer).chain(of(Side::Supplier)).collect()
+}
+
+/// What the suppliers of a channel are connected to, and which of it is in use on this node.
+pub fn suppliers(
+    machine: &Machine,
+    channel: &Channel,
+    connected: &session::Suppliers,
+) -> Suppliers {
+    let connected = connected.of(machine.lanes_of(channel.id()).map(Lane::id));
+    let now = |lane: &Lane| connected.get(&lane.id());
+    let shares = |lane: &&Lane| {
+        lane.name().is_none()
+            && *lane.admin() == Name::default_admin()
+            && lane.qos().is_empty()
+            && !lane.is_suspended()
+            && !now(lane).is_some_and(|connected| connected.pulled)
+    };
+    let report = |lane: &Lane| LaneReport {
+        lane: lane.id().to_string(),
+        name: lane.name().cloned(),
+        admin: lane.admin().clone(),
+        qos: lane.qos().clone(),
+        suspended: lane.is_suspended(),
+        epoch: lane.epoch(),
+        last_sequence: lane.next_sequence() - 1,
+        connected: now(lane).is_some(),
+        pulled: now(lane).is_some_and(|connected| connected.pulled),
+        polls: now(lane).map_or(0, |connected| connected.polls),
+        idle_ms: machine.stamp().0.saturating_sub(lane.last_used().0) / 1000,
+    };
+    let (shared, own): (Vec<_>, Vec<_>) = machine.lanes_of(channel.id()).partition(shares);
+    let clients = shared.iter().filter(|lane| now(lane).is_some()).count() as u64;
+    let lanes = own.into_iter().map(report).collect();
+    Suppliers { shared_lanes: shared.len() as u64, clients, lanes }
 }
 
 /// One durable proxy; nothing in flight.
 pub fn proxy(machine: &Machine, proxy: &Proxy) -> ProxyReport {
     let ended = |outcome| proxy.counts().get(outcome);
+    let service = proxy.service();
     ProxyReport {
         id: proxy.id(),
         name: proxy.name().clone(),
@@ -74,10 +132,17 @@ pub fn proxy(machine: &Machine, proxy: &Proxy) -> ProxyReport {
         pending: machine.pending(proxy),
         in_flight: 0,
         clients: 0,
-        settings: proxy.settings().clone(),
+        ack_wait_ms: service.ack_wait_ms,
+        max_deliveries: service.max_deliveries,
+        max_in_flight: service.max_in_flight,
+        exclusive: service.exclusive,
+        holder: proxy.holder().filter(|_| service.exclusive).map(|member| member.to_string()),
+        fencing_token: Some(proxy.fencing()).filter(|token| service.exclusive && *token > 0),
+        standby: Vec::new(),
         admin: proxy.admin().clone(),
         qos: proxy.qos().clone(),
         suspended: proxy.is_suspended(),
+        types: proxy.types().clone(),
         turns: 0,
         waiting_ms: 0,
         longest_wait_ms: 0,
@@ -87,23 +152,27 @@ pub fn proxy(machine: &Machine, proxy: &Proxy) -> ProxyReport {
 /// Adds the leader's soft state.
 pub fn add_soft_state(channels: &mut [ChannelReport], stats: &BTreeMap<ProxyId, ProxyStats>) {
     for proxy in channels.iter_mut().flat_map(|channel| &mut channel.proxies) {
-        let stats = stats.get(&proxy.id).copied().unwrap_or_default();
+        let stats = stats.get(&proxy.id).cloned().unwrap_or_default();
         (proxy.in_flight, proxy.clients) = (stats.in_flight, stats.clients);
         (proxy.turns, proxy.waiting_ms) = (stats.turns, stats.waiting_ms);
         proxy.longest_wait_ms = stats.longest_wait_ms;
+        if proxy.exclusive {
+            proxy.standby = stats.standby.iter().map(ToString::to_string).collect();
+        }
     }
 }
 
 /// One line for each channel, by name.
-pub fn entries(machine: &Machine) -> Vec<ChannelEntry> {
+pub fn entries(world: &World) -> Vec<ChannelEntry> {
     let entry = |channel: &Channel| ChannelEntry {
         id: channel.id(),
         name: channel.name().clone(),
-        last_seq: channel.next_seq().saturating_sub(1),
+        last_seq: last_seq(channel),
         retained: channel.retained().events,
         proxies: channel.proxies().count() as u64,
+        best_effort: channel.admission().best_effort,
     };
-    let mut entries: Vec<_> = machine.channels().map(entry).collect();
+    let mut entries: Vec<_> = world.all_channels().map(entry).collect();
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     entries
 }

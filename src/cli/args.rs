@@ -17,12 +17,13 @@ pub use self::bench::{
 pub use self::dead::{Dead, Letters};
 pub use self::offline::{Backup, Log, LogDump, Recover, Restore, Snapshot, SnapshotDump};
 pub use self::receive::{ConsumerSettings, Nack, Pull, PullAck, SubAck, Subscribe, Token};
-use super::asked::{event_timeout, priority, property_value, start_time, stop_time};
+use super::asked::{event_timeout, millis, priority, property_value, start_time, stop_time};
 use super::connect::{assignment, host_port};
 use crate::node::ByteSize;
 use crate::types::{Name, QosChange, Value};
 pub use quality::{
-    Admin, AdminCreate, AdminName, Proxy, ProxyCreate, ProxyName, Qos, QosTarget, Scheduler,
+    Admin, AdminCreate, AdminName, AdminTypes, Proxy, ProxyCreate, ProxyName, ProxyOrLane,
+    ProxyTypes, Qos, QosTarget, Scheduler,
 };
 
 /// A fault-tolerant event channel service.
@@ -98,13 +99,13 @@ pub enum Command {
     /// Create, list, show and remove channels
     #[command(subcommand)]
     Channel(Channel),
-    /// Show, set and check the quality of service of channels, admins and proxies
+    /// Show, set and check the quality of service of channels, admins, proxies and lanes
     #[command(subcommand)]
     Qos(Qos),
-    /// Consumer admins: groups of proxies that inherit from them
+    /// Admins: groups of proxies, of consumers or of suppliers, that inherit from them
     #[command(subcommand)]
     Admin(Admin),
-    /// Proxies of durable consumers
+    /// Proxies: what consumers, and suppliers, are connected to
     #[command(subcommand)]
     Proxy(Proxy),
     /// See whose turn it is: how long the proxies of a channel wait to be served
@@ -115,6 +116,15 @@ pub enum Command {
     Dead(Dead),
     /// Publish events: the argument, a file, or stdin line by line
     Pub(Publish),
+    /// Serve a source of events that the cluster polls: lines of a file, or of stdin
+    #[command(after_help = "Examples:
+  aqueduct serve orders --lane meter --file readings.txt
+  tail -f readings.txt | aqueduct serve orders --admin sensors
+
+The cluster asks for events every poll_interval (a property, 100 ms unless it is set), and at once
+again while there are as many as it asked for. A file served on a lane with a name again goes on
+after the last line that was accepted.")]
+    Serve(Serve),
     /// Receive events as they come
     Sub(Subscribe),
     /// Fetch events from a durable consumer
@@ -270,6 +280,11 @@ pub enum Channel {
         /// Name of the channel.
         name: Name,
     },
+    /// List the types that the retained events of a channel have
+    Types {
+        /// Name of the channel.
+        name: Name,
+    },
     /// Remove a channel with everything in it
     Rm {
         /// Name of the channel.
@@ -291,10 +306,34 @@ pub struct ChannelCreate {
     /// The same in bytes; whichever limit comes first counts.
     #[arg(long, value_name = "SIZE")]
     pub history_bytes: Option<ByteSize>,
+    /// Nothing older than this is kept for replay: 90s, 2h, 7days.
+    #[arg(long, value_name = "DURATION", value_parser = millis)]
+    pub history_age: Option<u64>,
     /// Property to set for the channel, as in max_queue_length=1000; may be repeated.
     /// `aqueduct qos properties` lists them.
     #[arg(long, value_name = "PROPERTY=VALUE", value_delimiter = ',', value_parser = property_value)]
     pub qos: Vec<QosChange>,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Channel to supply.
+    pub channel: Name,
+    /// Serve the lines of this file; without it, those of stdin.
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Name of the lane: line N of a file is its sequence N.
+    #[arg(long, value_name = "NAME")]
+    pub lane: Option<Name>,
+    /// Supplier admin that the lane is of [default: default].
+    #[arg(long, value_name = "NAME")]
+    pub admin: Option<Name>,
+    /// Each line is a CloudEvent 1.0 in JSON.
+    #[arg(long)]
+    pub cloud_event: bool,
+    /// Print nothing per event, only the closing line.
+    #[arg(long, short)]
+    pub quiet: bool,
 }
 
 #[derive(Debug, Args)]
@@ -315,6 +354,9 @@ pub struct Publish {
     /// Name of a lane to open or resume: what was published on it is not published again.
     #[arg(long, value_name = "NAME")]
     pub lane: Option<Name>,
+    /// Supplier admin that the lane is of [default: default].
+    #[arg(long, value_name = "NAME")]
+    pub admin: Option<Name>,
     /// Lane sequence of the first event; a repeat is answered with its original place.
     #[arg(long, value_name = "N", requires = "lane")]
     pub sequence: Option<u64>,
@@ -334,7 +376,8 @@ pub struct Publish {
     /// Filterable field; may be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     pub field: Vec<(String, Value)>,
-    /// Priority, -32767 to 32767; greater is more urgent. 0: that of the channel.
+    /// Priority, -32767 to 32767; greater is more urgent. 0: that of lane, supplier admin or
+    /// channel.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = priority)]
     pub priority: Option<i16>,
     /// Each event expires so long after it was accepted: 500ms, 90s, 2h, or milliseconds.

@@ -39,9 +39,14 @@ pub fn property_words(text: &str) -> Result<(String, String), String> {
 /// Refuses changes that this level cannot have, with everything that is wrong, and repeats.
 pub fn check(level: Level, changes: &[QosChange]) -> Result<(), Failure> {
     let mut wrong = Vec::new();
-    for (place, (property, _)) in changes.iter().enumerate() {
+    for (place, (property, value)) in changes.iter().enumerate() {
         if !property.spec().levels.contains(&level) {
             wrong.push(QosError::Unavailable { property: *property, level }.to_string());
+        }
+        if let Some(value) = value.filter(|value| !property.spec().domain.holds(*value)) {
+            wrong.push(
+                QosError::BadValue { property: *property, value: value.to_string() }.to_string(),
+            );
         }
         if changes[..place].iter().any(|(before, _)| before == property) {
             wrong.push(format!("{property} is given twice; give it once"));
@@ -59,6 +64,18 @@ pub fn qos(level: Level, changes: &[QosChange]) -> Result<Qos, Failure> {
     let mut qos = Qos::default();
     qos.change(changes);
     Ok(qos)
+}
+
+/// What is asked for: properties by name, and those that flags of their own stand for.
+pub fn with_flags<const N: usize>(
+    named: &[QosChange],
+    flags: [(Property, Option<u64>); N],
+) -> Vec<QosChange> {
+    // Beyond what the property's range can hold: refused with the range.
+    let change = |(property, value): (Property, Option<u64>)| {
+        Some((property, Some(i64::try_from(value?).unwrap_or(i64::MAX))))
+    };
+    named.iter().copied().chain(flags.into_iter().filter_map(change)).collect()
 }
 
 /// A number for a property of events, within its range.
@@ -104,7 +121,7 @@ fn time_of(property: Property, text: &str) -> Result<u64, String> {
 }
 
 /// A duration in milliseconds: a number of them, or as in `1h 30m`, `90s`, `250ms`.
-fn millis(text: &str) -> Result<u64, String> {
+pub fn millis(text: &str) -> Result<u64, String> {
     if let Ok(millis) = text.parse() {
         return Ok(millis);
     }

@@ -1,29 +1,30 @@
 //! `channel`: create, list, show, remove.
 
+use std::time::Duration;
+
 use super::args::{Channel, ChannelCreate, Common};
 use super::exit::{Exit, Failure};
 use super::quality::brief;
 use super::{admins, asked, connect_admin, output};
-use crate::types::{ChannelSettings, Level};
-use crate::wire::admin::{Answer, ChannelList, ChannelReport};
+use crate::types::{EventType, Level, Property, QosChange};
+use crate::wire::admin::{Answer, ChannelList, ChannelReport, OfferedType, OfferedTypes};
 
 /// Runs a `channel` command.
 pub async fn run(common: &Common, command: &Channel) -> Result<Exit, Failure> {
     let admin = connect_admin(common)?;
     match command {
         Channel::Create(flags) => {
-            asked::check(Level::Channel, &flags.qos)?;
-            let (name, settings) = (&flags.name, settings(flags));
-            let answer = match flags.qos.as_slice() {
-                // Nodes of earlier releases know this question.
-                [] => admin.create_channel(name, &settings).await?,
-                qos => admin.create_channel_with(name, &settings, qos).await?,
-            };
+            let changes = changes(flags);
+            asked::check(Level::Channel, &changes)?;
+            let answer = admin.create_channel(&flags.name, &changes).await?;
             output::result(common.output, &answer, |a| format!("created channel {}", a.value.name));
         }
         Channel::Ls => output::result(common.output, &admin.channels().await?, list),
         Channel::Show { name } => {
             output::result(common.output, &admin.channel(name).await?, show);
+        }
+        Channel::Types { name } => {
+            output::result(common.output, &admin.offered_types(name).await?, types);
         }
         Channel::Rm { name } => {
             let answer = admin.remove_channel(name).await?;
@@ -33,26 +34,43 @@ pub async fn run(common: &Common, command: &Channel) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn settings(flags: &ChannelCreate) -> ChannelSettings {
-    let default = ChannelSettings::default();
-    ChannelSettings {
-        pending_bytes_max: flags.max_bytes.map_or(default.pending_bytes_max, |size| size.0),
-        history_events: flags.history_events.unwrap_or(default.history_events),
-        history_bytes: flags.history_bytes.map_or(default.history_bytes, |size| size.0),
-    }
+/// What is to be set: flags of their own are short for properties.
+fn changes(flags: &ChannelCreate) -> Vec<QosChange> {
+    let own = [
+        (Property::MaxQueueBytes, flags.max_bytes.map(|size| size.0)),
+        (Property::HistoryEvents, flags.history_events),
+        (Property::HistoryBytes, flags.history_bytes.map(|size| size.0)),
+        (Property::HistoryAge, flags.history_age),
+    ];
+    asked::with_flags(&flags.qos, own)
 }
 
 fn list(answer: &Answer<ChannelList>) -> String {
-    let mut table = output::table(&["channel", "last seq", "retained", "consumers"]);
+    let mut table = output::table(&["channel", "last seq", "retained", "consumers", "events are"]);
     for channel in &answer.value.channels {
         table.add_row(vec![
             channel.name.to_string(),
             output::count(channel.last_seq),
             output::count(channel.retained),
             output::count(channel.proxies),
+            if channel.best_effort { "best effort" } else { "persistent" }.to_string(),
         ]);
     }
     table.to_string()
+}
+
+fn types(answer: &Answer<OfferedTypes>) -> String {
+    let mut table = output::table(&["domain", "type", "events"]);
+    for OfferedType { event_type, events } in &answer.value.types {
+        let EventType { domain, kind } = event_type.clone();
+        table.add_row(vec![domain, kind, output::count(*events)]);
+    }
+    table.to_string()
+}
+
+fn age(millis: u64) -> String {
+    let age = humantime::format_duration(Duration::from_millis(millis));
+    if millis == 0 { String::new() } else { format!(", and nothing older than {age}") }
 }
 
 /// What its consumers gave up, if they ever did.
@@ -78,29 +96,33 @@ fn letters(channel: &ChannelReport) -> String {
 
 fn show(answer: &Answer<ChannelReport>) -> String {
     let channel = &answer.value;
-    let settings = &channel.settings;
     let mut text = format!(
-        "channel      {}\naccepted     {} events, the last with sequence {}\n\
+        "channel      {}\nreliability  {}\naccepted     {} events, the last with sequence {}\n\
          retained     {} events from sequence {}, {}\npending      {} of at most {} (then publishes are refused)\n\
          no interest  {} events came while there was no durable consumer\n\
-         history      {} events or {}, whichever is less\n\
+         history      {} events or {}, whichever is less{}\n\
          quality      {}\nsubscribers  {} without a name\n",
         channel.name,
+        match channel.best_effort {
+            true => "best effort: events are in the leader's memory alone, numbers of this tenure",
+            false => "persistent",
+        },
         output::count(channel.accepted),
         channel.last_seq,
         output::count(channel.retained),
         channel.first_retained,
         output::bytes(channel.retained_bytes),
         output::bytes(channel.pending_bytes),
-        output::bytes(settings.pending_bytes_max),
+        output::bytes(channel.max_queue_bytes),
         output::count(channel.no_interest),
-        output::count(settings.history_events),
-        output::bytes(settings.history_bytes),
+        output::count(channel.history_events),
+        output::bytes(channel.history_bytes),
+        age(channel.history_age_ms),
         brief(&channel.qos),
         output::count(channel.subscribers),
     );
     text.push_str(&letters(channel));
-    if channel.admins.len() > 1 || channel.admins.iter().any(|a| a.suspended || !a.qos.is_empty()) {
+    if channel.admins.len() > 2 || channel.admins.iter().any(|a| a.suspended || !a.qos.is_empty()) {
         text.push_str(&format!("\n{}\n", admins::table(&channel.admins)));
     }
     let mut table = output::table(&[
@@ -116,7 +138,7 @@ fn show(answer: &Answer<ChannelReport>) -> String {
         "max deliveries",
     ]);
     for proxy in &channel.proxies {
-        let limit = proxy.settings.max_deliveries;
+        let limit = proxy.max_deliveries;
         table.add_row(vec![
             proxy.name.to_string(),
             proxy.admin.to_string(),
@@ -126,7 +148,7 @@ fn show(answer: &Answer<ChannelReport>) -> String {
             output::count(proxy.pending),
             output::count(proxy.in_flight),
             output::count(proxy.clients),
-            format!("{} ms", proxy.settings.ack_wait_ms),
+            format!("{} ms", proxy.ack_wait_ms),
             if limit == 0 { "no limit".into() } else { limit.to_string() },
         ]);
     }

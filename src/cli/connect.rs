@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use super::args::{Common, ConsumerSettings};
-use super::asked::moment;
+use super::asked::{self, moment};
 use super::exit::Failure;
 use crate::client::{AdminClient, AdminOptions, Client, Options};
-use crate::types::{ProxySettings, Start, Value};
+use crate::types::{Level, Property, Qos, Start, Value};
 
 /// The server asked when nobody is named.
 const DEFAULT_SERVER: &str = "127.0.0.1:7400";
@@ -94,18 +94,13 @@ pub fn assignment(text: &str) -> Result<(String, Value), String> {
     Ok((name.into(), value))
 }
 
-/// Settings for a durable consumer; `None` if no flag says anything, so that an existing one is
-/// taken as it is.
-pub fn settings(flags: &ConsumerSettings) -> Result<Option<ProxySettings>, Failure> {
-    let ConsumerSettings { ack_wait, max_deliveries, max_in_flight, .. } = flags;
-    if ack_wait.is_none() && max_deliveries.is_none() && max_in_flight.is_none() {
-        return Ok(None);
-    }
-    let mut settings = ProxySettings::default();
-    if let Some(wait) = ack_wait {
-        settings.ack_wait_ms = seconds("--ack-wait", *wait)?.as_millis() as u64;
-    }
-    settings.max_deliveries = max_deliveries.unwrap_or(settings.max_deliveries);
-    settings.max_in_flight = max_in_flight.unwrap_or(settings.max_in_flight);
-    Ok(Some(settings))
+/// What is to be set for a durable consumer: flags of their own are short for properties.
+pub fn qos(flags: &ConsumerSettings) -> Result<Qos, Failure> {
+    let wait = flags.ack_wait.map(|wait| seconds("--ack-wait", wait)).transpose()?;
+    let own = [
+        (Property::AckWait, wait.map(|wait| wait.as_millis() as u64)),
+        (Property::MaxDeliveries, flags.max_deliveries.map(u64::from)),
+        (Property::MaxInFlight, flags.max_in_flight.map(u64::from)),
+    ];
+    asked::qos(Level::Proxy, &asked::with_flags(&flags.qos, own))
 }

@@ -28,6 +28,7 @@ pub async fn run(common: &Common, flags: &Publish) -> Result<Exit, Failure> {
     let patience = connect::patience(common)?;
     let options = PublishOptions {
         lane: flags.lane.clone().map_or(LaneChoice::Fresh, LaneChoice::Named),
+        admin: flags.admin.clone(),
         first_sequence: flags.sequence,
         deadline: patience,
         ..PublishOptions::default()
@@ -37,6 +38,13 @@ pub async fn run(common: &Common, flags: &Publish) -> Result<Exit, Failure> {
         eprintln!(
             "warning: nobody is interested in channel '{0}' now; events stay only while its \
              history lasts (see `aqueduct channel show {0}`)",
+            flags.channel
+        );
+    }
+    if publisher.is_best_effort() {
+        eprintln!(
+            "note: channel '{}' is best effort: acknowledged events are in the leader's memory \
+             alone, and lost with it",
             flags.channel
         );
     }
@@ -150,7 +158,7 @@ impl Source {
 }
 
 /// How a body becomes an event.
-enum Form {
+pub enum Form {
     /// It is the body of events like this one.
     Body(Box<Event>),
     /// It is a CloudEvent.
@@ -158,6 +166,11 @@ enum Form {
 }
 
 impl Form {
+    /// It is the body of an event that says nothing else.
+    pub fn plain() -> Form {
+        Form::Body(Box::default())
+    }
+
     fn of(flags: &Publish) -> Result<Form, Failure> {
         if flags.cloud_event {
             return Ok(Form::CloudEvent);
@@ -184,7 +197,8 @@ impl Form {
         })))
     }
 
-    fn event(&self, body: Vec<u8>) -> Result<EventBytes, String> {
+    /// The event of a body, or why it is none.
+    pub fn event(&self, body: Vec<u8>) -> Result<EventBytes, String> {
         let event = match self {
             Form::Body(like) => Event { body: body.into(), ..(**like).clone() },
             Form::CloudEvent => Event::from_cloud_event(&body)
@@ -195,10 +209,11 @@ impl Form {
 }
 
 /// Prints answers and counts them.
-struct Report {
+pub struct Report {
     format: Format,
     quiet: bool,
     lane: String,
+    best_effort: bool,
     acked: u64,
     refused: u64,
     unknown: u64,
@@ -206,16 +221,26 @@ struct Report {
 }
 
 impl Report {
-    fn new(format: Format, quiet: bool, publisher: &Publisher) -> Report {
-        let lane = publisher.lane().to_string();
-        Report { format, quiet, lane, acked: 0, refused: 0, unknown: 0, last_refusal: None }
+    /// Nothing was answered yet.
+    pub fn new(format: Format, quiet: bool, publisher: &Publisher) -> Report {
+        Report {
+            format,
+            quiet,
+            lane: publisher.lane().to_string(),
+            best_effort: publisher.is_best_effort(),
+            acked: 0,
+            refused: 0,
+            unknown: 0,
+            last_refusal: None,
+        }
     }
 
     fn answered(&self) -> u64 {
         self.acked + self.refused + self.unknown
     }
 
-    fn add(&mut self, ranges: &[AckRange]) {
+    /// Prints answers.
+    pub fn add(&mut self, ranges: &[AckRange]) {
         let mut out = std::io::stdout().lock();
         for range in ranges {
             let count = u64::from(range.count);
@@ -266,17 +291,23 @@ impl Report {
     }
 
     /// Prints why something was not accepted, if so, and the closing line, which is the last.
-    fn close(self) -> Exit {
+    pub fn close(self) -> Exit {
         if let Some(rejection) = self.last_refusal.clone() {
             Failure::from(rejection).print(self.format);
         }
         let Report { acked, refused, unknown, .. } = self;
+        let reliability = if self.best_effort { "best_effort" } else { "persistent" };
         match self.format {
             Format::Table if self.answered() == 1 && !self.quiet => {}
             Format::Table => {
                 output::say(format_args!("{acked} acked, {refused} refused, {unknown} unknown"))
             }
-            _ => output::say(json!({"acked": acked, "refused": refused, "unknown": unknown})),
+            _ => output::say(json!({
+                "acked": acked,
+                "refused": refused,
+                "unknown": unknown,
+                "reliability": reliability,
+            })),
         }
         match (unknown, refused) {
             (0, 0) => Exit::Ok,

@@ -101,12 +101,12 @@ fn properties(all: &Properties) -> String {
 
 /// Whose it is, and all properties.
 fn report(report: &QosReport) -> String {
-    let of = match (&report.proxy, &report.admin) {
-        (Some(proxy), Some(admin)) => format!(", admin {admin}, proxy {proxy}"),
-        (Some(proxy), None) => format!(", proxy {proxy}"),
-        (None, Some(admin)) => format!(", admin {admin}"),
-        (None, None) => String::new(),
-    };
+    let supplies = matches!(report.level, Level::SupplierAdmin | Level::Lane);
+    let admin = if supplies { Level::SupplierAdmin } else { Level::Admin };
+    let parts =
+        [(admin, &report.admin), (Level::Proxy, &report.proxy), (Level::Lane, &report.lane)];
+    let named = |(level, name): (Level, &Option<_>)| Some(format!(", {level} {}", name.as_ref()?));
+    let of: String = parts.into_iter().filter_map(named).collect();
     format!("channel {}{of}\n\n{}", report.channel, values(&report.properties))
 }
 

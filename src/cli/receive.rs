@@ -6,14 +6,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::args::{Common, Format, Nack, Pull, PullAck, SubAck, Subscribe, Token};
-use super::asked;
 use super::connect;
 use super::exit::{Exit, Failure};
 use super::interrupt::Interrupts;
 use super::output;
 use super::publish::body_base64;
 use crate::client::{self, Client, Delivery, Settlements, SubscribeOptions, Verdict};
-use crate::types::{self, CloudDefaults, Code, EventBytes, EventQos, Level, Name, Rejection, Seq};
+use crate::types::{self, CloudDefaults, Code, EventBytes, EventQos, Name, Rejection, Seq};
 
 /// Without --idle-exit: as good as for ever.
 const NO_IDLE_EXIT: Duration = Duration::from_secs(u32::MAX as u64);
@@ -23,9 +22,9 @@ pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failu
     let mut options = SubscribeOptions {
         name: flags.name.clone(),
         from: flags.from,
-        settings: connect::settings(&flags.settings)?,
         admin: flags.settings.admin.clone(),
-        qos: asked::qos(Level::Proxy, &flags.settings.qos)?,
+        qos: connect::qos(&flags.settings)?,
+        types: flags.types.iter().cloned().collect(),
         ..SubscribeOptions::default()
     };
     if options.name.is_none() && (options.admin.is_some() || !options.qos.is_empty()) {
@@ -42,6 +41,12 @@ pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failu
     };
     let client = connect::client(common).await?;
     let mut subscriber = client.subscribe(flags.channel.clone(), options).await?;
+    if subscriber.settler().is_best_effort() {
+        eprintln!(
+            "note: channel '{}' is best effort: what its leader has not delivered is lost with it",
+            flags.channel
+        );
+    }
     let mut interrupts = Interrupts::catch()?;
     let mut left = flags.max.unwrap_or(u64::MAX);
     while left > 0 {
@@ -78,9 +83,9 @@ pub async fn pull(common: &Common, flags: &Pull) -> Result<Exit, Failure> {
     let options = SubscribeOptions {
         name: Some(flags.name.clone()),
         from: flags.from,
-        settings: connect::settings(&flags.settings)?,
         admin: flags.settings.admin.clone(),
-        qos: asked::qos(Level::Proxy, &flags.settings.qos)?,
+        qos: connect::qos(&flags.settings)?,
+        types: flags.types.iter().cloned().collect(),
         ..SubscribeOptions::default()
     };
     let wait = connect::seconds("--wait", flags.wait)?;
@@ -278,6 +283,9 @@ fn to_json(channel: &Name, delivery: &Delivery, token: Option<String>) -> Value 
     }
     if let Some(token) = token {
         line["token"] = json!(token);
+    }
+    if delivery.fencing > 0 {
+        line["fencing_token"] = json!(delivery.fencing);
     }
     line
 }

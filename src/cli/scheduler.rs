@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::args::{Common, Scheduler};
 use super::exit::{Exit, Failure};
 use super::{connect_admin, output};
-use crate::types::{Name, Property, Qos};
+use crate::types::{Name, Property, Qos, Side};
 use crate::wire::admin::ChannelReport;
 
 /// Runs a `scheduler` command.
@@ -44,7 +44,7 @@ fn shown(report: &ChannelReport) -> Shown {
     let of_channel = |property| Qos::resolve(&[&report.qos], property);
     let place = of_channel(Property::SchedulingPolicy);
     let contender = |proxy: &crate::wire::admin::ProxyReport| {
-        let admin = report.admins.iter().find(|admin| admin.name == proxy.admin);
+        let admin = report.admin(Side::Consumer, &proxy.admin);
         let admin = admin.map(|admin| admin.qos.clone()).unwrap_or_default();
         let value = |property| Qos::resolve(&[&proxy.qos, &admin], property);
         Contender {

@@ -76,7 +76,10 @@ fn channels(status: &ClusterStatus) -> String {
     ]);
     for channel in &status.channels {
         table.add_row(vec![
-            channel.name.to_string(),
+            match channel.best_effort {
+                true => format!("{} (best effort)", channel.name),
+                false => channel.name.to_string(),
+            },
             "(all)".into(),
             output::count(channel.accepted),
             String::new(),

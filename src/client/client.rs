@@ -8,8 +8,8 @@ use super::conversation::{Conversation, Key, Mode, Settlements, Verdict};
 use super::driver::Driver;
 use super::shared::Shared;
 use super::{
-    ConnectionEvent, Options, PublishOptions, Publisher, Puller, SubscribeOptions, Subscriber,
-    Token,
+    ConnectionEvent, Options, PublishOptions, Publisher, PullSupplier, Puller, SubscribeOptions,
+    Subscriber, Token,
 };
 use crate::env::{Runtime, TokioRuntime};
 use crate::transport::{Net, TcpNet};
@@ -94,6 +94,19 @@ impl Client {
         Publisher::open(self.alive.clone(), channel, options.into()).await
     }
 
+    /// Opens a lane whose source this client serves: the cluster polls it.
+    ///
+    /// # Errors
+    /// As [`Client::publisher`].
+    pub async fn pull_supplier(
+        &self,
+        channel: Name,
+        options: impl Into<PublishOptions>,
+    ) -> Result<PullSupplier, Rejection> {
+        let options = PublishOptions { polled: true, ..options.into() };
+        self.publisher(channel, options).await.map(PullSupplier::new)
+    }
+
     /// Attaches a consumer that is sent events as they come.
     ///
     /// # Errors
@@ -131,7 +144,7 @@ impl Client {
         let shared = &self.alive.shared;
         let (key, news) = {
             let mut state = shared.lock();
-            let key = state.conversation.settle_elsewhere(token.proxy, &[token.seq], verdict);
+            let key = state.conversation.settle_elsewhere(token, verdict);
             (key, state.face(key))
         };
         let left = Left { shared, key };

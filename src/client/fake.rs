@@ -10,8 +10,9 @@ use crate::types::{
 };
 use crate::wire::{
     AckRun, Attach, AttachTarget, Attached, ClientMessage, Closed, Credit, Deliver, Delivery, Done,
-    EventsBlock, Failed, FlowMode, Gap, LaneOpened, LaneTarget, OpenLane, Pong, Publish,
-    PublishAck, Pull, PullDone, ServerMessage, Settle, SettleConfirmed, Skip, Welcome,
+    EventsBlock, Failed, FlowMode, Gap, LaneOpened, LaneTarget, OpenLane, Poll, Polled, Pong,
+    Publish, PublishAck, Pull, PullDone, Serve, ServerMessage, Settle, SettleConfirmed, Skip,
+    Welcome,
 };
 
 /// The body of an event that no server takes.
@@ -89,8 +90,15 @@ impl FakeCluster {
         let facts = self.lanes.get_mut(&lane).expect("just found");
         facts.open(opener)?;
         let FakeLane { epoch, held_since, last, .. } = *facts;
-        let (last_sequence, channel_interest) = (last, true);
-        Ok(LaneOpened { request, lane, epoch, held_since, last_sequence, channel_interest })
+        Ok(LaneOpened {
+            request,
+            lane,
+            epoch,
+            held_since,
+            last_sequence: last,
+            channel_interest: true,
+            best_effort: false,
+        })
     }
 
     fn find(&mut self, target: LaneTarget) -> Result<LaneId, Rejection> {
@@ -243,7 +251,12 @@ struct FakeConsumer {
 #[derive(Debug, Default)]
 pub struct FakeSession {
     consumers: BTreeMap<u32, FakeConsumer>,
+    /// Polls made over this connection.
+    polls: u32,
 }
+
+/// Events asked for in one poll.
+pub const POLLED: u32 = 30;
 
 impl FakeSession {
     /// What the server says to a message.
@@ -283,6 +296,11 @@ impl FakeSession {
                 self.consumers.remove(&detach.consumer);
                 vec![Closed { consumer: detach.consumer, reason: None }.into()]
             }
+            ClientMessage::Serve(Serve { lane, epoch, .. })
+            | ClientMessage::Polled(Polled { lane, epoch, .. }) => {
+                self.polls += 1;
+                vec![Poll { lane, epoch, poll: self.polls, most: POLLED }.into()]
+            }
             ClientMessage::Ping(ping) => vec![Pong { nonce: ping.nonce }.into()],
         }
     }
@@ -314,7 +332,8 @@ impl FakeSession {
             FakeConsumer { proxy, cursor, credit, in_flight: BTreeSet::new(), pull: None };
         assert!(self.consumers.insert(consumer, attached).is_none(), "attached twice");
         let (revision, tenure) = (1, Tenure(cluster.tenure));
-        vec![Attached { request, consumer, proxy, revision, next_seq, tenure }.into()]
+        let best_effort = false;
+        vec![Attached { request, consumer, proxy, revision, next_seq, tenure, best_effort }.into()]
     }
 
     /// Nacked events may be delivered again.
@@ -383,6 +402,7 @@ impl FakeConsumer {
                 sequence,
                 delivery: 1,
                 maybe_redelivered: cluster.tenure > 1,
+                fencing: 0,
                 accepted: Stamp(seq),
                 dead_letter: None,
                 event,

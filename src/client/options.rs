@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::types::{LaneId, Name, ProxySettings, Qos, Start, limits};
+use crate::types::{LaneId, Name, Qos, Start, Subscription, TypePattern, limits};
 
 /// How to reach a cluster, and how patient to be.
 #[derive(Debug, Clone)]
@@ -102,6 +102,12 @@ pub enum LaneChoice {
 #[derive(Debug, Clone)]
 pub struct PublishOptions {
     pub lane: LaneChoice,
+    /// The supplier admin of a new lane; an existing one must be of it. `None`: the default one, or
+    /// whichever an existing one is of.
+    pub admin: Option<Name>,
+    /// The supplier serves a source, and the lane is polled: see [`super::PullSupplier`]. Its events
+    /// have no deadline; they are offered until they are answered.
+    pub polled: bool,
     /// Lane sequence of the first event. `None`: the one after the last accepted. A smaller one
     /// repeats: events accepted before are answered as duplicates with their original place.
     pub first_sequence: Option<u64>,
@@ -119,6 +125,8 @@ impl Default for PublishOptions {
     fn default() -> PublishOptions {
         PublishOptions {
             lane: LaneChoice::Fresh,
+            admin: None,
+            polled: false,
             first_sequence: None,
             deadline: Duration::from_secs(30),
             in_flight_events: limits::LANE_IN_FLIGHT_MAX,
@@ -141,14 +149,14 @@ pub struct SubscribeOptions {
     pub name: Option<Name>,
     /// Where it begins; for a durable consumer that exists already it is ignored.
     pub from: Start,
-    /// What a durable consumer is created with, and what an existing one must have. `None`:
-    /// whatever an existing one has, defaults for a new one.
-    pub settings: Option<ProxySettings>,
     /// The consumer admin of a new durable consumer; an existing one must be of it. `None`: the
     /// default one, or whichever an existing one is of.
     pub admin: Option<Name>,
     /// What is set for a new durable consumer itself; an existing one must have all of it.
     pub qos: Qos,
+    /// The types of events it wants; none named: all. An existing durable consumer must want the same,
+    /// or is taken as it is if none are named.
+    pub types: Subscription,
     /// Events delivered and not taken from the client, at most [`limits::CREDIT_EVENTS_MAX`].
     pub credit_events: u32,
     /// The same in bytes, at most [`limits::CREDIT_BYTES_MAX`].
@@ -165,9 +173,9 @@ impl Default for SubscribeOptions {
         SubscribeOptions {
             name: None,
             from: Start::New,
-            settings: None,
             admin: None,
             qos: Qos::default(),
+            types: Subscription::default(),
             credit_events: 8192,
             credit_bytes: 8 << 20,
             unconfirmed_max: 65_536,
@@ -185,6 +193,12 @@ impl SubscribeOptions {
     /// The same, beginning elsewhere.
     pub fn from(mut self, from: Start) -> SubscribeOptions {
         self.from = from;
+        self
+    }
+
+    /// The same, wanting events that one of these patterns picks.
+    pub fn types(mut self, patterns: impl IntoIterator<Item = TypePattern>) -> SubscribeOptions {
+        self.types = patterns.into_iter().collect();
         self
     }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::sync::{Notify, oneshot};
 
 use super::client::Alive;
-use super::conversation::{Key, LaneIdentity};
+use super::conversation::{Key, Lane, LaneIdentity};
 use super::shared::State;
 use super::{Ack, AckRange, PublishError, PublishOptions};
 use crate::types::{Code, Event, EventBytes, LaneId, Name, Rejection, limits};
@@ -24,6 +24,7 @@ pub struct Publisher {
     channel: Name,
     identity: LaneIdentity,
     interest: bool,
+    best_effort: bool,
 }
 
 /// The promise of an answer to one event. Dropping it does not take the event back.
@@ -67,21 +68,27 @@ impl Publisher {
         };
         alive.shared.wake.notify_one();
         let identity = LaneIdentity { lane: LaneId::default(), epoch: 0 };
-        let mut publisher = Publisher { alive, key, news, channel, identity, interest: true };
-        (publisher.identity, publisher.interest) = publisher.opened().await?;
+        let (interest, best_effort) = (true, false);
+        let mut publisher =
+            Publisher { alive, key, news, channel, identity, interest, best_effort };
+        publisher.opened().await?;
         Ok(publisher)
     }
 
-    async fn opened(&self) -> Result<(LaneIdentity, bool), Rejection> {
-        let shared = &self.alive.shared;
+    /// Waits until the lane is open.
+    async fn opened(&mut self) -> Result<(), Rejection> {
+        let (shared, key) = (&self.alive.shared, self.key);
         let outcome = shared.wait(&self.news, |state| {
-            let lane = state.conversation.lane(self.key)?;
+            let lane = state.conversation.lane(key)?;
             match (lane.failed(), lane.identity()) {
                 (Some(rejection), _) => Some(Err(rejection.clone())),
-                (None, identity) => identity.map(|identity| Ok((identity, lane.interest()))),
+                (None, identity) => {
+                    identity.map(|identity| Ok((identity, lane.interest(), lane.best_effort())))
+                }
             }
         });
-        outcome.await
+        (self.identity, self.interest, self.best_effort) = outcome.await?;
+        Ok(())
     }
 
     /// The lane's id: opens it again with [`super::LaneChoice::Existing`].
@@ -97,6 +104,12 @@ impl Publisher {
     /// subscriber. Otherwise events are kept only as the channel's history.
     pub fn channel_interest(&self) -> bool {
         self.interest
+    }
+
+    /// Whether an acknowledgement means no more than: in the leader's memory. What it acknowledged
+    /// is lost with it.
+    pub fn is_best_effort(&self) -> bool {
+        self.best_effort
     }
 
     /// The lane sequence that the next event gets.
@@ -222,6 +235,44 @@ impl Publisher {
         // Publishing in bulk may wait for the room that this made.
         self.news.notify_waiters();
         acks
+    }
+
+    /// Publishes a sequence of events and waits for all answers; in their order.
+    ///
+    /// # Errors
+    /// The first event that was refused, or whose outcome is unknown. Those before it were accepted;
+    /// those after it may have been.
+    pub async fn publish_all(&self, events: &[Event]) -> Result<Vec<Ack>, PublishError> {
+        let mut receipts = Vec::with_capacity(events.len());
+        for event in events {
+            receipts.push(self.send(encode(event)?).await?);
+        }
+        let mut acks = Vec::with_capacity(receipts.len());
+        for receipt in receipts {
+            acks.push(receipt.await?);
+        }
+        Ok(acks)
+    }
+
+    /// Waits until the lane has something to say.
+    pub(super) async fn wait_on_lane<T>(&self, mut ready: impl FnMut(&mut Lane) -> Option<T>) -> T {
+        let shared = &self.alive.shared;
+        shared.wait(&self.news, |state| ready(state.conversation.lane(self.key)?)).await
+    }
+
+    /// Does something with the lane, and sends what it has to say.
+    pub(super) fn on_lane(&self, act: impl FnOnce(&mut Lane)) {
+        if let Some(lane) = self.alive.shared.lock().conversation.lane(self.key) {
+            act(lane);
+        }
+        self.alive.shared.wake.notify_one();
+    }
+
+    /// Why the lane is of no more use.
+    pub(super) fn failure(&self) -> Rejection {
+        let mut state = self.alive.shared.lock();
+        let failed = state.conversation.lane(self.key).and_then(|lane| lane.failed().cloned());
+        failed.unwrap_or_else(|| Rejection::new(Code::ShuttingDown, "the client was closed"))
     }
 
     /// Waits until every event given so far, and since, has its answer.

@@ -71,6 +71,17 @@ impl Subscriber {
         Ok(Vec::from(std::mem::take(&mut self.local)))
     }
 
+    /// The next events, at most `max` and at least one; waits for it. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Subscriber::next`].
+    pub async fn next_sequence(&mut self, max: usize) -> Result<Vec<Delivery>, Rejection> {
+        if self.local.is_empty() {
+            self.local = self.take().await?;
+        }
+        Ok(self.local.drain(..max.clamp(1, self.local.len())).collect())
+    }
+
     async fn take(&self) -> Result<VecDeque<Delivery>, Rejection> {
         let attachment = &self.settler.attachment;
         let taken = attachment.wait(|consumer| {
@@ -102,6 +113,27 @@ impl Subscriber {
         self.settler.ack(seqs).await
     }
 
+    /// Processes events with `work` in batches of at most `max`, and acknowledges each batch that it
+    /// has done, until it says no.
+    ///
+    /// # Errors
+    /// As [`Subscriber::next`].
+    pub async fn for_each_batch(
+        &mut self,
+        max: usize,
+        mut work: impl FnMut(&[Delivery]) -> bool,
+    ) -> Result<(), Rejection> {
+        loop {
+            let batch = self.next_sequence(max).await?;
+            if !work(&batch) {
+                batch.into_iter().rev().for_each(|delivery| self.local.push_front(delivery));
+                return Ok(());
+            }
+            let seqs: Vec<Seq> = batch.iter().map(|delivery| delivery.seq).collect();
+            self.settler.ack(&seqs).await?;
+        }
+    }
+
     /// Processes events one by one with `work`, and acknowledges what it has done, until it says
     /// no: a shorthand for the common loop.
     ///
@@ -131,9 +163,16 @@ impl Settler {
         state.conversation.consumer(self.attachment.key).and_then(|consumer| consumer.proxy())
     }
 
+    /// Whether events come from the leader's memory alone: what a leader had is lost with it.
+    pub fn is_best_effort(&self) -> bool {
+        let mut state = self.attachment.alive.shared.lock();
+        let consumer = state.conversation.consumer(self.attachment.key);
+        consumer.is_some_and(|consumer| consumer.best_effort())
+    }
+
     /// The token of a delivery of this consumer; `None` for an ephemeral one.
     pub fn token(&self, delivery: &Delivery) -> Option<Token> {
-        self.proxy().map(|proxy| Token { proxy, seq: delivery.seq })
+        self.proxy().map(|proxy| Token { proxy, seq: delivery.seq, fencing: delivery.fencing })
     }
 
     /// Gives a verdict on deliveries. Returns when it is queued: verdicts travel together, and are

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 
+use super::facts::World;
 use crate::machine::{Command, Machine, Reply};
 use crate::types::{ChannelId, Payload, PayloadKey, Rejection, Stamp, Tenure};
 
@@ -18,8 +19,16 @@ pub trait Cluster: Clone + Send + Sync + 'static {
     /// order, and sources get fair shares.
     fn submit(&self, source: u64, command: Command, done: Done);
 
+    /// Whether so much is queued that nobody should be asked for more.
+    fn is_congested(&self) -> bool;
+
     /// Looks at the machine. Must be short: it holds up apply.
     fn read<T>(&self, look: impl FnOnce(&Machine) -> T) -> T;
+
+    /// Looks at the machine, and at what this leader keeps beside it. As short.
+    fn see<T>(&self, look: impl FnOnce(World<'_>) -> T) -> T {
+        self.read(|facts| look(World::of_facts(facts)))
+    }
 
     /// Replicated time, as the leader would stamp it now.
     fn now(&self) -> Stamp;

@@ -12,7 +12,7 @@ use crate::dispatch::{
 };
 use crate::machine::{Command, Reply, Settle, SettlePart, Settled};
 use crate::planted::{Bug, planted};
-use crate::types::{ChannelId, Code, ProxyId, Rejection, SeqRanges, Stamp, Tenure, limits};
+use crate::types::{ChannelId, Code, Member, ProxyId, Rejection, SeqRanges, Stamp, Tenure, limits};
 use crate::wire::{self, Closed, Failed, Gap, PullDone, ServerMessage, SettleConfirmed};
 
 /// What the task is to do, in this order.
@@ -36,6 +36,8 @@ pub struct Driver {
     consumers: BTreeMap<ConsumerKey, Bound>,
     next_key: u64,
     confirmations: Confirmations,
+    /// Holders proposed, by token.
+    holds: BTreeMap<u64, ProxyId>,
     next_token: u64,
     outputs: Vec<Output>,
 }
@@ -60,6 +62,7 @@ impl Driver {
             consumers: BTreeMap::new(),
             next_key: 1,
             confirmations: Confirmations::default(),
+            holds: BTreeMap::new(),
             next_token: first_token,
             outputs: Vec::new(),
         }
@@ -78,8 +81,8 @@ impl Driver {
     /// A session asks for something.
     pub fn request(&mut self, facts: &impl Facts, request: Request, now: Stamp) {
         match request {
-            Request::Attach { consumer, attachment, mode, dead_letters } => {
-                self.attach(facts, consumer, attachment, mode, dead_letters);
+            Request::Attach { consumer, attachment, mode, member, dead_letters } => {
+                self.attach(facts, (consumer, member), attachment, mode, dead_letters);
             }
             Request::Credit { consumer, events, bytes } => {
                 if let Some(key) = self.bound.get(&consumer) {
@@ -115,14 +118,16 @@ impl Driver {
     fn attach(
         &mut self,
         facts: &impl Facts,
-        id: ConsumerId,
+        (id, member): (ConsumerId, Member),
         attachment: Attachment,
         mode: Mode,
         dead_letters: bool,
     ) {
         let key = ConsumerKey(self.next_key);
         self.next_key += 1;
-        if let Err(rejection) = self.dispatcher.attach(facts, key, attachment, mode) {
+        if let Err(rejection) =
+            self.dispatcher.attach(facts, (key, member), attachment.clone(), mode)
+        {
             let reason = Some(rejection);
             return self.send(id.session, Closed { consumer: id.handle, reason });
         }
@@ -151,15 +156,21 @@ impl Driver {
         now: Stamp,
     ) {
         let proxy = settle.proxy;
+        let batch = settle.batch;
+        let confirm =
+            |refused| SettleConfirmed { batch, proxy, settled: 0, already: Vec::new(), refused };
+        if let Err(fenced) = self.dispatcher.check_fencing(facts, proxy, settle.fencing) {
+            if has_verdict(settle) {
+                self.send(session, confirm(Some(fenced)));
+            }
+            return;
+        }
         for from in self.holders(session, proxy) {
             self.dispatcher.touch(proxy, from, &settle.touches, now);
             for nack in &settle.nacks {
                 self.dispatcher.nack(proxy, from, &nack.sequences, nack.delay_ms, now);
             }
         }
-        let batch = settle.batch;
-        let confirm =
-            |refused| SettleConfirmed { batch, proxy, settled: 0, already: Vec::new(), refused };
         match self.conclude(facts, settle) {
             Ok((0, _)) if has_verdict(settle) => self.send(session, confirm(None)),
             Ok((0, _)) => {}
@@ -176,8 +187,8 @@ impl Driver {
     /// for somebody else) it may speak for all.
     fn holders(&self, session: SessionId, proxy: ProxyId) -> Vec<Option<ConsumerKey>> {
         let attached = |key: &ConsumerKey| {
-            self.consumers.get(key).map(|bound| bound.attachment)
-                == Some(Attachment::Durable(proxy))
+            let bound = self.consumers.get(key);
+            bound.is_some_and(|bound| bound.attachment == Attachment::Durable(proxy))
         };
         let own = self.of_session(session).map(|(_, key)| key).filter(|key| attached(key));
         let own: Vec<_> = own.map(Some).collect();
@@ -234,6 +245,9 @@ impl Driver {
     /// A proposal ended. Nobody is told of a refusal that is only for now: dispatch proposes the
     /// same again, and what becomes of that is the answer.
     pub fn completed(&mut self, token: u64, outcome: Result<Reply, Rejection>, now: Stamp) {
+        if let Some(proxy) = self.holds.remove(&token) {
+            return self.dispatcher.held(proxy, matches!(outcome, Ok(Reply::Held { .. })), now);
+        }
         let Some(flight) = self.confirmations.land(token) else { return };
         let outcome: Result<Settled, Rejection> = match outcome {
             Ok(Reply::Settled(settled)) => Ok(settled),
@@ -280,14 +294,20 @@ impl Driver {
                 let heads = Heads { consumer, tenure, proxy, channel, dead_letters, events };
                 self.outputs.push(Output::Deliver { session, heads });
             }
-            Action::Settle { proxy, proposal, revision, parts } => {
+            Action::Settle { proxy, proposal, revision, fencing, parts } => {
                 let waiters = self.confirmations.take(proxy);
-                let command = self.settlement(proxy, revision, parts);
+                let command = self.settlement(proxy, (revision, fencing), parts);
                 self.propose(Flight { proxy, proposal, waiters }, command);
             }
             Action::CountAttempts { proxy, proposal, sequences } => {
                 let command = Command::CountAttempts { proxy, sequences };
                 self.propose(Flight { proxy, proposal, waiters: Vec::new() }, command);
+            }
+            Action::Hold { proxy, holder } => {
+                let token = self.token();
+                self.holds.insert(token, proxy);
+                let command = Command::Hold { proxy, holder };
+                self.outputs.push(Output::Propose { proxy, command, token });
             }
             Action::Gap { consumer, missed } => {
                 self.tell(consumer, |consumer| Gap { consumer, missed }.into());
@@ -307,7 +327,12 @@ impl Driver {
         }
     }
 
-    fn settlement(&self, proxy: ProxyId, revision: u64, parts: Vec<Settlement>) -> Command {
+    fn settlement(
+        &self,
+        proxy: ProxyId,
+        (revision, fencing): (u64, u64),
+        parts: Vec<Settlement>,
+    ) -> Command {
         let part =
             |Settlement { outcome, sequences, reason }| SettlePart { outcome, sequences, reason };
         let parts = parts.into_iter().map(part).collect();
@@ -318,12 +343,16 @@ impl Driver {
         {
             of = *first;
         }
-        Command::Settle(Settle { proxy: of, revision, parts })
+        Command::Settle(Settle { proxy: of, revision, fencing, parts })
+    }
+
+    fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token - 1
     }
 
     fn propose(&mut self, flight: Flight, command: Command) {
-        let (token, proxy) = (self.next_token, flight.proxy);
-        self.next_token += 1;
+        let (token, proxy) = (self.token(), flight.proxy);
         self.confirmations.fly(token, flight);
         self.outputs.push(Output::Propose { proxy, command, token });
     }
@@ -346,7 +375,10 @@ impl Driver {
                 self.dispatcher.turn_stats(*id);
             let waiting_ms = waiting_since.map_or(0, |since| now.millis_since(since));
             let in_flight = self.dispatcher.in_flight(*id);
-            (*id, ProxyStats { in_flight, clients: 0, turns, waiting_ms, longest_wait_ms })
+            let standby = self.dispatcher.standby(*id);
+            let stats =
+                ProxyStats { in_flight, turns, waiting_ms, longest_wait_ms, standby, clients: 0 };
+            (*id, stats)
         };
         let mut stats: BTreeMap<_, _> = proxies.iter().map(of).collect();
         for bound in self.consumers.values() {

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::outbox::Outbox;
 use super::request::{Request, SessionId};
-use crate::types::{ChannelId, ProxyId};
+use crate::types::{ChannelId, Member, ProxyId};
 
 /// A handle on the delivery task; cheap to clone.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ pub(super) enum Notice {
 }
 
 /// What goes on at a durable proxy now.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProxyStats {
     /// Unsettled deliveries.
     pub in_flight: u64,
@@ -53,6 +53,8 @@ pub struct ProxyStats {
     pub waiting_ms: u64,
     /// The longest that it waited for one.
     pub longest_wait_ms: u64,
+    /// Of an exclusive proxy: who waits to hold it, first come first.
+    pub standby: Vec<Member>,
 }
 
 /// What delivery tells about now.

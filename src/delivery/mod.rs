@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`Driver`] is sans-I/O: inputs in, outputs out, with the machine's facts read through
-//! [`MachineFacts`]. The task around it takes everything that waits, then polls once: while a round
+//! [`World`]. The task around it takes everything that waits, then polls once: while a round
 //! is under way the next one fills, so settlements of many acks become one command.
 //!
 //! Invariants:
@@ -18,10 +18,13 @@
 //!   consumers' credit.
 //! - Each settlement that a session passed on is confirmed once the log said what became of it, or
 //!   refused with the reason; unless the session ends first. While the log has no room it waits.
+//! - What happens to the events of best-effort channels happens in this node's memory alone
+//!   ([`BestEffort`]): the same machine, beside the replicated one, for as long as the tenure lasts.
 //! - It decides nothing about order, leases or retries: `dispatch` does.
 //!
 //! Left out: payloads and frames (`session` loads and writes them).
 
+mod best_effort;
 mod cluster;
 mod confirmations;
 mod driver;
@@ -32,16 +35,19 @@ mod replicated;
 mod request;
 mod sweep;
 mod task;
+mod transient;
 
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use best_effort::BestEffort;
 pub use cluster::{Changes, Cluster, Done};
 pub use driver::{Driver, Output};
-pub use facts::MachineFacts;
+pub use facts::World;
 pub use handle::{Connection, Handle, ProxyStats, Stats};
 pub use outbox::{Heads, Outbox, Outgoing};
 pub use request::{ConsumerId, Request, SessionId};
 pub use task::start;
+pub use transient::Transient;

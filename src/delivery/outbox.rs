@@ -174,6 +174,7 @@ mod tests {
             size: 10,
             delivery: 1,
             maybe_redelivered: false,
+            fencing: 0,
         };
         Heads {
             consumer,

@@ -1,7 +1,7 @@
 //! What sessions ask of delivery.
 
 use crate::dispatch::{Attachment, Mode};
-use crate::types::{ProxyId, Seq};
+use crate::types::{Member, ProxyId, Seq};
 use crate::wire::Settle;
 
 /// A session of this node; never reused while the node runs.
@@ -23,6 +23,8 @@ pub enum Request {
         consumer: ConsumerId,
         attachment: Attachment,
         mode: Mode,
+        /// As what it is known over all its connections.
+        member: Member,
         /// The channel holds dead letters: their origin is to be told with them.
         dead_letters: bool,
     },

@@ -8,11 +8,10 @@ use tokio::sync::mpsc;
 
 use super::cluster::{Changes, Cluster};
 use super::driver::{Driver, Output};
-use super::facts::MachineFacts;
 use super::handle::{Ask, Handle, Notice, Shared, Stats};
 use super::outbox::Outbox;
 use super::request::{Request, SessionId};
-use super::sweep;
+use super::sweep::Sweep;
 use crate::dispatch::Departure;
 use crate::env::Runtime;
 use crate::machine::Reply;
@@ -47,7 +46,7 @@ fn create<C: Cluster, E: Runtime>(cluster: C, env: E) -> (Task<C, E>, Handle) {
         outboxes: BTreeMap::new(),
         driver: None,
         next_token: 1,
-        sweep_due: Stamp(0),
+        sweep: Sweep::new(Stamp(0)),
     };
     (task, Handle::new(asks_in, notices_in, shared))
 }
@@ -68,7 +67,7 @@ struct Task<C: Cluster, E> {
     /// Set while this node serves.
     driver: Option<Driver>,
     next_token: u64,
-    sweep_due: Stamp,
+    sweep: Sweep,
 }
 
 /// What a round begins with.
@@ -117,7 +116,8 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
     /// How long nothing is due. `None`: until something happens.
     fn wait(&self) -> Option<Duration> {
         let driver = self.driver.as_ref()?;
-        let due = driver.next_wakeup().map_or(self.sweep_due, |due| due.min(self.sweep_due));
+        let sweep = self.sweep.due();
+        let due = driver.next_wakeup().map_or(sweep, |due| due.min(sweep));
         if due == Stamp(0) {
             return Some(Duration::ZERO);
         }
@@ -143,7 +143,9 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
             self.next_token = old.next_token();
         }
         self.driver = tenure.map(|tenure| Driver::new(tenure, self.next_token));
-        self.sweep_due = self.cluster.now().plus_millis(limits::LANE_SWEEP_MS);
+        // What was in memory goes with its tenure.
+        self.cluster.see(|_| ());
+        self.sweep = Sweep::new(self.cluster.now());
         self.shared.set_subscribers(BTreeMap::new());
     }
 
@@ -206,7 +208,7 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
             _ => false,
         };
         let now = self.cluster.now();
-        self.cluster.read(|machine| driver.request(&MachineFacts(machine), request, now));
+        self.cluster.see(|world| driver.request(&world, request, now));
         if attach {
             self.shared.set_subscribers(driver.subscribers());
         }
@@ -215,12 +217,10 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
     fn round(&mut self) {
         let Some(driver) = &mut self.driver else { return };
         let now = self.cluster.now();
-        let outputs = self.cluster.read(|machine| driver.poll(&MachineFacts(machine), now));
+        let outputs = self.cluster.see(|world| driver.poll(&world, now));
         outputs.into_iter().for_each(|output| self.carry_out(output));
-        if self.sweep_due <= now {
-            self.sweep_due = now.plus_millis(limits::LANE_SWEEP_MS);
-            if let Some(command) = self.cluster.read(|machine| sweep::expire_lanes(machine, now)) {
-                // What is refused comes again with the next sweep.
+        if self.sweep.due() <= now {
+            for command in self.cluster.see(|world| self.sweep.commands(&world, now)) {
                 self.cluster.submit(SOURCE, command, Box::new(drop));
             }
         }
@@ -274,9 +274,10 @@ mod tests {
         let connection = handle.connect(Outbox::default());
         let consumer = ConsumerId { session: connection.id(), handle: 1 };
         let channel = cluster.read(default_channel);
-        let attachment = Attachment::Volatile { channel, next_seq: 1 };
-        let mode = Mode::Push { events: 1, bytes: 1 };
-        handle.ask(Request::Attach { consumer, attachment, mode, dead_letters: false }).await;
+        let attachment = Attachment::Volatile { channel, next_seq: 1, types: Default::default() };
+        let member = crate::types::Member::default();
+        let (mode, dead_letters) = (Mode::Push { events: 1, bytes: 1 }, false);
+        handle.ask(Request::Attach { consumer, attachment, mode, member, dead_letters }).await;
         task.take_what_waits();
         let driver = task.driver.as_ref().unwrap();
         assert_eq!((Some(driver.tenure()), driver.consumers()), (cluster.tenure(), 1));

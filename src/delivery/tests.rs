@@ -1,15 +1,17 @@
 //! The driver against a machine: every request, and every way it can end.
 
+use super::sweep::Sweep;
 use super::testing::{FakeCluster, block, default_channel};
-use super::{Cluster, ConsumerId, Driver, MachineFacts, Output, Request, SessionId};
+use super::{Cluster, ConsumerId, Driver, Output, Request, SessionId, World};
 use crate::dispatch::{Attachment, Departure, Mode};
-use crate::machine::{Command, LaneTarget, Publish, Reply};
+use crate::machine::{Command, LaneTarget, Publish, Reply, Target};
 use crate::types::{
-    Code, Name, Opener, Outcome, ProxyId, ProxySettings, Qos, Rejection, Seq, SeqRange, SeqRanges,
-    Start, limits,
+    Code, Member, Name, Opener, Outcome, Property, ProxyId, Qos, Rejection, Seq, SeqRange,
+    SeqRanges, Start, limits,
 };
 use crate::wire::{Nack, ServerMessage, Settle, SettleConfirmed, Terminate};
 
+mod best_effort;
 mod refused;
 
 const SESSION: SessionId = SessionId(1);
@@ -35,17 +37,11 @@ impl Rig {
         Rig { cluster, driver, sequence: 0, lane: None, refusing: None, proposals: 0 }
     }
 
-    fn proxy(&mut self, settings: ProxySettings) -> ProxyId {
+    fn proxy(&mut self, qos: Qos) -> ProxyId {
         let channel = self.cluster.read(default_channel);
         let name = Name::new("p").unwrap();
-        let command = Command::CreateProxy {
-            channel,
-            name,
-            settings,
-            start: Start::New,
-            admin: None,
-            qos: Qos::default(),
-        };
+        let (start, types) = (Start::New, Default::default());
+        let command = Command::CreateProxy { channel, name, start, admin: None, qos, types };
         match self.cluster.apply(command) {
             Reply::ProxyReady { proxy, .. } => proxy,
             other => panic!("{other:?}"),
@@ -56,7 +52,8 @@ impl Rig {
         let channel = self.cluster.read(default_channel);
         if self.lane.is_none() {
             let opener = Opener::default();
-            let open = Command::OpenLane { channel, target: LaneTarget::Fresh, opener };
+            let open =
+                Command::OpenLane { channel, target: LaneTarget::Fresh, opener, admin: None };
             let Reply::LaneOpened { lane, epoch, .. } = self.cluster.apply(open) else { panic!() };
             self.lane = Some((lane, epoch));
         }
@@ -71,17 +68,18 @@ impl Rig {
 
     fn ask(&mut self, request: Request) {
         let (driver, now) = (&mut self.driver, self.cluster.now());
-        self.cluster.read(|machine| driver.request(&MachineFacts(machine), request, now));
+        self.cluster.read(|machine| driver.request(&World::of_facts(machine), request, now));
     }
 
     fn attach(&mut self, session: u64, attachment: Attachment, mode: Mode) {
         let consumer = ConsumerId { session: SessionId(session), handle: 7 };
-        self.ask(Request::Attach { consumer, attachment, mode, dead_letters: false });
+        let member = Member { client: session, consumer: 7 };
+        self.ask(Request::Attach { consumer, attachment, mode, member, dead_letters: false });
     }
 
     fn poll(&mut self) -> Vec<Output> {
         let (driver, now) = (&mut self.driver, self.cluster.now());
-        self.cluster.read(|machine| driver.poll(&MachineFacts(machine), now))
+        self.cluster.read(|machine| driver.poll(&World::of_facts(machine), now))
     }
 
     /// Polls and carries out until nothing comes any more: (session, seq, delivery) of deliveries,
@@ -141,7 +139,7 @@ fn seqs(items: &[Seq]) -> SeqRanges {
 
 fn settle(batch: u64, proxy: ProxyId, acks: &[Seq]) -> Settle {
     let (nacks, terms, touches) = (Vec::new(), Vec::new(), SeqRanges::new());
-    Settle { batch, proxy, acks: seqs(acks), nacks, terms, touches }
+    Settle { batch, proxy, fencing: 0, acks: seqs(acks), nacks, terms, touches }
 }
 
 fn confirmed(batch: u64, proxy: ProxyId, settled: u64) -> SettleConfirmed {
@@ -151,7 +149,7 @@ fn confirmed(batch: u64, proxy: ProxyId, settled: u64) -> SettleConfirmed {
 #[test]
 fn acks_of_a_round_share_a_command_and_are_confirmed_with_it() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a", "b", "c"]);
     rig.attach(1, Attachment::Durable(proxy), PUSH);
     let (delivered, _) = rig.run();
@@ -182,7 +180,7 @@ fn acks_of_a_round_share_a_command_and_are_confirmed_with_it() {
 #[test]
 fn a_failed_settlement_is_refused_and_its_events_go_again() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a"]);
     rig.attach(1, Attachment::Durable(proxy), PUSH);
     rig.run();
@@ -200,7 +198,7 @@ fn a_failed_settlement_is_refused_and_its_events_go_again() {
 #[test]
 fn settlements_without_effect_are_answered_at_once() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a"]);
     let unknown = ProxyId(99);
     let nack = Settle {
@@ -229,7 +227,7 @@ fn settlements_without_effect_are_answered_at_once() {
 #[test]
 fn nacks_speak_for_the_sessions_own_deliveries_only() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a", "b"]);
     rig.attach(1, Attachment::Durable(proxy), Mode::Push { events: 1, bytes: 1000 });
     rig.attach(2, Attachment::Durable(proxy), Mode::Push { events: 2, bytes: 1000 });
@@ -244,7 +242,7 @@ fn nacks_speak_for_the_sessions_own_deliveries_only() {
 #[test]
 fn terminated_events_are_dead_lettered_and_confirmed() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a"]);
     rig.attach(1, Attachment::Durable(proxy), PUSH);
     rig.run();
@@ -261,7 +259,7 @@ fn terminated_events_are_dead_lettered_and_confirmed() {
 #[test]
 fn a_lost_session_gives_its_deliveries_to_others() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a", "b"]);
     rig.attach(1, Attachment::Durable(proxy), PUSH);
     assert_eq!(rig.run().0.len(), 2);
@@ -269,7 +267,7 @@ fn a_lost_session_gives_its_deliveries_to_others() {
     assert_eq!(rig.run().0, []);
     rig.driver.disconnect(SESSION, Departure::Lost);
     assert_eq!(rig.run().0, [(2, 1, 2), (2, 2, 2)]);
-    let stats = rig.driver.stats(&[proxy], rig.cluster.now())[&proxy];
+    let stats = &rig.driver.stats(&[proxy], rig.cluster.now())[&proxy];
     assert_eq!((stats.in_flight, stats.clients), (2, 1));
     assert!(stats.turns > 0 && stats.waiting_ms == 0, "{stats:?}");
 }
@@ -277,8 +275,7 @@ fn a_lost_session_gives_its_deliveries_to_others() {
 #[test]
 fn what_was_pulled_stays_leased_when_the_puller_goes_and_counts_when_it_fails() {
     let mut rig = Rig::new();
-    let settings = ProxySettings { ack_wait_ms: 1000, max_deliveries: 2, ..Default::default() };
-    let proxy = rig.proxy(settings);
+    let proxy = rig.proxy(Qos::from([(Property::AckWait, 1000), (Property::MaxDeliveries, 2)]));
     rig.publish(&["a"]);
     let consumer = ConsumerId { session: SESSION, handle: 7 };
     for delivery in [1, 2] {
@@ -307,7 +304,7 @@ fn what_was_pulled_stays_leased_when_the_puller_goes_and_counts_when_it_fails() 
 #[test]
 fn an_unreadable_event_costs_neither_credit_nor_an_attempt() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings { max_deliveries: 1, ..Default::default() });
+    let proxy = rig.proxy(Qos::from([(Property::MaxDeliveries, 1)]));
     rig.publish(&["a", "b"]);
     rig.attach(1, Attachment::Durable(proxy), Mode::Push { events: 1, bytes: 1 << 20 });
     let consumer = ConsumerId { session: SESSION, handle: 7 };
@@ -324,7 +321,7 @@ fn an_unreadable_event_costs_neither_credit_nor_an_attempt() {
 #[test]
 fn pulls_end_full_or_at_their_deadline_and_bad_ones_fail() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a", "b", "c"]);
     rig.attach(1, Attachment::Durable(proxy), Mode::Pull);
     let consumer = ConsumerId { session: SESSION, handle: 7 };
@@ -358,7 +355,7 @@ fn pulls_end_full_or_at_their_deadline_and_bad_ones_fail() {
 #[test]
 fn consumers_of_what_is_gone_are_closed_with_the_reason() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.attach(1, Attachment::Durable(proxy), PUSH);
     rig.attach(2, Attachment::Durable(ProxyId(99)), PUSH);
     rig.cluster.apply(Command::DeleteProxy { proxy });
@@ -377,8 +374,8 @@ fn consumers_of_what_is_gone_are_closed_with_the_reason() {
 fn subscribers_are_counted_by_channel() {
     let mut rig = Rig::new();
     let channel = rig.cluster.read(default_channel);
-    rig.attach(1, Attachment::Volatile { channel, next_seq: 1 }, PUSH);
-    rig.attach(2, Attachment::Volatile { channel, next_seq: 1 }, PUSH);
+    rig.attach(1, Attachment::Volatile { channel, next_seq: 1, types: Default::default() }, PUSH);
+    rig.attach(2, Attachment::Volatile { channel, next_seq: 1, types: Default::default() }, PUSH);
     assert_eq!(rig.driver.subscribers().get(&channel), Some(&2));
     rig.publish(&["a"]);
     assert_eq!(rig.run().0, [(1, 1, 1), (2, 1, 1)]);
@@ -387,12 +384,24 @@ fn subscribers_are_counted_by_channel() {
 }
 
 #[test]
-fn idle_lanes_are_swept_in_bounded_batches() {
+fn what_time_ends_is_swept() {
     let mut rig = Rig::new();
     rig.publish(&["a"]);
-    let later = rig.cluster.now().plus_millis(crate::types::limits::LANE_IDLE_MS + 1);
-    let sweep = |now| rig.cluster.read(|machine| super::sweep::expire_lanes(machine, now));
-    assert_eq!(sweep(rig.cluster.now()), None);
+    let start = rig.cluster.now();
+    let mut sweep = Sweep::new(start);
+    let mut at = |ms| {
+        let now = start.plus_millis(ms);
+        rig.cluster.read(|machine| sweep.commands(&World::of_facts(machine), now))
+    };
+    assert_eq!(at(limits::LANE_SWEEP_MS), []);
     let lanes = vec![rig.lane.unwrap().0];
-    assert_eq!(sweep(later), Some(Command::ExpireLanes { lanes }));
+    assert_eq!(at(limits::LANE_IDLE_MS + 1), [Command::ExpireLanes { lanes }]);
+    assert_eq!(at(limits::LANE_IDLE_MS + 2), [], "not so soon again");
+    let channel = rig.cluster.read(default_channel);
+    let changes = vec![(Property::HistoryAge, Some(10 * limits::LANE_IDLE_MS as i64))];
+    rig.cluster.apply(Command::SetQos { target: Target::Channel(channel), changes });
+    let kept = at(9 * limits::LANE_IDLE_MS);
+    assert!(!kept.iter().any(|command| matches!(command, Command::TrimHistory { .. })), "{kept:?}");
+    let old = at(10 * limits::LANE_IDLE_MS + 1);
+    assert!(old.contains(&Command::TrimHistory { channels: vec![channel] }), "{old:?}");
 }

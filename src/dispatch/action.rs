@@ -1,7 +1,8 @@
 //! The words between dispatch and its driver.
 
 use crate::types::{
-    ChannelId, Outcome, PayloadKey, ProxyId, Rejection, Seq, SeqRange, SeqRanges, Stamp,
+    ChannelId, Member, Outcome, PayloadKey, ProxyId, Rejection, Seq, SeqRange, SeqRanges, Stamp,
+    Subscription,
 };
 
 /// One attached consumer, numbered by the driver; a number is not reused within a tenure.
@@ -9,12 +10,12 @@ use crate::types::{
 pub struct ConsumerKey(pub u64);
 
 /// What a consumer is attached to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attachment {
     /// A share of a durable proxy's events.
     Durable(ProxyId),
-    /// Every retained event of the channel from `next_seq` on.
-    Volatile { channel: ChannelId, next_seq: Seq },
+    /// Every retained event of the channel from `next_seq` on that is of one of these types.
+    Volatile { channel: ChannelId, next_seq: Seq, types: Subscription },
 }
 
 /// Who decides when the next event goes.
@@ -65,6 +66,8 @@ pub struct Delivery {
     pub delivery: u32,
     /// It may have been delivered before: accepted in an earlier tenure, or delivered in this one.
     pub maybe_redelivered: bool,
+    /// The token of the holder of an exclusive proxy; 0: it is not exclusive.
+    pub fencing: u64,
 }
 
 /// Events of a proxy that came to one kind of end.
@@ -88,9 +91,11 @@ pub enum Action {
     },
     /// Propose this, then report it as `applied`, `refused` or `failed`. `proposal`: the proxy's
     /// number for it.
-    Settle { proxy: ProxyId, proposal: u64, revision: u64, parts: Vec<Settlement> },
+    Settle { proxy: ProxyId, proposal: u64, revision: u64, fencing: u64, parts: Vec<Settlement> },
     /// The same for attempts that are to go on record.
     CountAttempts { proxy: ProxyId, proposal: u64, sequences: SeqRanges },
+    /// Propose that an exclusive proxy is held by this member, or by nobody; then report it as `held`.
+    Hold { proxy: ProxyId, holder: Option<Member> },
     /// Tell a volatile consumer what it missed because it is no longer retained.
     Gap { consumer: ConsumerKey, missed: SeqRange },
     /// A pull request ended, after its deliveries.

@@ -15,7 +15,7 @@ use super::{Action, Attachment, ConsumerKey, Departure, Facts, Mode, Pull};
 use crate::planted::{Bug, planted};
 use crate::schedule::Claim;
 use crate::types::{
-    ChannelId, Code, ProxyId, Rejection, SeqRange, SeqRanges, Stamp, Tenure, limits,
+    ChannelId, Code, Member, ProxyId, Rejection, SeqRange, SeqRanges, Stamp, Tenure, limits,
 };
 
 /// Something that delivers: a durable proxy or a volatile consumer.
@@ -70,11 +70,11 @@ impl Dispatcher {
         *self = Dispatcher::new(tenure);
     }
 
-    /// Attaches a consumer. Refused if what it asks for does not exist, or its key is in use.
+    /// Attaches a consumer, which `member` tells from others over all its connections. Refused if what it asks for does not exist, or its key is in use.
     pub fn attach(
         &mut self,
         facts: &impl Facts,
-        consumer: ConsumerKey,
+        (consumer, member): (ConsumerKey, Member),
         to: Attachment,
         mode: Mode,
     ) -> Result<(), Rejection> {
@@ -85,15 +85,19 @@ impl Dispatcher {
         let (owner, origin) = match to {
             Attachment::Durable(proxy) => {
                 let queue = self.queue(facts, proxy)?;
-                queue.join(consumer);
+                queue.join(consumer, member);
                 let origin = Origin { proxy: Some(proxy), channel: queue.facts.channel };
                 (Owner::Proxy(proxy), origin)
             }
-            Attachment::Volatile { channel, next_seq } => {
+            Attachment::Volatile { channel, next_seq, types } => {
                 let end = facts.next_seq(channel).ok_or_else(|| unknown_channel(channel))?;
                 let next = next_seq.min(end).max(1);
                 let cursor = Cursor::new(consumer, channel, self.tenure, next);
                 self.cursors.insert(consumer, cursor);
+                if !types.is_empty() {
+                    let interests = &mut self.catalogs.entry(channel).or_default().interests;
+                    interests.join(facts, channel, consumer, types);
+                }
                 let owner = Owner::Volatile(consumer);
                 self.by_channel.entry(channel).or_default().insert(owner);
                 (owner, Origin { proxy: None, channel })
@@ -115,7 +119,10 @@ impl Dispatcher {
         let tenure = self.tenure;
         let make = || Queue::new(proxy, known.clone(), tenure);
         let queue = self.queues.entry(proxy).or_insert_with(make);
-        queue.facts = known;
+        // A change of hands waits until the proxy is served.
+        if queue.facts.fencing == known.fencing {
+            queue.learn(known);
+        }
         Ok(queue)
     }
 
@@ -131,6 +138,9 @@ impl Dispatcher {
             }
             None => {
                 self.cursors.remove(&consumer);
+                if let Some(catalog) = self.catalogs.get_mut(&origin.channel) {
+                    catalog.interests.leave(consumer);
+                }
                 self.forget_owner(origin.channel, Owner::Volatile(consumer));
             }
         }
@@ -170,6 +180,34 @@ impl Dispatcher {
             None => Owner::Volatile(consumer),
         };
         self.turns.wake(owner);
+    }
+
+    /// Whether what a consumer of the proxy says under this token counts: it must be the current one
+    /// of an exclusive proxy.
+    pub fn check_fencing(
+        &self,
+        facts: &impl Facts,
+        proxy: ProxyId,
+        fencing: u64,
+    ) -> Result<(), Rejection> {
+        let Some(known) = facts.proxy(proxy).filter(|known| known.service.exclusive) else {
+            return Ok(());
+        };
+        let served = self.queues.get(&proxy).map_or(known.fencing, |queue| queue.facts.fencing);
+        match (known.fencing, served) == (fencing, fencing) {
+            true => Ok(()),
+            false => Err(Rejection::fenced(proxy, fencing, known.fencing)),
+        }
+    }
+
+    /// A proposal of who holds a proxy came to its end.
+    pub fn held(&mut self, proxy: ProxyId, applied: bool, now: Stamp) {
+        self.report(proxy, |queue| queue.held(applied, now));
+    }
+
+    /// Those who wait for their turn to hold an exclusive proxy, first come first.
+    pub fn standby(&self, proxy: ProxyId) -> Vec<Member> {
+        self.queues.get(&proxy).map(|queue| queue.standby().collect()).unwrap_or_default()
     }
 
     /// These are done. They leave the window now; the next poll returns one [`Action::Settle`] for
@@ -293,9 +331,21 @@ impl Dispatcher {
         Some(apply(queue))
     }
 
-    /// The facts of this channel or of its proxies changed.
+    /// The facts of this channel or of its proxies changed. Proxies that do not want everything are
+    /// woken when something comes that they want.
     pub fn channel_touched(&mut self, channel: ChannelId) {
         self.stale.insert(channel);
+        let interests = self.catalogs.get(&channel).map(|catalog| &catalog.interests);
+        for owner in self.by_channel.get(&channel).into_iter().flatten() {
+            let picks = interests.is_some_and(|interests| interests.picks(*owner));
+            if !picks || matches!(owner, Owner::Volatile(_)) {
+                self.turns.wake(*owner);
+            }
+        }
+    }
+
+    /// Something happened to everybody in this channel.
+    pub(super) fn wake_all(&mut self, channel: ChannelId) {
         for owner in self.by_channel.get(&channel).into_iter().flatten() {
             self.turns.wake(*owner);
         }
@@ -316,7 +366,10 @@ impl Dispatcher {
             let turn = budget.min(most);
             let given = match owner {
                 Owner::Proxy(proxy) => self.serve_proxy(facts, now, proxy, turn, &mut out),
-                Owner::Volatile(consumer) => self.serve_volatile(facts, consumer, turn, &mut out),
+                Owner::Volatile(consumer) => {
+                    self.keep_up(facts, channel, now);
+                    self.serve_volatile(facts, consumer, turn, &mut out)
+                }
             };
             budget -= given;
             self.turns.ended(channel, owner, given, given == turn, now);
@@ -383,16 +436,17 @@ impl Dispatcher {
             self.close_proxy(proxy, out);
             return 0;
         };
-        // The facts may be ahead of what was told of them.
-        self.catch_up(facts, known.channel, now);
+        self.keep_up(facts, known.channel, now);
         let Some(queue) = self.queues.get_mut(&proxy) else { return 0 };
-        queue.facts = known;
+        queue.learn(known);
         queue.pass_time(now);
         let catalog = self.catalogs.entry(queue.facts.channel).or_default();
         let more = queue.judge_all(facts, catalog, now);
         let sight = Sight { facts, catalog, now };
         let given = queue.serve(&sight, turn, &mut self.consumers, out);
         queue.flush(now, out);
+        queue.let_gather(catalog);
+        out.extend(queue.succeed(now));
         self.timers.set(proxy, queue.next_due());
         match queue.is_idle() {
             true => drop(self.forget_queue(proxy)),
@@ -412,7 +466,8 @@ impl Dispatcher {
         let Some(cursor) = self.cursors.get_mut(&consumer) else { return 0 };
         let channel = cursor.channel;
         if facts.next_seq(channel).is_some() {
-            return cursor.serve(facts, turn, &mut self.consumers, out);
+            let interests = &self.catalogs.entry(channel).or_default().interests;
+            return cursor.serve(facts, interests, turn, &mut self.consumers, out);
         }
         self.detach(consumer, Departure::Returned);
         out.push(Action::Close { consumer, rejection: unknown_channel(channel) });

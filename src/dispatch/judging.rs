@@ -1,7 +1,8 @@
-//! Which events of a proxy come to an end without a consumer: by their stop time, by a timeout, or
-//! because there are too many.
+//! Which events of a proxy come to an end without a consumer: because it does not want them (`sieve`),
+//! by their stop time, by a timeout, or because there are too many.
 
 use super::catalog::{Catalog, rank};
+use super::dispatcher::Owner;
 use super::progress::Progress;
 use super::queue::Queue;
 use super::victims::{self, Shelf};
@@ -16,10 +17,11 @@ impl Queue {
         if !self.progress.fits(&self.facts.service) {
             self.reorder(facts);
         }
-        self.end_given_back(facts, now);
+        let unsifted = self.sift(facts, catalog);
+        self.end_given_back(facts, catalog, now);
         let timeouts = self.expire_old(facts, now);
         let excess = self.discard_excess(facts, catalog);
-        timeouts || excess
+        unsifted || timeouts || excess
     }
 
     /// Takes up the order that the definition asks for now. What was delivered stays where it is;
@@ -67,23 +69,31 @@ impl Queue {
         }
     }
 
-    /// What ended while it was at a consumer, or on its way to another end, ends when it is given
-    /// back.
-    fn end_given_back(&mut self, facts: &impl Facts, now: Stamp) {
+    /// Whether the proxy wants the event, by its type.
+    pub fn wants(&self, catalog: &Catalog, slot: &SlotFacts) -> bool {
+        !self.facts.picks || catalog.interests.wants(Owner::Proxy(self.id), slot.kind)
+    }
+
+    /// What ended while it was at a consumer or on its way to another end, or is wanted no more, ends
+    /// when it is given back.
+    fn end_given_back(&mut self, facts: &impl Facts, catalog: &Catalog, now: Stamp) {
         for range in std::mem::take(&mut self.given_back).iter() {
             let (mut ended, mut from) = (SeqRanges::new(), Some(range.first));
             while let Some(seq) = from.and_then(|from| facts.next_unsettled(self.id, from))
                 && seq <= range.last
             {
-                let out = self.window.get(seq).is_some_and(|slot| slot.state != State::Ready);
-                let slot = facts.slot(self.facts.channel, seq);
-                if !out
-                    && !self.settling.contains(seq)
-                    && slot.is_some_and(|s| self.has_ended(&s, now))
-                {
-                    ended.insert(seq);
-                }
                 from = seq.checked_add(1);
+                let place = self.window.get(seq).map(|slot| slot.state);
+                if place.is_some_and(|state| state != State::Ready) || self.settling.contains(seq) {
+                    continue;
+                }
+                let Some(slot) = facts.slot(self.facts.channel, seq) else { continue };
+                match self.wants(catalog, &slot) {
+                    false if place.is_some() => self.refuse(seq),
+                    false => {}
+                    true if self.has_ended(&slot, now) => ended.insert(seq),
+                    true => {}
+                }
             }
             ended.iter().for_each(|range| self.judge_ended(range, Outcome::Expired));
         }

@@ -1,18 +1,22 @@
 //! One durable proxy: which of its events are where.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalog::Rank;
+use super::hold::Holding;
 use super::pacing::Pacing;
 use super::progress::{Behind, Progress};
 use super::proposals::Proposals;
 use super::rate::Rate;
+use super::sieve::Sieve;
 use super::verdicts::Verdicts;
 use super::window::{State, Window};
 use super::{Action, ConsumerKey, Departure, ProxyFacts};
 use crate::planted::{Bug, planted};
 use crate::schedule::{Claim, RoundRobin};
-use crate::types::{Order, Outcome, ProxyId, Seq, SeqRange, SeqRanges, Stamp, Tenure, limits};
+use crate::types::{
+    Member, Order, Outcome, ProxyId, Seq, SeqRange, SeqRanges, Stamp, Tenure, limits,
+};
 
 /// Leases are looked through at most this often, as a part of the lease…
 const LEASE_GRAINS: u64 = 64;
@@ -25,7 +29,8 @@ const LEASE_GRAIN_MS: (u64, u64) = (1, 1000);
 /// - ahead of `progress`: not delivered in this tenure;
 /// - in `window`: delivered, and in flight, ready again, or delayed;
 /// - in `settling`: its settlement waits to be proposed, or is on the way to the log;
-/// - `behind`: that settlement failed, so it is ready again; or its start time came late;
+/// - `behind`: that settlement failed, so it is ready again; or its start time came late, or it is
+///   wanted now;
 /// - passed over because its start time is yet to come: the channel's catalog has it.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -39,6 +44,7 @@ pub(super) struct Queue {
     /// The slots of the window in state `Delayed`.
     delayed: BTreeSet<(Stamp, Seq)>,
     pub(super) behind: Behind,
+    pub(super) sieve: Sieve,
     pub(super) settling: SeqRanges,
     /// Those of `settling` that had all their deliveries: they do not go again in this tenure.
     pub(super) exhausted: SeqRanges,
@@ -57,7 +63,8 @@ pub(super) struct Queue {
     /// Events of earlier tenures whose first delivery in this one is still to be put on record as
     /// an attempt.
     pub(super) heads_to_count: u32,
-    members: BTreeSet<ConsumerKey>,
+    pub(super) members: BTreeMap<ConsumerKey, Member>,
+    pub(super) holding: Holding,
     /// The members that may want an event.
     pub(super) turns: RoundRobin<ConsumerKey>,
     /// The members that got something in a round not yet ended.
@@ -66,6 +73,7 @@ pub(super) struct Queue {
 
 impl Queue {
     pub fn new(id: ProxyId, facts: ProxyFacts, tenure: Tenure) -> Queue {
+        let sieve = Sieve::new(facts.start_seq, facts.start_seq);
         let mut window = Window::default();
         window.fit(facts.service.order == Order::Fifo);
         Queue {
@@ -76,19 +84,21 @@ impl Queue {
             timeout_due: None,
             pacing: Pacing::default(),
             rate: Rate::default(),
-            heads_to_count: facts.settings.max_in_flight,
+            heads_to_count: facts.service.max_in_flight,
             facts,
             window,
             ready: BTreeSet::new(),
             delayed: BTreeSet::new(),
             behind: Behind::default(),
+            sieve,
             settling: SeqRanges::new(),
             exhausted: SeqRanges::new(),
             verdicts: Verdicts::default(),
             proposals: Proposals::default(),
             given_back: SeqRanges::new(),
             lease_check: None,
-            members: BTreeSet::new(),
+            members: BTreeMap::new(),
+            holding: Holding::default(),
             turns: RoundRobin::default(),
             round: Vec::new(),
         }
@@ -101,9 +111,10 @@ impl Queue {
         Claim { weight: service.weight, priority: service.urgency, deadline }
     }
 
-    pub fn join(&mut self, consumer: ConsumerKey) {
-        self.members.insert(consumer);
+    pub fn join(&mut self, consumer: ConsumerKey, member: Member) {
+        self.members.insert(consumer, member);
         self.turns.insert(consumer);
+        self.find_active();
     }
 
     /// The consumer got new credit or a new pull.
@@ -112,7 +123,7 @@ impl Queue {
     }
 
     pub fn members(&self) -> impl Iterator<Item = ConsumerKey> + '_ {
-        self.members.iter().copied()
+        self.members.keys().copied()
     }
 
     /// Nothing is known here that the facts do not say.
@@ -121,14 +132,15 @@ impl Queue {
             && self.window.is_empty()
             && self.settling.is_empty()
             && self.behind.is_empty()
-            && !self.facts.service.acts_alone()
+            && self.holding.is_idle()
+            && !self.facts.acts_alone()
             && self.verdicts.is_empty()
             && self.proposals.is_empty()
     }
 
     /// So much waits for a pause to end that no more may join it. What is in flight always may.
     pub fn is_crowded(&self) -> bool {
-        let most = limits::SETTLING_RANGES_MAX + self.facts.settings.max_in_flight as usize;
+        let most = limits::SETTLING_RANGES_MAX + self.facts.service.max_in_flight as usize;
         self.proposals.pause.until().is_some() && self.verdicts.range_count() >= most
     }
 
@@ -137,6 +149,7 @@ impl Queue {
     pub fn leave(&mut self, consumer: ConsumerKey, departure: Departure) {
         self.members.remove(&consumer);
         self.turns.remove(consumer);
+        self.find_active();
         if departure == Departure::LeavesLeases {
             return;
         }
@@ -194,6 +207,7 @@ impl Queue {
     pub fn go_again(&mut self, range: SeqRange) {
         let failed: Vec<SeqRange> = self.settling.overlap(range).collect();
         for part in failed {
+            self.sieve.look_again(part.first);
             self.settling.remove_range(part);
             self.behind.put_back(self.progress.passed(part));
         }
@@ -266,7 +280,7 @@ impl Queue {
 
     /// When a lease given now ends; remembers to look then.
     pub fn lease_from(&mut self, now: Stamp) -> Stamp {
-        let due = now.plus_millis(self.facts.settings.ack_wait_ms);
+        let due = now.plus_millis(self.facts.service.ack_wait_ms);
         self.lease_check = Some(self.lease_check.map_or(due, |check| check.min(due)));
         due
     }
@@ -280,7 +294,7 @@ impl Queue {
 
     /// An attempt failed: the event goes again, or to the dead letters if this was the last.
     fn fail(&mut self, seq: Seq, until: Option<Stamp>) {
-        let max = self.facts.settings.max_deliveries;
+        let max = self.facts.service.max_deliveries;
         let Some(slot) = self.window.get_mut(seq) else { return };
         slot.failed = slot.failed.saturating_add(1);
         let counted = matches!(slot.state, State::InFlight { counted: true, .. });
@@ -297,12 +311,12 @@ impl Queue {
 
     /// These events had all the deliveries they may have.
     pub fn exhaust(&mut self, range: SeqRange) {
-        let max = self.facts.settings.max_deliveries;
+        let max = self.facts.service.max_deliveries;
         self.exhausted.insert_range(range);
         self.bury(range, &format!("max deliveries ({max}) reached"));
     }
 
-    fn requeue(&mut self, seq: Seq, until: Option<Stamp>) {
+    pub(super) fn requeue(&mut self, seq: Seq, until: Option<Stamp>) {
         let Some(slot) = self.window.get_mut(seq) else { return };
         if let State::Delayed { until } = slot.state {
             self.delayed.remove(&(until, seq));
@@ -328,7 +342,7 @@ impl Queue {
     pub fn next_due(&self) -> Option<Stamp> {
         let delay = self.delayed.first().map(|(until, _)| *until);
         let pause = self.proposals.pause.until().filter(|_| !self.verdicts.is_empty());
-        let own = [self.lease_check, delay, pause, self.timeout_due];
+        let own = [self.lease_check, delay, pause, self.timeout_due, self.holding.next_due()];
         // Nothing comes of these while it is suspended; serving it anew sets them anew.
         let limits = [self.pacing.next_due(), self.rate.next_due()];
         let limits = limits.into_iter().filter(|_| !self.facts.rests);
@@ -363,7 +377,7 @@ impl Queue {
             }
         }
         let (least, most) = LEASE_GRAIN_MS;
-        let grain = (self.facts.settings.ack_wait_ms / LEASE_GRAINS).clamp(least, most);
+        let grain = (self.facts.service.ack_wait_ms / LEASE_GRAINS).clamp(least, most);
         self.lease_check = earliest.map(|due| due.max(now.plus_millis(grain)));
         if planted(Bug::LeasesNeverEnd) {
             return;
@@ -373,15 +387,22 @@ impl Queue {
         }
     }
 
-    /// Hands the settlements and attempts collected so far to the driver, unless it is to wait.
+    /// Hands the settlements and attempts collected so far to the driver, unless they are to wait.
     pub fn flush(&mut self, now: Stamp, out: &mut Vec<Action>) {
-        if !self.proposals.pause.lasts(now) {
-            self.flush_all(out);
+        out.extend(self.holding.take_parting());
+        if self.proposals.pause.lasts(now) {
+            return;
+        }
+        match self.verdicts.only_filters() && !self.sieve.is_due(&self.verdicts) {
+            true => self.proposals.make_attempts(&mut self.verdicts, self.id, out),
+            false => self.flush_all(out),
         }
     }
 
     /// The same at once.
     pub fn flush_all(&mut self, out: &mut Vec<Action>) {
-        self.proposals.make(&mut self.verdicts, self.id, self.facts.revision, out);
+        out.extend(self.holding.take_parting());
+        let said = (self.facts.revision, self.facts.fencing);
+        self.proposals.make(&mut self.verdicts, self.id, said, out);
     }
 }

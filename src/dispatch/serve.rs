@@ -73,7 +73,7 @@ impl Queue {
     /// How many events may go now. Who pulls decides about that alone.
     fn allowance<F: Facts>(&mut self, sight: &Sight<F>, consumers: &Consumers) -> u64 {
         let service = self.facts.service;
-        if service.pacing_ms == 0 || self.members().any(|consumer| consumers.pulls(consumer)) {
+        if service.pacing_ms == 0 || self.receivers().any(|consumer| consumers.pulls(consumer)) {
             self.pacing = Pacing::default();
             return u64::MAX;
         }
@@ -94,7 +94,7 @@ impl Queue {
         let mut given = 0;
         while given < events_max {
             let Some(consumer) = self.turns.front() else { break };
-            if !consumers.wants(consumer) {
+            if !consumers.wants(consumer) || !self.is_active(consumer) {
                 self.turns.pop();
                 continue;
             }
@@ -167,7 +167,7 @@ impl Queue {
 
     /// Whether the window has room for one more event.
     fn may_grow(&self) -> bool {
-        self.window.len() < self.facts.settings.max_in_flight as usize
+        self.window.len() < self.facts.service.max_in_flight as usize
             && self.settling.range_count() < limits::SETTLING_RANGES_MAX
     }
 
@@ -180,6 +180,10 @@ impl Queue {
             self.forget(SeqRange::one(seq));
             return None;
         };
+        if !self.wants(sight.catalog, &slot) {
+            self.refuse(seq);
+            return None;
+        }
         // The catalog releases it when its time has come. What was delivered once goes again.
         let early = self.facts.service.start_time_supported && slot.start > sight.now;
         if early && !self.window.holds(seq) {
@@ -189,7 +193,7 @@ impl Queue {
             self.judge_ended(SeqRange::one(seq), Outcome::Expired);
             return None;
         }
-        let max = self.facts.settings.max_deliveries;
+        let max = self.facts.service.max_deliveries;
         if max > 0 {
             next.failed = next.failed.max(facts.attempts(self.id, seq));
             if next.failed >= max {
@@ -211,13 +215,14 @@ impl Queue {
         self.window.put(Slot { seq, delivery, failed, rank, state });
         let earlier_tenure = earlier_tenure && !planted(Bug::RedeliveryUnmarked);
         let maybe_redelivered = earlier_tenure || facts.again || delivery > 1;
-        Delivery { seq, key: facts.key, size: facts.size, delivery, maybe_redelivered }
+        let (key, size, fencing) = (facts.key, facts.size, self.facts.fencing);
+        Delivery { seq, key, size, delivery, maybe_redelivered, fencing }
     }
 
     /// After a failover the first window is put on record as attempted, before anything fails: an
     /// event that kills leaders leaves no other trace.
     fn count_head(&mut self, seq: Seq) -> bool {
-        if self.facts.settings.max_deliveries == 0 || self.heads_to_count == 0 {
+        if self.facts.service.max_deliveries == 0 || self.heads_to_count == 0 {
             return false;
         }
         self.heads_to_count -= 1;

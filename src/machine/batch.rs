@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! 0  u8   magic (0xAB)
-//! 1  u8   version (2)
+//! 1  u8   version (3)
 //! 2  u64  tenure
 //! 10 u64  stamp
 //! 18 u32  number of commands, each:
@@ -25,7 +25,7 @@ use super::{Batch, Command, Publish};
 use crate::types::{ChannelId, LaneId, Stamp, Tenure};
 
 const MAGIC: u8 = 0xAB;
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const HEADER_BYTES: usize = 22;
 const COMMAND_HEADER_BYTES: usize = 5;
 const PUBLISH_HEADER_BYTES: usize = 36;

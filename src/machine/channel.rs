@@ -1,17 +1,18 @@
 //! A channel: its definition, its retained events, and what dead letters say of themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::admin::Admin;
+use super::admin::Admins;
 use super::dead_letters::{DeadLetter, DeadLetters, LetterCounts};
 use super::fact::{self, Kind};
-use super::slot::{Arrival, Mark, Room, Slot, Tally};
+use super::slot::{Arrival, Lack, Mark, Room, Slot, Tally};
 use super::slots::Slots;
 use crate::types::{
-    Admission, ChannelId, ChannelSettings, EventQos, LaneId, Name, PayloadKey, ProxyId, Qos, Seq,
-    SeqRanges, Stamp, limits,
+    Admission, ChannelId, EventQos, EventType, LaneId, Name, PayloadKey, ProxyId, Qos, Seq,
+    SeqRange, SeqRanges, Stamp, Supply, TypeId, TypeRef, limits,
 };
 
 /// An event channel.
@@ -19,43 +20,48 @@ use crate::types::{
 pub struct Channel {
     id: ChannelId,
     name: Name,
-    settings: ChannelSettings,
     pub(super) qos: Qos,
-    /// Its consumer admins; the default one only once something is set for it.
-    pub(super) admins: BTreeMap<Name, Admin>,
-    /// Raised whenever it, an admin or a proxy of it is defined anew.
+    pub(super) admins: Admins,
+    /// Raised whenever it, an admin, a proxy or a lane of it is defined anew.
     pub(super) definitions: u64,
     /// What its settings come to.
     #[serde(skip)]
     pub(super) admission: Admission,
-    accepted: u64,
-    no_interest: u64,
+    pub(super) accepted: u64,
+    pub(super) no_interest: u64,
+    /// The sequence that its first event got or gets; 0 stands for 1.
+    #[serde(skip)]
+    pub(super) origin: Seq,
     pub(super) slots: Slots,
     pub(super) letters: DeadLetters,
     /// Its proxies; follows from the proxies themselves.
     #[serde(skip)]
     pub(super) proxies: BTreeMap<Name, ProxyId>,
-    /// Its named lanes; follows from the lanes themselves.
+    /// Its lanes; follows from the lanes themselves.
     #[serde(skip)]
-    pub(super) lanes: BTreeMap<Name, LaneId>,
+    pub(super) lanes: BTreeSet<LaneId>,
+    /// Those that have a name.
+    #[serde(skip)]
+    pub(super) lane_names: BTreeMap<Name, LaneId>,
 }
 
 impl Channel {
-    pub(super) fn new(id: ChannelId, name: Name, settings: ChannelSettings) -> Channel {
+    pub(super) fn new(id: ChannelId, name: Name, qos: Qos) -> Channel {
         Channel {
             id,
             name,
-            settings,
-            qos: Qos::default(),
-            admins: BTreeMap::new(),
+            admission: Admission::new(&qos),
+            qos,
+            admins: Admins::default(),
             definitions: 0,
-            admission: Admission::default(),
             accepted: 0,
             no_interest: 0,
+            origin: 0,
             slots: Slots::new(id),
             letters: DeadLetters::new(id),
             proxies: BTreeMap::new(),
-            lanes: BTreeMap::new(),
+            lanes: BTreeSet::new(),
+            lane_names: BTreeMap::new(),
         }
     }
 
@@ -65,10 +71,6 @@ impl Channel {
 
     pub fn name(&self) -> &Name {
         &self.name
-    }
-
-    pub fn settings(&self) -> &ChannelSettings {
-        &self.settings
     }
 
     /// What is set for it.
@@ -81,23 +83,14 @@ impl Channel {
         &self.admission
     }
 
-    /// Rises whenever the channel, an admin or a proxy of it is defined anew.
+    /// Rises whenever the channel, an admin, a proxy or a lane of it is defined anew.
     pub fn definitions(&self) -> u64 {
         self.definitions
     }
 
-    /// Its consumer admins, by name; the default one first if nothing was ever set for it.
-    pub fn admins(&self) -> impl Iterator<Item = (Name, Admin)> {
-        let default = Name::default_admin();
-        let unset = (!self.admins.contains_key(&default)).then(|| (default, Admin::default()));
-        let set = self.admins.iter().map(|(name, admin)| (name.clone(), admin.clone()));
-        unset.into_iter().chain(set)
-    }
-
-    /// The consumer admin of this name.
-    pub fn admin(&self, name: &Name) -> Option<Admin> {
-        let default = || (*name == Name::default_admin()).then(Admin::default);
-        self.admins.get(name).cloned().or_else(default)
+    /// Its admins, of both sides.
+    pub fn admins(&self) -> &Admins {
+        &self.admins
     }
 
     /// Whether it holds another channel's dead letters. Only the machine makes such names.
@@ -113,6 +106,11 @@ impl Channel {
     /// Events accepted while no durable proxy existed.
     pub fn no_interest(&self) -> u64 {
         self.no_interest
+    }
+
+    /// The sequence of the first event that it had or will have.
+    pub fn first_seq(&self) -> Seq {
+        self.origin.max(1)
     }
 
     /// The sequence of the next event accepted.
@@ -197,24 +195,72 @@ impl Channel {
         self.proxies.get(name).copied()
     }
 
+    /// Takes note of a lane of its own.
+    pub(super) fn add_lane(&mut self, lane: LaneId, name: Option<&Name>) {
+        self.lanes.insert(lane);
+        if let Some(name) = name {
+            self.lane_names.insert(name.clone(), lane);
+        }
+    }
+
+    /// A lane of its own is no more.
+    pub(super) fn remove_lane(&mut self, lane: LaneId, name: Option<&Name>) {
+        self.lanes.remove(&lane);
+        if let Some(name) = name {
+            self.lane_names.remove(name);
+        }
+    }
+
+    /// The lane of this name.
+    pub fn lane(&self, name: &Name) -> Option<LaneId> {
+        self.lane_names.get(name).copied()
+    }
+
+    /// The types of its retained events that have one (OMG `obtain_offered_types`), each with how
+    /// many are of it.
+    pub fn offered_types(&self) -> impl Iterator<Item = (TypeId, &Arc<EventType>, u64)> {
+        self.slots.offered.iter()
+    }
+
+    /// A type that retained events have, by its number.
+    pub fn event_type(&self, id: TypeId) -> Option<&Arc<EventType>> {
+        self.slots.offered.name(id)
+    }
+
+    /// The types of the retained events in a range, in stretches of one type.
+    pub fn types_in(&self, range: SeqRange) -> impl Iterator<Item = (SeqRange, TypeId)> {
+        self.slots.kinds(range)
+    }
+
     /// Accepts events with consecutive payload positions from `key` on, each given as its size and
-    /// what it asks for, until one finds no room; returns how many.
-    pub(super) fn append(
+    /// its bytes, until one lacks something; returns how many, and what that is. What they do not
+    /// ask for themselves the supply says.
+    pub(super) fn append<'a>(
         &mut self,
         (key, now): (PayloadKey, Stamp),
-        events: impl Iterator<Item = (u32, EventQos)>,
-    ) -> u64 {
+        supply: &Supply,
+        events: impl Iterator<Item = (u32, &'a [u8])>,
+    ) -> (u64, Option<Lack>) {
         let waiting = self.proxies.len() as u32;
-        let rules = self.admission;
-        let arrivals =
-            events.map(|(size, asks)| Arrival { size, mark: Mark::new(asks, &rules, now) });
-        let count = self.slots.append((key, now), waiting, self.room(), arrivals);
+        let arrivals = events.map(|(size, bytes)| Arrival {
+            size,
+            mark: Mark::new(EventQos::read(bytes), supply, now),
+            kind: TypeRef::read(bytes),
+        });
+        let (count, lack) = self.slots.append((key, now), waiting, self.room(), arrivals);
         self.accepted += count;
         if waiting == 0 {
             self.no_interest += count;
         }
-        self.trim();
-        count
+        if count > 0 {
+            self.trim(now);
+        }
+        (count, lack)
+    }
+
+    /// Whether not even an empty event finds room.
+    pub fn is_full(&self) -> bool {
+        !self.proxies.is_empty() && self.room().is_full(self.pending(), 0)
     }
 
     fn room(&self) -> Room {
@@ -223,18 +269,23 @@ impl Channel {
             // The leader makes room.
             false => 0,
         };
-        Room { bytes: self.settings.pending_bytes_max, events }
+        Room { bytes: self.admission.max_queue_bytes, events, types: false }
     }
 
-    /// Accepts a dead letter, whatever the cap; the caller trims. It keeps its priority, and has
+    /// Accepts a dead letter, whatever the caps; the caller trims. It keeps its priority, and has
     /// no times any more.
-    pub(super) fn append_letter(&mut self, slot: &Slot, letter: DeadLetter, now: Stamp) {
+    pub(super) fn append_letter(
+        &mut self,
+        (slot, kind): (&Slot, TypeRef),
+        letter: DeadLetter,
+        now: Stamp,
+    ) {
         let waiting = self.proxies.len() as u32;
         let seq = self.next_seq();
         self.letters.insert(seq, letter);
         let mark = Mark { priority: slot.mark.priority, ..Mark::default() };
-        let arrival = std::iter::once(Arrival { size: slot.size, mark });
-        let room = Room { bytes: u64::MAX, events: 0 };
+        let arrival = std::iter::once(Arrival { size: slot.size, mark, kind });
+        let room = Room { bytes: u64::MAX, events: 0, types: true };
         self.slots.append((slot.key(), now), waiting, room, arrival);
         self.slots.keep(seq);
         self.accepted += 1;
@@ -245,13 +296,22 @@ impl Channel {
 
     /// Accepts what lies in `slot` of the dead-letter channel as a new event, if there is room; the
     /// caller trims. It keeps its priority, and has no times of its own.
-    pub(super) fn append_replayed(&mut self, slot: &Slot, now: Stamp) -> Option<Seq> {
+    pub(super) fn append_replayed(
+        &mut self,
+        (slot, kind): (&Slot, TypeRef),
+        now: Stamp,
+    ) -> Result<Seq, Lack> {
         let (waiting, seq) = (self.proxies.len() as u32, self.next_seq());
         let mark = Mark { priority: slot.mark.priority, again: true, ..Mark::default() };
-        let arrival = std::iter::once(Arrival { size: slot.size, mark });
-        let count = self.slots.append((slot.key(), now), waiting, self.room(), arrival);
+        let arrival = std::iter::once(Arrival { size: slot.size, mark, kind });
+        let (count, lack) = self.slots.append((slot.key(), now), waiting, self.room(), arrival);
         self.accepted += count;
-        (count > 0).then_some(seq)
+        lack.map_or(Ok(seq), Err)
+    }
+
+    /// The type of a retained event.
+    pub(super) fn type_of(&self, slot: &Slot) -> Arc<EventType> {
+        self.event_type(slot.kind).cloned().unwrap_or_default()
     }
 
     /// The oldest dead letters, as far as there are more than may be kept.
@@ -270,8 +330,13 @@ impl Channel {
     }
 
     /// Forgets history beyond its limits, after something changed.
-    pub(super) fn trim(&mut self) {
-        self.slots.trim(&self.settings);
+    pub(super) fn trim(&mut self, now: Stamp) {
+        self.slots.trim(&self.admission.history, now);
+    }
+
+    /// Whether some of its history is too old.
+    pub fn has_old_history(&self, now: Stamp) -> bool {
+        self.slots.has_old(&self.admission.history, now)
     }
 
     /// Computes all kept sums anew.
@@ -287,7 +352,7 @@ impl Channel {
 
     /// Hash of all facts, from the kept sums.
     pub(super) fn hash(&self) -> u64 {
-        let definition = (self.id, &self.name, &self.settings);
+        let definition = (self.id, &self.name);
         let counters = [
             self.id.0,
             self.slots.next_seq(),
@@ -296,7 +361,7 @@ impl Channel {
             self.no_interest,
         ];
         let qos = (self.id, &self.qos, self.definitions);
-        let admins = self.admins.iter().map(|(name, admin)| (self.id, name, admin));
+        let admins = self.admins.all_written().map(|(s, name, admin)| (self.id, s, name, admin));
         let admins = admins.map(|admin| fact::of_value(Kind::Admin, &admin));
         fact::of_value(Kind::ChannelDefinition, &definition)
             .wrapping_add(fact::of_value(Kind::ChannelQos, &qos))

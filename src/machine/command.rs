@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, ProxyId, ProxySettings, Qos,
-    QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start, Tenure,
+    ChannelId, LaneId, Member, Name, NodeId, Opener, Outcome, ProxyId, Qos, QosChange, Rejection,
+    Seq, SeqRange, SeqRanges, Side, Stamp, Start, Subscription, Tenure, TypePattern,
 };
 
 /// The content of one log entry: commands of many sources under one stamp and tenure.
@@ -28,36 +28,43 @@ pub enum Command {
     },
     CreateChannel {
         name: Name,
-        settings: ChannelSettings,
+        /// What is set for it from its beginning on.
+        qos: Qos,
     },
     DeleteChannel {
         channel: ChannelId,
     },
-    /// Creates a durable consumer proxy. If one of that name exists with equal settings, the
-    /// answer is that one (attaching is idempotent); with other settings: `proxy_exists`.
+    /// Creates a durable consumer proxy. If one of that name exists with all that is asked for, the
+    /// answer is that one (attaching is idempotent); else it is `proxy_exists`.
     CreateProxy {
         channel: ChannelId,
         name: Name,
-        settings: ProxySettings,
         start: Start,
         /// Of which consumer admin; an existing proxy must be of it, too. `None`: the default one,
         /// or whichever an existing proxy is of.
         admin: Option<Name>,
         /// What is set for the proxy itself; an existing one must have all of it.
         qos: Qos,
+        /// The types of events that it wants, which an existing one must want, too. None named:
+        /// everything, or whatever an existing one wants.
+        types: Subscription,
     },
     DeleteProxy {
         proxy: ProxyId,
     },
-    /// Creates a consumer admin; refused if there is one of that name.
+    /// Creates an admin; refused if there is one of that name on that side.
     CreateAdmin {
         channel: ChannelId,
+        side: Side,
         name: Name,
         qos: Qos,
+        /// The types of events that its proxies get.
+        types: Subscription,
     },
-    /// Deletes a consumer admin with its proxies. The default one stays.
+    /// Deletes an admin with its proxies or lanes. The default ones stay.
     DeleteAdmin {
         channel: ChannelId,
+        side: Side,
         name: Name,
     },
     /// Changes the quality of service; all of it, or nothing if a part of it cannot be.
@@ -65,7 +72,7 @@ pub enum Command {
         target: Target,
         changes: Vec<QosChange>,
     },
-    /// Suspended proxies, and those of suspended admins, deliver nothing.
+    /// Suspended proxies, and those of suspended admins, deliver nothing; such lanes take nothing.
     Suspend {
         target: Target,
         suspended: bool,
@@ -77,6 +84,9 @@ pub enum Command {
         channel: ChannelId,
         target: LaneTarget,
         opener: Opener,
+        /// Of which supplier admin; an existing lane must be of it, too. `None`: the default one,
+        /// or whichever an existing lane is of.
+        admin: Option<Name>,
     },
     /// Forgets lanes unused since before the batch's stamp minus the idle limit. Unknown or since
     /// used lanes are skipped.
@@ -112,6 +122,25 @@ pub enum Command {
         channel: ChannelId,
         sequences: SeqRanges,
     },
+    /// Forgets what is too old at the batch's stamp for the history of these channels. Where
+    /// something happens anyway, that does it.
+    TrimHistory {
+        channels: Vec<ChannelId>,
+    },
+    /// Whose turn it is to consume from an exclusive proxy. A new holder has a new fencing token,
+    /// with which what was delivered before cannot be settled any more; nobody: it keeps its token
+    /// until there is another.
+    Hold {
+        proxy: ProxyId,
+        holder: Option<Member>,
+    },
+    /// Changes which types of events an admin or a proxy wants (OMG `subscription_change`); what is
+    /// added and removed counts as added. It is about all events that are not settled.
+    Subscribe {
+        target: Target,
+        add: Vec<TypePattern>,
+        remove: Vec<TypePattern>,
+    },
 }
 
 /// Who gets a dead letter that is replayed.
@@ -129,9 +158,9 @@ pub enum ReplayTo {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     Channel(ChannelId),
-    /// A consumer admin.
-    Admin(ChannelId, Name),
+    Admin(ChannelId, Side, Name),
     Proxy(ProxyId),
+    Lane(LaneId),
 }
 
 /// Which lane to open.
@@ -167,6 +196,9 @@ pub struct Settle {
     /// The definition revision of the proxy under which `filtered`, `expired` and `discarded` were
     /// judged; those parts are refused if the definition changed since.
     pub revision: u64,
+    /// Of an exclusive proxy: the token under which its consumer spoke. With another than the current
+    /// one nothing that a consumer said counts. 0: no consumer spoke, or it is not exclusive.
+    pub fencing: u64,
     /// Parts in order; if two name the same sequence the first wins.
     pub parts: Vec<SettlePart>,
 }
@@ -221,6 +253,10 @@ pub enum Reply {
     Done,
     /// What became of each dead letter that was named, in the order of the command.
     Letters(Vec<LetterRun>),
+    /// The current token of an exclusive proxy.
+    Held {
+        fencing: u64,
+    },
 }
 
 /// Consecutive dead letters to which the same happened.

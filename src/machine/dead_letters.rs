@@ -14,7 +14,7 @@ use super::shared;
 use super::slot::Tally;
 #[cfg(not(test))]
 use crate::types::limits::{DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX};
-use crate::types::{ChannelId, Name, ProxyId, Seq};
+use crate::types::{ChannelId, Name, Property, ProxyId, Qos, Seq};
 
 /// Few, so that tests get there.
 #[cfg(test)]
@@ -36,6 +36,14 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// In words, at most [`DEAD_LETTER_REASON_BYTES_MAX`](crate::types::limits::DEAD_LETTER_REASON_BYTES_MAX) bytes.
     pub reason: String,
+}
+
+impl DeadLetter {
+    /// What is set for the channels of dead letters: no history, since they are kept until they are
+    /// replayed or dropped.
+    pub(super) fn qos() -> Qos {
+        Qos::from([(Property::HistoryEvents, 0), (Property::HistoryBytes, 0)])
+    }
 }
 
 /// What became of letters that are not in their channel any more.

@@ -25,6 +25,9 @@ pub(super) enum Kind {
     Admin = 15,
     ProxyQos = 16,
     LetterCounts = 17,
+    Hold = 18,
+    EventType = 19,
+    SlotType = 20,
 }
 
 /// Most words that a fact of numbers can have.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0  4    magic "AQMS"
-//! 4  u8   version (3)
+//! 4  u8   version (4)
 //! 5  u64  state hash, little endian
 //! 13 ..   postcard: globals; then number and items of channels, proxies, lanes
 //! ```
@@ -21,7 +21,7 @@ use crate::planted::{Bug, planted};
 use crate::types::{ChannelId, Stamp, Tenure};
 
 const MAGIC: &[u8; 4] = b"AQMS";
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// Why bytes are not an image of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -136,10 +136,8 @@ impl Machine {
             }
         }
         for lane in self.lanes.values() {
-            if let (Some(name), Some(channel)) =
-                (lane.name(), self.channels.get_mut(&lane.channel()))
-            {
-                Arc::make_mut(channel).lanes.insert(name.clone(), lane.id());
+            if let Some(channel) = self.channels.get_mut(&lane.channel()) {
+                Arc::make_mut(channel).add_lane(lane.id(), lane.name());
             }
         }
         let ids: Vec<ChannelId> = self.channels.keys().copied().collect();

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::fact::{self, Kind, Sum};
 use super::{PublishRun, Published};
-use crate::types::{ChannelId, LaneId, Name, Opener, Rejection, Seq, Stamp, limits};
+use crate::types::{ChannelId, LaneId, Name, Opener, Qos, Rejection, Seq, Stamp, limits};
 
 /// Consecutive lane sequences with a common fate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Run {
+pub(super) struct Run {
     first_sequence: u64,
     count: u64,
     /// Channel sequence of the first; `None`: they were skipped.
@@ -49,25 +49,28 @@ pub struct Lane {
     id: LaneId,
     channel: ChannelId,
     name: Option<Name>,
+    admin: Name,
+    pub(super) qos: Qos,
+    pub(super) suspended: bool,
     epoch: u32,
     /// Who opened it last.
     opener: Opener,
     /// The epoch since which only that client has opened it.
     held_since: u32,
     pub(super) last_used: Stamp,
-    next_sequence: u64,
-    runs: VecDeque<Run>,
+    pub(super) next_sequence: u64,
+    pub(super) runs: VecDeque<Run>,
     #[serde(skip)]
-    remembered: u64,
+    pub(super) remembered: u64,
     #[serde(skip)]
-    sum: Sum,
+    pub(super) sum: Sum,
 }
 
 impl Lane {
     /// A lane that `opener` opens first.
     pub(super) fn new(
         id: LaneId,
-        channel: ChannelId,
+        (channel, admin): (ChannelId, Name),
         name: Option<Name>,
         opener: Opener,
         now: Stamp,
@@ -76,6 +79,9 @@ impl Lane {
             id,
             channel,
             name,
+            admin,
+            qos: Qos::default(),
+            suspended: false,
             epoch: 1,
             opener,
             held_since: 1,
@@ -97,6 +103,21 @@ impl Lane {
 
     pub fn name(&self) -> Option<&Name> {
         self.name.as_ref()
+    }
+
+    /// The supplier admin it is of, as long as it lives.
+    pub fn admin(&self) -> &Name {
+        &self.admin
+    }
+
+    /// What is set for it alone.
+    pub fn qos(&self) -> &Qos {
+        &self.qos
+    }
+
+    /// Whether it is suspended itself; its admin may be, too.
+    pub fn is_suspended(&self) -> bool {
+        self.suspended
     }
 
     /// Only publishes of this epoch are taken.
@@ -220,7 +241,8 @@ impl Lane {
 
     /// Hash of all facts, from the kept sum.
     pub(super) fn hash(&self) -> u64 {
-        let definition = (self.id, self.channel, &self.name);
+        let definition =
+            (self.id, self.channel, &self.name, &self.admin, &self.qos, self.suspended);
         let progress = [
             self.id.index,
             u64::from(self.id.position),

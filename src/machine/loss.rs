@@ -58,7 +58,8 @@ impl Machine {
             sequences: sequences.clone(),
             reason: String::new(),
         };
-        let settle = Settle { proxy: id, revision: proxy.revision(), parts: vec![part] };
+        let settle =
+            Settle { proxy: id, revision: proxy.revision(), fencing: 0, parts: vec![part] };
         // The proxy and its revision are those of this moment: there is nothing to refuse.
         let _ = self.settle(&settle);
         self.proxy(id).map_or(0, |proxy| proxy.counts().get(Outcome::Discarded) - before)
@@ -75,6 +76,5 @@ impl Machine {
         let Some(channel) = self.channels.get_mut(&id) else { return };
         let channel = Arc::make_mut(channel);
         channel.slots.begin_history_after(last);
-        channel.trim();
     }
 }

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::fact::{self, Kind, Sum};
 use super::settled::Settled;
-use crate::types::{ChannelId, Counts, Name, ProxyId, ProxySettings, Qos, Seq, SeqRange, Service};
+use crate::types::{
+    ChannelId, Counts, Member, Name, ProxyId, Qos, Seq, SeqRange, Service, Subscription,
+};
 
 /// A durable proxy of a channel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -14,26 +16,34 @@ pub struct Proxy {
     id: ProxyId,
     channel: ChannelId,
     name: Name,
-    settings: ProxySettings,
     /// The consumer admin it is of.
     pub(super) admin: Name,
     /// What is set for it alone.
     pub(super) qos: Qos,
     pub(super) suspended: bool,
+    /// The types of events that it wants itself; its admin may want fewer.
+    pub(super) types: Subscription,
     /// What its own settings, its admin's and its channel's come to.
     #[serde(skip)]
     pub(super) service: Service,
     /// Whether it delivers nothing, by its own definition or its admin's.
     #[serde(skip)]
     pub(super) rests: bool,
+    /// Whether it does not want every event, by its own subscription or its admin's.
+    #[serde(skip)]
+    pub(super) picks: bool,
+    /// Of an exclusive proxy: whose turn it is, if anybody's.
+    pub(super) holder: Option<Member>,
+    /// The token of the latest holder; 0: there was none.
+    fencing: u64,
     /// Raised whenever the definition changes; settlements name the one they were judged under.
     pub(super) revision: u64,
-    start_seq: Seq,
+    pub(super) start_seq: Seq,
     pub(super) settled: Settled,
     /// Counted deliveries of unsettled events, so that a poison event stays bounded.
-    attempts: BTreeMap<Seq, u32>,
+    pub(super) attempts: BTreeMap<Seq, u32>,
     #[serde(skip)]
-    attempts_sum: Sum,
+    pub(super) attempts_sum: Sum,
 }
 
 impl Proxy {
@@ -41,19 +51,21 @@ impl Proxy {
         id: ProxyId,
         (channel, admin): (ChannelId, Name),
         name: Name,
-        settings: ProxySettings,
         start_seq: Seq,
     ) -> Proxy {
         Proxy {
             id,
             channel,
             name,
-            settings,
             admin,
             qos: Qos::default(),
             suspended: false,
+            types: Subscription::default(),
             service: Service::default(),
             rests: false,
+            picks: false,
+            holder: None,
+            fencing: 0,
             revision: 1,
             start_seq,
             settled: Settled::new(id, start_seq),
@@ -72,10 +84,6 @@ impl Proxy {
 
     pub fn name(&self) -> &Name {
         &self.name
-    }
-
-    pub fn settings(&self) -> &ProxySettings {
-        &self.settings
     }
 
     /// The consumer admin it is of.
@@ -101,6 +109,31 @@ impl Proxy {
     /// Whether it delivers nothing: it is suspended, or its admin is.
     pub fn rests(&self) -> bool {
         self.rests
+    }
+
+    /// The types of events that it wants itself. Its admin must want them, too.
+    pub fn types(&self) -> &Subscription {
+        &self.types
+    }
+
+    /// Whether it does not want every event, by its own subscription or its admin's.
+    pub fn picks(&self) -> bool {
+        self.picks
+    }
+
+    /// Of an exclusive proxy: whose turn it is, if anybody's.
+    pub fn holder(&self) -> Option<Member> {
+        self.holder
+    }
+
+    /// The fencing token of its latest holder, which only rises; 0: there was none.
+    pub fn fencing(&self) -> u64 {
+        self.fencing
+    }
+
+    /// From now on, the entry at this index, no earlier token counts.
+    pub(super) fn fence(&mut self, index: u64) {
+        self.fencing = index.max(self.fencing + 1);
     }
 
     /// Revision of the definition, from 1.
@@ -153,10 +186,12 @@ impl Proxy {
 
     /// Hash of all facts, from the kept sums.
     pub(super) fn hash(&self) -> u64 {
-        let definition =
-            (self.id, self.channel, &self.name, &self.settings, self.revision, self.start_seq);
-        let qos = (self.id, &self.admin, &self.qos, self.suspended);
+        let definition = (self.id, self.channel, &self.name, self.revision, self.start_seq);
+        let qos = (self.id, &self.admin, &self.qos, self.suspended, &self.types);
+        let hold = (self.id, self.holder, self.fencing);
+        let hold = if self.fencing > 0 { fact::of_value(Kind::Hold, &hold) } else { 0 };
         fact::of_value(Kind::ProxyDefinition, &definition)
+            .wrapping_add(hold)
             .wrapping_add(fact::of_value(Kind::ProxyQos, &qos))
             .wrapping_add(self.settled.hash())
             .wrapping_add(self.attempts_sum.value())

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Admission, EventQos, PayloadKey, Stamp};
+use crate::types::{EventQos, PayloadKey, Stamp, Supply, TypeId, TypeRef};
 
 /// What the machine knows of one retained event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,11 +14,13 @@ pub struct Slot {
     /// When it was accepted.
     pub accepted: Stamp,
     pub mark: Mark,
+    /// The number of its type in its channel.
+    pub kind: TypeId,
     /// Durable proxies that have not settled it.
     pub waiting: u32,
 }
 
-/// What an event asks of its delivery, once what its channel says is counted in. Fixed when it is
+/// What an event asks of its delivery, once what its supplier's side says is counted in. Fixed when it is
 /// accepted; all 0 for nearly all events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
@@ -34,16 +36,16 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// What an event asks for, accepted `now` under these rules.
-    pub(super) fn new(asks: EventQos, rules: &Admission, now: Stamp) -> Mark {
+    /// What an event asks for, accepted `now`; what it does not say its supply does.
+    pub(super) fn new(asks: EventQos, supply: &Supply, now: Stamp) -> Mark {
         let timeout_ms = match asks.timeout_ms {
-            0 => rules.timeout_ms,
+            0 => supply.timeout_ms,
             own => own.into(),
         };
         let timeout = (timeout_ms > 0).then(|| now.plus_millis(timeout_ms));
         let moment = |ms: u64| (ms > 0).then(|| Stamp(0).plus_millis(ms));
         Mark {
-            priority: if asks.priority == 0 { rules.priority } else { asks.priority },
+            priority: if asks.priority == 0 { supply.priority } else { asks.priority },
             start: moment(asks.start_ms).unwrap_or_default(),
             stop: moment(asks.stop_ms).into_iter().chain(timeout).min().unwrap_or_default(),
             again: false,
@@ -53,10 +55,11 @@ impl Mark {
 
 /// An event on its way into a channel.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival {
+pub(super) struct Arrival<'a> {
     /// Bytes, header and body.
     pub size: u32,
     pub mark: Mark,
+    pub kind: TypeRef<'a>,
 }
 
 /// What must not be exceeded while somebody waits; 0 events: no limit.
@@ -64,6 +67,16 @@ pub(super) struct Arrival {
 pub(super) struct Room {
     pub bytes: u64,
     pub events: u64,
+    /// Whether there may be more types than a channel may have.
+    pub types: bool,
+}
+
+/// What an event did not find in its channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lack {
+    Room,
+    /// A number for its type.
+    Types,
 }
 
 impl Room {

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::fact::{self, Kind};
-use super::{Channel, Lane, Proxy};
+use super::{Channel, Lane, Proxy, apply};
 use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, ProxyId, Seq, SeqRange, Stamp, Tenure,
+    ChannelId, Interest, LaneId, Name, ProxyId, Qos, Rejection, Seq, SeqRange, Side, Stamp, Supply,
+    Tenure,
 };
 
 /// The replicated machine. Cheap to clone: see the module.
@@ -22,6 +23,10 @@ pub struct Machine {
     pub(super) lanes: BTreeMap<LaneId, Arc<Lane>>,
     /// Follows from the channels.
     pub(super) names: BTreeMap<Name, ChannelId>,
+    /// Channels whose events stay in the leader's memory; follows from the channels.
+    pub(super) best_effort: BTreeSet<ChannelId>,
+    /// No fact: whether this is the machine of those, beside the replicated one.
+    pub(super) is_transient: bool,
     /// No fact: what the last apply changed.
     pub(super) touched: BTreeSet<ChannelId>,
 }
@@ -44,9 +49,11 @@ impl Machine {
             proxies: BTreeMap::new(),
             lanes: BTreeMap::new(),
             names: BTreeMap::new(),
+            best_effort: BTreeSet::new(),
+            is_transient: false,
             touched: BTreeSet::new(),
         };
-        machine.add_channel(Name::default_channel(), ChannelSettings::default());
+        machine.add_channel(Name::default_channel(), Qos::default());
         machine
     }
 
@@ -97,9 +104,34 @@ impl Machine {
         ids.filter_map(|id| self.proxy(*id))
     }
 
+    /// Which types of events a proxy gets.
+    pub fn interest(&self, proxy: &Proxy) -> Interest {
+        let channel = self.channel(proxy.channel());
+        let admin = channel.and_then(|channel| channel.admins.get(Side::Consumer, proxy.admin()));
+        Interest { own: proxy.types().clone(), admin: admin.unwrap_or_default().types }
+    }
+
     /// The lane of this id.
     pub fn lane(&self, id: LaneId) -> Option<&Lane> {
         self.lanes.get(&id).map(|lane| &**lane)
+    }
+
+    /// The lanes of a channel, by id.
+    pub fn lanes_of(&self, channel: ChannelId) -> impl Iterator<Item = &Lane> {
+        let ids = self.channel(channel).into_iter().flat_map(|channel| &channel.lanes);
+        ids.filter_map(|id| self.lane(*id))
+    }
+
+    /// What holds for a lane, its own or inherited. Refused while it takes no events: it or its
+    /// supplier admin is suspended, or its channel is full; and if there is no such lane.
+    pub fn supply(&self, id: LaneId) -> Result<Supply, Rejection> {
+        let lane = self.lane(id).ok_or_else(|| apply::unknown_lane(id))?;
+        let channel = self.channel(lane.channel()).ok_or_else(|| apply::unknown_lane(id))?;
+        let supply = self.supply_of(channel, lane)?;
+        match channel.is_full() {
+            true => Err(apply::full(channel)),
+            false => Ok(supply),
+        }
     }
 
     /// All lanes, by id.
@@ -185,11 +217,12 @@ impl Machine {
         self.last_id
     }
 
-    pub(super) fn add_channel(&mut self, name: Name, settings: ChannelSettings) -> ChannelId {
+    pub(super) fn add_channel(&mut self, name: Name, qos: Qos) -> ChannelId {
         let id = ChannelId(self.next_id());
         self.names.insert(name.clone(), id);
-        self.channels.insert(id, Arc::new(Channel::new(id, name, settings)));
+        self.channels.insert(id, Arc::new(Channel::new(id, name, qos)));
         self.touched.insert(id);
+        self.resolve(id);
         id
     }
 }

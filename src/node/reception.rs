@@ -8,6 +8,7 @@ use tracing::{debug, warn};
 use super::door::{Reception, Visitor};
 use crate::admin::{self, Caller, Closed, Desk, Office};
 use crate::consensus::{LEADER_WAIT, Replica, Route, route, serve_peer};
+use crate::delivery::BestEffort;
 use crate::env::TokioRuntime;
 use crate::relay::{RELAYED_WAIT, Relay};
 use crate::session;
@@ -21,7 +22,7 @@ use crate::wire::{Greeting, Hello, Service, Welcome, newest_version};
 pub struct Services<N> {
     pub identity: Identity,
     pub replica: Replica<TokioRuntime>,
-    pub sessions: session::Options<Replica<TokioRuntime>, TokioRuntime>,
+    pub sessions: session::Options<BestEffort<Replica<TokioRuntime>>, TokioRuntime>,
     pub relay: Relay<N>,
     pub office: Office<N>,
     pub env: TokioRuntime,

@@ -20,7 +20,7 @@ use super::run::{Entrances, Frame, NET};
 use super::vitals::Health;
 use crate::admin::{self, Office};
 use crate::consensus::{self, Member, Replica, SpaceOptions};
-use crate::delivery;
+use crate::delivery::{self, BestEffort};
 use crate::env::{Publisher, Runtime, TokioRuntime, watch};
 use crate::relay::Relay;
 use crate::session;
@@ -107,7 +107,8 @@ impl Serving {
             replica.shutdown().await;
             return Err(error.into());
         }
-        let delivery = delivery::start(replica.clone(), env.clone());
+        let cluster = BestEffort::new(replica.clone());
+        let delivery = delivery::start(cluster.clone(), env.clone());
         let (goodbye, leaving) = watch(false);
         let relay = Relay {
             net: NET,
@@ -116,19 +117,23 @@ impl Serving {
             token: token.clone(),
             incarnation: identity.incarnation,
         };
+        let suppliers = session::Suppliers::default();
         let office = Office::new(admin::Options {
             replica: replica.clone(),
             delivery: delivery.clone(),
+            transient: cluster.transient(),
             net: NET,
             env: env.clone(),
             cluster: identity.cluster,
             token,
             incarnation: identity.incarnation,
             local: Arc::new(health.clone()),
+            suppliers: suppliers.clone(),
         });
         let sessions = session::Options {
-            cluster: replica.clone(),
+            cluster,
             delivery,
+            suppliers,
             env: env.clone(),
             event_bytes_max: config.event_bytes_max.0 as usize,
             shutdown: leaving,

@@ -11,8 +11,9 @@ use super::process;
 use super::reception::Services;
 use crate::admin::Local;
 use crate::consensus::ReplicaStatus;
+use crate::delivery::World;
 use crate::env::{Publisher, Watch, watch};
-use crate::machine::{Channel, Machine};
+use crate::machine::Channel;
 use crate::transport::Net;
 use crate::types::Outcome;
 
@@ -161,7 +162,7 @@ impl<N: Net> Services<N> {
     async fn gather(&self, sample: &mut Sample) {
         self.replica_metrics(sample);
         self.visit_metrics(sample);
-        self.replica.read(|machine| channel_metrics(machine, sample));
+        self.office.look(|world| channel_metrics(&world, sample));
         let stats = self.sessions.delivery.stats(Vec::new()).await;
         sample.gauge("consumers", "Consumers attached here.", stats.consumers as f64);
     }
@@ -217,11 +218,12 @@ impl<N: Net> Services<N> {
     }
 }
 
-fn channel_metrics(machine: &Machine, sample: &mut Sample) {
-    let lanes = machine.lanes().count() as f64;
+fn channel_metrics(world: &World, sample: &mut Sample) {
+    let lanes = world.facts.lanes().count() as f64;
     sample.gauge("lanes", "Lanes remembered.", lanes);
-    for channel in machine.channels() {
+    for channel in world.all_channels() {
         channel_counters(channel, sample);
+        let machine = world.of(channel.id());
         for proxy in machine.proxies(channel.id()) {
             let (name, of) = (proxy.name().as_str(), channel.name().as_str());
             let labels = [("channel", of), ("consumer", name)];
@@ -269,6 +271,7 @@ fn channel_counters(channel: &Channel, sample: &mut Sample) {
 mod tests {
     use super::*;
     use crate::consensus::{Role, Room, SnapshotCounts};
+    use crate::machine::Machine;
     use crate::storage::Damage;
 
     #[test]
@@ -304,7 +307,7 @@ mod tests {
     #[test]
     fn channels_and_their_ledgers_are_counted() {
         let mut sample = Sample::default();
-        channel_metrics(&Machine::new(), &mut sample);
+        channel_metrics(&World::of_facts(&Machine::new()), &mut sample);
         let text = sample.into_text();
         for line in ["aqueduct_accepted_total{channel=\"default\"} 0.0", "aqueduct_lanes 0.0"] {
             assert!(text.contains(line), "{line} is missing in:\n{text}");

@@ -5,7 +5,7 @@ use super::view::{ChannelView, View};
 use crate::delivery::{ConsumerId, Request};
 use crate::dispatch::{Attachment, Mode};
 use crate::machine::{Command, Reply};
-use crate::types::{ChannelId, Code, ProxyId, Rejection, Start, limits};
+use crate::types::{ChannelId, Code, Member, ProxyId, Rejection, Start, limits};
 use crate::wire::{
     Attach, AttachTarget, Attached, Closed, Credit, FlowMode, Pull, Settle, SettleConfirmed,
 };
@@ -29,16 +29,19 @@ impl Session {
         let consumer = Consumer { request: attach.request, attached: false, pulls };
         self.consumers.insert(attach.consumer, consumer);
         match attach.target.clone() {
-            AttachTarget::Volatile { start, resume_after } => {
+            AttachTarget::Volatile { start, resume_after, types } => {
                 let next = view.next_seq(channel.id);
                 let next_seq = match (resume_after, start) {
-                    (Some(seen), _) => seen.saturating_add(1).min(next),
+                    // What an earlier leader had in memory is lost, and nobody knows how much.
+                    (Some(seen), _) => {
+                        seen.saturating_add(1).max(view.first_seq(channel.id)).min(next)
+                    }
                     (None, Start::New) => next,
                     (None, Start::All) => view.retained_from(channel.id, 1),
                     (None, Start::Seq(seq)) => view.retained_from(channel.id, seq),
                     (None, Start::Time(ms)) => view.retained_since(channel.id, ms),
                 };
-                let attachment = Attachment::Volatile { channel: channel.id, next_seq };
+                let attachment = Attachment::Volatile { channel: channel.id, next_seq, types };
                 self.attached(&attach, channel, attachment, 0, view);
             }
             AttachTarget::Durable { .. } => self.attach_durable(attach, channel, view),
@@ -60,29 +63,32 @@ impl Session {
         if let FlowMode::Push { credit_events, credit_bytes } = attach.mode {
             check_credit(credit_events, credit_bytes)?;
         }
+        if let AttachTarget::Volatile { types, .. } = &attach.target
+            && types.len() > limits::PATTERNS_MAX
+        {
+            let message = format!("a subscription with {} patterns of types", types.len());
+            let hint = format!("use at most {}", limits::PATTERNS_MAX);
+            return refuse(Code::BadRequest, message, &hint);
+        }
         view.channel(&attach.channel).ok_or_else(|| unknown_channel(&attach.channel))
     }
 
     /// Takes the proxy that exists, or has one made.
     fn attach_durable(&mut self, attach: Attach, channel: ChannelView, view: &impl View) {
-        let AttachTarget::Durable { name, settings, start, admin, qos } = attach.target.clone()
-        else {
+        let AttachTarget::Durable { name, start, admin, qos, types } = attach.target.clone() else {
             return;
         };
-        let existing = view.proxy(channel.id, &name);
-        if let Some(proxy) = &existing
-            && settings.as_ref().is_none_or(|wanted| *wanted == proxy.settings)
+        if let Some(proxy) = view.proxy(channel.id, &name)
             && admin.is_none()
-            && qos.is_empty()
+            && types.is_empty()
+            && qos.iter().all(|(property, value)| proxy.qos.get(property) == Some(value))
         {
             let attachment = Attachment::Durable(proxy.id);
             return self.attached(&attach, channel, attachment, proxy.revision, view);
         }
         // Whether one that exists is what is asked for, the machine says, in its words.
-        let settings = settings.or(existing.map(|proxy| proxy.settings)).unwrap_or_default();
         let channel_id = channel.id;
-        let command =
-            Command::CreateProxy { channel: channel_id, name, settings, start, admin, qos };
+        let command = Command::CreateProxy { channel: channel_id, name, start, admin, qos, types };
         self.propose(command, Pending::Attach { attach: Box::new(attach), channel: channel.id });
     }
 
@@ -97,9 +103,8 @@ impl Session {
         let current = self.consumers.get(&attach.consumer).is_some_and(waits);
         match reply {
             Ok(Reply::ProxyReady { proxy, revision, .. }) if current => {
-                let is_dead_letters =
-                    view.channel(&attach.channel).is_some_and(|c| c.is_dead_letters);
-                let channel = ChannelView { id: channel, is_dead_letters };
+                let gone = ChannelView { id: channel, is_dead_letters: false, best_effort: false };
+                let channel = view.channel(&attach.channel).unwrap_or(gone);
                 self.attached(&attach, channel, Attachment::Durable(proxy), revision, view);
             }
             // Detached before it was attached: the client has its `Closed`.
@@ -134,7 +139,8 @@ impl Session {
         };
         let (request, consumer, tenure) = (attach.request, attach.consumer, self.tenure);
         let next_seq = view.next_seq(channel.id);
-        self.send(Attached { request, consumer, proxy, revision, next_seq, tenure });
+        let best_effort = channel.best_effort;
+        self.send(Attached { request, consumer, proxy, revision, next_seq, tenure, best_effort });
         let mode = match attach.mode {
             FlowMode::Push { credit_events: events, credit_bytes: bytes } => {
                 Mode::Push { events, bytes }
@@ -143,7 +149,9 @@ impl Session {
         };
         let consumer = self.consumer_id(consumer);
         let dead_letters = channel.is_dead_letters;
-        self.effect(Effect::Ask(Request::Attach { consumer, attachment, mode, dead_letters }));
+        let member = Member { client: attach.client, consumer: attach.consumer };
+        let ask = Request::Attach { consumer, attachment, mode, member, dead_letters };
+        self.effect(Effect::Ask(ask));
     }
 
     fn consumer_id(&self, handle: u32) -> ConsumerId {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::consumers::Consumer;
 use super::lane::Lane;
+use super::sources::Source;
+use super::suppliers::Suppliers;
 use super::view::View;
 use crate::delivery::{Request, SessionId};
 use crate::machine::{Command, Reply};
@@ -19,6 +21,9 @@ pub struct Session {
     pub(super) lanes: BTreeMap<LaneId, Lane>,
     /// Lanes that may have answers to hand out.
     pub(super) answered: BTreeSet<LaneId>,
+    /// Lanes that are polled.
+    pub(super) sources: BTreeMap<LaneId, Source>,
+    pub(super) suppliers: Suppliers,
     pub(super) consumers: BTreeMap<u32, Consumer>,
     /// Bytes of publishes that wait for their answer.
     pub(super) publish_bytes: usize,
@@ -44,7 +49,7 @@ pub enum Effect {
 /// What a reply is the reply to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pending {
-    OpenLane { request: u32, channel: ChannelId },
+    OpenLane { request: u32, channel: ChannelId, best_effort: bool },
     Publish { lane: LaneId, epoch: u32, ticket: u64, bytes: usize },
     Skip { request: u32 },
     Attach { attach: Box<Attach>, channel: ChannelId },
@@ -52,13 +57,21 @@ pub enum Pending {
 
 impl Session {
     /// A conversation that begins in this tenure. `event_bytes_max`: the largest event taken.
-    pub fn new(id: SessionId, tenure: Tenure, event_bytes_max: usize) -> Session {
+    /// `suppliers` is told which lanes it has open.
+    pub fn new(
+        id: SessionId,
+        tenure: Tenure,
+        event_bytes_max: usize,
+        suppliers: Suppliers,
+    ) -> Session {
         Session {
             id,
             tenure,
             event_bytes_max,
             lanes: BTreeMap::new(),
             answered: BTreeSet::new(),
+            sources: BTreeMap::new(),
+            suppliers,
             consumers: BTreeMap::new(),
             publish_bytes: 0,
             requests: 0,
@@ -73,6 +86,8 @@ impl Session {
             ClientMessage::OpenLane(open) => self.open_lane(open, view),
             ClientMessage::Publish(publish) => self.publish(publish),
             ClientMessage::Skip(skip) => self.skip(skip),
+            ClientMessage::Serve(serve) => self.serve_source(serve),
+            ClientMessage::Polled(polled) => self.polled(polled),
             ClientMessage::Attach(attach) => self.attach(attach, view),
             ClientMessage::Credit(credit) => self.credit(credit),
             ClientMessage::Pull(pull) => self.pull(pull),
@@ -100,8 +115,8 @@ impl Session {
             return self.close(rejection.clone());
         }
         match pending {
-            Pending::OpenLane { request, channel } => {
-                self.lane_opened(request, channel, reply, view);
+            Pending::OpenLane { request, channel, best_effort } => {
+                self.lane_opened(request, (channel, best_effort), reply, view);
             }
             Pending::Publish { lane, epoch, ticket, .. } => {
                 self.published(lane, epoch, ticket, reply);
@@ -179,6 +194,12 @@ impl Session {
 
     pub(super) fn fail(&mut self, request: u32, rejection: Rejection) {
         self.send(Failed { request, rejection });
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.suppliers.left(self.id, self.lanes.keys());
     }
 }
 

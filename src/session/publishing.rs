@@ -2,7 +2,7 @@
 
 use super::conversation::{Effect, Pending, Session, unexpected, unknown_channel};
 use super::lane::Lane;
-use super::view::View;
+use super::view::{ChannelView, View};
 use crate::machine::{Command, LaneTarget, Publish, PublishRun, Published, Reply};
 use crate::planted::{Bug, planted};
 use crate::types::{ChannelId, Code, LaneId, Rejection, limits};
@@ -28,15 +28,16 @@ impl Session {
             wire::LaneTarget::Named(name) => LaneTarget::Named(name),
             wire::LaneTarget::Existing(lane) => LaneTarget::Existing(lane),
         };
-        let pending = Pending::OpenLane { request: open.request, channel: channel.id };
-        let opener = open.opener;
-        self.propose(Command::OpenLane { channel: channel.id, target, opener }, pending);
+        let ChannelView { id: channel, best_effort, .. } = channel;
+        let pending = Pending::OpenLane { request: open.request, channel, best_effort };
+        let (opener, admin) = (open.opener, open.admin);
+        self.propose(Command::OpenLane { channel, target, opener, admin }, pending);
     }
 
     pub(super) fn lane_opened(
         &mut self,
         request: u32,
-        channel: ChannelId,
+        (channel, best_effort): (ChannelId, bool),
         reply: Result<Reply, Rejection>,
         view: &impl View,
     ) {
@@ -46,6 +47,8 @@ impl Session {
                 // publishes it still hears, and nothing after it has lost the lane.
                 self.collect_answers();
                 self.lanes.insert(lane, Lane::new(lane, channel, epoch));
+                self.sources.remove(&lane);
+                self.suppliers.connected(lane, self.id);
                 let channel_interest = view.has_interest(channel);
                 self.send(LaneOpened {
                     request,
@@ -54,6 +57,7 @@ impl Session {
                     held_since,
                     last_sequence,
                     channel_interest,
+                    best_effort,
                 });
             }
             Ok(other) => self.fail(request, unexpected(&other)),
@@ -121,6 +125,12 @@ impl Session {
             Ok(_) => self.send(Done { request }),
             Err(rejection) => self.fail(request, rejection),
         }
+    }
+
+    /// Refused unless the client has this lane open in this epoch.
+    pub(super) fn user_of(&self, id: LaneId, epoch: u32) -> Result<(), Rejection> {
+        let lane = self.lanes.get(&id).ok_or_else(|| lane_not_open(id))?;
+        if lane.epoch == epoch { Ok(()) } else { Err(fenced(lane, epoch)) }
     }
 
     /// Turns the answers that may leave into messages.

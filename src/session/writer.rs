@@ -184,6 +184,7 @@ fn assemble(
                 sequence,
                 delivery: head.delivery,
                 maybe_redelivered: head.maybe_redelivered,
+                fencing: head.fencing,
                 accepted,
                 dead_letter: letters.remove(&head.seq).map(Box::new),
                 event,

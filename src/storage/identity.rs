@@ -10,9 +10,9 @@ use super::register::Register;
 use crate::env::disk::Disk;
 use crate::types::{ClusterId, NodeId};
 
-/// Format of everything below the directory. A build reads this one only. (1 and 2 were those of builds
+/// Format of everything below the directory. A build reads this one only. (1 to 3 were those of builds
 /// before the first release.)
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 const PATH: &str = "identity";
 
 /// Who lives in a directory.

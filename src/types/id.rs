@@ -146,6 +146,23 @@ impl Opener {
     }
 }
 
+/// A consumer as it is known from one connection to the next.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Member {
+    /// Drawn at random by each client when it starts.
+    pub client: u64,
+    /// The client's handle of the consumer.
+    pub consumer: u32,
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{:016x}.{}", self.client, self.consumer))
+    }
+}
+
 /// The identity of a Raft log entry: where it is, and who proposed it in which term.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

@@ -25,6 +25,15 @@ pub const EVENT_BYTES_CEILING: usize = 8 << 20;
 /// Largest header section (names, variable header, fields) of an event, in bytes.
 pub const EVENT_HEADER_BYTES_MAX: usize = 64 << 10;
 
+/// Longest domain or type of an event, and of a pattern of types, in bytes. An event with a longer one
+/// is refused as malformed.
+pub const TYPE_NAME_BYTES_MAX: usize = 256;
+/// Types that the retained events of a channel may have, beside none. An event of one more is refused
+/// with `too_many_types`, retryable; dead letters are not.
+pub const TYPES_PER_CHANNEL_MAX: usize = 10_000;
+/// Patterns that a proxy, an admin or a plain subscriber may have. A change to more is refused.
+pub const PATTERNS_MAX: usize = 256;
+
 /// Largest frame body on a client or peer connection, in bytes: an event at the ceiling with its
 /// surroundings. A larger announced length closes the connection before anything is read.
 pub const FRAME_BYTES_MAX: usize = EVENT_BYTES_CEILING + (64 << 10);
@@ -42,6 +51,11 @@ pub const LANE_IN_FLIGHT_MAX: usize = 8192;
 pub const LANES_MAX: usize = 100_000;
 /// An unused lane expires after this long, in milliseconds (a replicated fact).
 pub const LANE_IDLE_MS: u64 = 24 * 3600 * 1000;
+
+/// While more bytes than this wait for a log entry no supplier is polled …
+pub const POLL_WAITING_BYTES_MAX: usize = 2 * BATCH_BYTES_TARGET;
+/// … and one that may not be polled now is looked at again after this long, in milliseconds.
+pub const POLL_RETRY_MS: u64 = 20;
 
 /// Channels in a cluster. Creating one more is refused with `too_many_channels`.
 pub const CHANNELS_MAX: usize = 10_000;
@@ -97,8 +111,15 @@ pub const HISTORY_BYTES: u64 = 16 << 20;
 /// Default cap on pending bytes of a channel. Beyond it publishes are refused (`channel_full`).
 pub const CHANNEL_BYTES_MAX: u64 = 4 << 30;
 
+/// Pending bytes of a best-effort channel, and those of its history, which are in the leader's
+/// memory, whatever its properties say. Beyond it publishes are refused (`channel_full`).
+pub const BEST_EFFORT_BYTES_MAX: u64 = 64 << 20;
+
 /// Default lease of a delivery in milliseconds: not settled by then, it is delivered again.
 pub const ACK_WAIT_MS: u64 = 30_000;
+/// How long a new leader waits for the holder of an exclusive proxy, from when somebody else is there
+/// to take its place, in milliseconds.
+pub const HOLDER_RETURN_MS: u64 = 2_000;
 /// Default limit of unsettled deliveries per proxy.
 pub const PROXY_IN_FLIGHT: u32 = 32_768;
 /// Longest delay that a nack may ask for, in milliseconds.
@@ -138,6 +159,11 @@ pub const SCRUB_PAUSE_MS: u64 = 3_600_000;
 pub const LANE_SWEEP_MS: u64 = 60_000;
 /// Lanes given up by one command. The rest waits for the next sweep.
 pub const LANE_SWEEP_MAX: usize = 1_000;
+/// How often the leader looks for channels with history that is too old, in milliseconds: so much
+/// longer it may stay where nothing happens.
+pub const CHANNEL_SWEEP_MS: u64 = 5_000;
+/// Channels trimmed by one command. The rest waits for the next sweep.
+pub const CHANNEL_SWEEP_MAX: usize = 1_000;
 /// Pull requests one consumer may have waiting. One more is refused with `overloaded`.
 pub const PULLS_PER_CONSUMER_MAX: usize = 64;
 /// Separate ranges of settlements that one proxy may have on the way to the log. Beyond it the
@@ -150,6 +176,11 @@ pub const SETTLING_RANGES_MAX: usize = 4096;
 pub const VERDICT_PAUSE_MS: u64 = 10;
 /// … up to this.
 pub const VERDICT_PAUSE_MS_MAX: u64 = 500;
+/// What a proxy does not want is settled together so long after it was accepted at the latest, in
+/// milliseconds; …
+pub const FILTER_PAUSE_MS: u64 = 250;
+/// … or when so many ranges of it wait.
+pub const FILTER_RANGES_MAX: usize = 1024;
 /// Deliveries handed out by one round of dispatch; the rest follows in the next round.
 pub const DISPATCH_EVENTS_MAX: usize = 16_384;
 /// Deliveries of one proxy or volatile consumer before the next has its turn.

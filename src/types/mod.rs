@@ -1,4 +1,4 @@
-//! The words of the field: ids, names, events, settings, limits and refusals.
+//! The words of the field: ids, names, events, properties, limits and refusals.
 //!
 //! Layer 0. Everything here is a validated value; nothing here knows of the network, the disk, a
 //! clock or a runtime. A value that exists is valid: constructors check, later code does not.
@@ -6,6 +6,7 @@
 
 mod cloud_event;
 mod event;
+mod event_type;
 mod id;
 pub mod limits;
 mod name;
@@ -14,18 +15,23 @@ mod qos;
 mod ranges;
 mod rejection;
 mod service;
-mod settings;
+mod side;
+mod start;
 
 pub use cloud_event::{CloudDefaults, CloudEventError};
 pub use event::{Event, EventBytes, EventError, EventQos, Header, Payload, Value};
+pub use event_type::{
+    EventType, Interest, PatternError, Subscription, TypeId, TypePattern, TypeRef,
+};
 pub use id::{
-    ChannelId, ClusterId, EntryId, GroupId, LaneId, NodeId, Opener, PayloadKey, ProxyId, Seq,
-    Stamp, Tenure,
+    ChannelId, ClusterId, EntryId, GroupId, LaneId, Member, NodeId, Opener, PayloadKey, ProxyId,
+    Seq, Stamp, Tenure,
 };
 pub use name::{Name, NameError};
 pub use outcome::{Counts, Outcome};
 pub use qos::{Domain, Level, Property, Qos, QosChange, QosError, Spec};
 pub use ranges::{SeqRange, SeqRanges};
 pub use rejection::{Code, Rejection};
-pub use service::{Admission, Discard, Order, Scheduling, Service};
-pub use settings::{ChannelSettings, ProxySettings, Start};
+pub use service::{Admission, Discard, History, Order, Scheduling, Service, Supply};
+pub use side::Side;
+pub use start::Start;

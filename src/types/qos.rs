@@ -1,8 +1,8 @@
 //! Quality of service: the properties of OMG Notification Service 1.1, §2.5, and those that are
 //! ours, from the scheduler's on.
 //!
-//! A property is set at a level (channel, consumer admin, its proxies, event) and holds for
-//! everything below it that does not set its own. [`Property::spec`] is the one table of names,
+//! A property is set at a level (channel; consumer admin and its proxies; supplier admin and its
+//! lanes; event) and holds for everything below it that does not set its own. [`Property::spec`] is the one table of names,
 //! ranges, defaults and levels; nothing else knows them. docs/QOS.md is tested against it.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::limits;
 
-/// Where a property can be set, from the widest to the narrowest.
+/// Where a property can be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
@@ -25,6 +25,10 @@ pub enum Level {
     Proxy,
     /// An event's own header.
     Event,
+    /// A SupplierAdmin: a group of lanes.
+    SupplierAdmin,
+    /// A ConsumerProxy: what one supplier is connected to.
+    Lane,
 }
 
 /// A property of the quality of service. The numbers are written to disk: never change one.
@@ -56,6 +60,15 @@ pub enum Property {
     RateLimit = 21,
     RedeliveryDelay = 22,
     RedeliveryDelayMax = 23,
+    AckWait = 24,
+    MaxDeliveries = 25,
+    MaxInFlight = 26,
+    MaxQueueBytes = 27,
+    HistoryEvents = 28,
+    HistoryBytes = 29,
+    HistoryAge = 30,
+    ExclusiveConsumer = 31,
+    PollInterval = 32,
 }
 
 /// What values a property takes.
@@ -88,7 +101,8 @@ pub struct Spec {
     pub meaning: &'static str,
 }
 
-const RELIABILITY: Domain = Domain::Word(&["persistent"]);
+const RELIABILITY: Domain = Domain::Word(&["persistent", "best_effort"]);
+const CONNECTIONS: Domain = Domain::Word(&["persistent"]);
 const ORDERS: Domain = Domain::Word(&["any", "fifo", "priority", "deadline"]);
 const DISCARDS: Domain = Domain::Word(&["any", "fifo", "lifo", "priority", "deadline"]);
 const SCHEDULES: Domain =
@@ -98,10 +112,16 @@ const SPAN_MS: i64 = u32::MAX as i64;
 /// Latest moment a property may name, in milliseconds since the Unix epoch: the year 9999.
 const MOMENT_MS: i64 = 253_402_300_799_999;
 const COUNT_MAX: i64 = 1 << 40;
+const BYTES_MAX: i64 = 1 << 50;
+/// Ten years in milliseconds.
+const AGE_MS: i64 = 315_360_000_000;
 
 const CHANNEL: &[Level] = &[Level::Channel];
 const EVENT: &[Level] = &[Level::Event];
 const CONSUMERS: &[Level] = &[Level::Admin, Level::Proxy];
+const SUPPLIERS: &[Level] = &[Level::Channel, Level::SupplierAdmin, Level::Lane];
+/// What events inherit from whom they are supplied by.
+const SUPPLIED: &[Level] = &[Level::Channel, Level::SupplierAdmin, Level::Lane, Level::Event];
 const ABOVE_EVENT: &[Level] = &[Level::Channel, Level::Admin, Level::Proxy];
 
 const fn number(min: i64, max: i64, unit: &'static str) -> Domain {
@@ -124,16 +144,16 @@ macro_rules! table {
 
 table! {
     EventReliability "event_reliability" "EventReliability", RELIABILITY, default 0, CHANNEL,
-        "an accepted event is on the disks of a majority";
-    ConnectionReliability "connection_reliability" "ConnectionReliability", RELIABILITY, default 0, ABOVE_EVENT,
+        "persistent: an accepted event is on the disks of a majority; best_effort: in the leader's memory alone, lost with it";
+    ConnectionReliability "connection_reliability" "ConnectionReliability", CONNECTIONS, default 0, ABOVE_EVENT,
         "a proxy and what it waits for survive every restart";
-    Priority "priority" "Priority", number(-32_767, 32_767, ""), default 0, &[Level::Channel, Level::Event],
-        "greater is more urgent; an event with priority 0 takes that of its channel";
+    Priority "priority" "Priority", number(-32_767, 32_767, ""), default 0, SUPPLIED,
+        "greater is more urgent; an event with priority 0 takes that of its lane, supplier admin or channel";
     StartTime "start_time" "StartTime", number(0, MOMENT_MS, "ms since 1970"), default 0, EVENT,
         "not delivered before this moment";
     StopTime "stop_time" "StopTime", number(0, MOMENT_MS, "ms since 1970"), default 0, EVENT,
         "expires at this moment; 0: never";
-    Timeout "timeout" "Timeout", number(0, SPAN_MS, "ms"), default 0, &[Level::Channel, Level::Admin, Level::Proxy, Level::Event],
+    Timeout "timeout" "Timeout", number(0, SPAN_MS, "ms"), default 0, &[Level::Channel, Level::Admin, Level::Proxy, Level::SupplierAdmin, Level::Lane, Level::Event],
         "expires so long after it was accepted; 0: never";
     StartTimeSupported "start_time_supported" "StartTimeSupported", Domain::Flag, default 1, ABOVE_EVENT,
         "whether start times of events are heeded";
@@ -145,16 +165,16 @@ table! {
         "which event goes first; any: as fifo";
     DiscardPolicy "discard_policy" "DiscardPolicy", DISCARDS, default 0, ABOVE_EVENT,
         "which event goes when there are too many; any: as fifo, the oldest";
-    MaximumBatchSize "maximum_batch_size" "MaximumBatchSize", number(1, limits::FRAME_EVENTS_MAX as i64, "events"), default limits::FRAME_EVENTS_MAX as i64, ABOVE_EVENT,
-        "most events handed over at once";
+    MaximumBatchSize "maximum_batch_size" "MaximumBatchSize", number(1, limits::FRAME_EVENTS_MAX as i64, "events"), default limits::FRAME_EVENTS_MAX as i64, &[Level::Channel, Level::Admin, Level::Proxy, Level::SupplierAdmin, Level::Lane],
+        "most events handed over at once, or asked of a supplier that is polled";
     PacingInterval "pacing_interval" "PacingInterval", number(0, 3_600_000, "ms"), default 0, ABOVE_EVENT,
         "events are collected so long into a batch, unless it is full before; 0: they go at once";
     MaxQueueLength "max_queue_length" "MaxQueueLength", number(0, COUNT_MAX, "events"), default 0, CHANNEL,
         "events of the channel that some proxy waits for; 0: no limit but that of bytes";
     MaxConsumers "max_consumers" "MaxConsumers", number(0, limits::PROXIES_PER_CHANNEL_MAX as i64, "proxies"), default 0, CHANNEL,
         "durable proxies of the channel; 0: as many as a channel may have";
-    MaxSuppliers "max_suppliers" "MaxSuppliers", number(0, limits::LANES_MAX as i64, "lanes"), default 0, CHANNEL,
-        "lanes of the channel; 0: as many as a cluster may have";
+    MaxSuppliers "max_suppliers" "MaxSuppliers", number(0, limits::LANES_MAX as i64, "lanes"), default 0, &[Level::Channel, Level::SupplierAdmin],
+        "lanes of the channel, or of the supplier admin; 0: as many as a cluster may have";
     RejectNewEvents "reject_new_events" "RejectNewEvents", Domain::Flag, default 1, CHANNEL,
         "at max_queue_length: whether new events are refused, or the discard policy of the channel acts";
     SchedulingPolicy "scheduling_policy" "SchedulingPolicy", SCHEDULES, default 0, CHANNEL,
@@ -171,6 +191,24 @@ table! {
         "pause before an event goes again that failed; doubled by each further failure";
     RedeliveryDelayMax "redelivery_delay_max" "RedeliveryDelayMax", number(1, 3_600_000, "ms"), default 60_000, ABOVE_EVENT,
         "longest such pause";
+    AckWait "ack_wait" "AckWait", number(1, 86_400_000, "ms"), default limits::ACK_WAIT_MS as i64, ABOVE_EVENT,
+        "lease of a delivery: not settled by then, the event goes again";
+    MaxDeliveries "max_deliveries" "MaxDeliveries", number(0, 1_000_000, "deliveries"), default 0, ABOVE_EVENT,
+        "after so many failed deliveries an event is a dead letter; 0: no limit";
+    MaxInFlight "max_in_flight" "MaxInFlight", number(1, limits::CREDIT_EVENTS_MAX as i64, "events"), default limits::PROXY_IN_FLIGHT as i64, ABOVE_EVENT,
+        "events of a proxy that are out or wait to go again, over all its clients";
+    MaxQueueBytes "max_queue_bytes" "MaxQueueBytes", number(1, BYTES_MAX, "bytes"), default limits::CHANNEL_BYTES_MAX as i64, CHANNEL,
+        "bytes of events that some proxy waits for; at the limit publishes are refused";
+    HistoryEvents "history_events" "HistoryEvents", number(0, COUNT_MAX, "events"), default limits::HISTORY_EVENTS as i64, CHANNEL,
+        "newest events kept whoever has settled them";
+    HistoryBytes "history_bytes" "HistoryBytes", number(0, BYTES_MAX, "bytes"), default limits::HISTORY_BYTES as i64, CHANNEL,
+        "the same in bytes; whichever limit comes first counts";
+    HistoryAge "history_age" "HistoryAge", number(0, AGE_MS, "ms"), default 0, CHANNEL,
+        "events older than this leave the history, whatever the other limits say; 0: no limit";
+    ExclusiveConsumer "exclusive_consumer" "ExclusiveConsumer", Domain::Flag, default 0, CONSUMERS,
+        "whether one of the proxy's clients gets all events, and the others stand by";
+    PollInterval "poll_interval" "PollInterval", number(1, 3_600_000, "ms"), default 100, SUPPLIERS,
+        "a supplier that is polled is asked so often, and at once again while it gives as many events as asked for";
 }
 
 impl Property {
@@ -213,6 +251,8 @@ impl fmt::Display for Level {
             Level::Admin => "admin",
             Level::Proxy => "proxy",
             Level::Event => "event",
+            Level::SupplierAdmin => "supplier admin",
+            Level::Lane => "lane",
         })
     }
 }
@@ -231,7 +271,8 @@ impl fmt::Display for Domain {
 }
 
 impl Domain {
-    fn holds(self, value: i64) -> bool {
+    /// Whether it is a value of this domain.
+    pub fn holds(self, value: i64) -> bool {
         match self {
             Domain::Number { min, max, .. } => (min..=max).contains(&value),
             Domain::Flag => value == 0 || value == 1,
@@ -350,6 +391,12 @@ impl Qos {
     pub fn resolve(levels: &[&Qos], property: Property) -> i64 {
         let set = levels.iter().find_map(|qos| qos.get(property));
         set.unwrap_or(property.spec().default)
+    }
+}
+
+impl<const N: usize> From<[(Property, i64); N]> for Qos {
+    fn from(set: [(Property, i64); N]) -> Qos {
+        Qos(set.into())
     }
 }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::ProxyId;
+
 /// What a refusal is about. The name is stable: scripts and clients decide by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -56,6 +58,14 @@ pub enum Code {
     TooManyAdmins,
     /// A property of the quality of service cannot be set so.
     InvalidQos,
+    /// The lane, or its supplier admin, is suspended.
+    Suspended,
+    /// There is a lane of this name, of another supplier admin.
+    LaneExists,
+    /// Another consumer holds the exclusive proxy since: nothing said under an earlier token counts.
+    Fenced,
+    /// The channel's retained events have as many types as they may.
+    TooManyTypes,
 }
 
 impl Code {
@@ -78,6 +88,8 @@ impl Code {
             Code::TooManyAdmins => "too_many_admins",
             Code::TooManyLanes => "too_many_lanes",
             Code::InvalidQos => "invalid_qos",
+            Code::Fenced => "fenced",
+            Code::TooManyTypes => "too_many_types",
             Code::ChannelFull => "channel_full",
             Code::OutOfSequence => "out_of_sequence",
             Code::LaneFenced => "lane_fenced",
@@ -91,6 +103,8 @@ impl Code {
             Code::StorageFailed => "storage_failed",
             Code::MembershipRefused => "membership_refused",
             Code::NotAllowed => "not_allowed",
+            Code::Suspended => "suspended",
+            Code::LaneExists => "lane_exists",
         }
     }
 
@@ -99,6 +113,7 @@ impl Code {
         matches!(
             self,
             Code::ChannelFull
+                | Code::TooManyTypes
                 | Code::OutOfSequence
                 | Code::Overloaded
                 | Code::NoLeader
@@ -106,6 +121,7 @@ impl Code {
                 | Code::ShuttingDown
                 | Code::StorageFailed
                 | Code::Quarantined
+                | Code::Suspended
         )
     }
 }
@@ -139,6 +155,14 @@ impl Rejection {
     pub fn hint(mut self, hint: impl Into<String>) -> Rejection {
         self.hint = hint.into();
         self
+    }
+
+    /// A settlement under another token than the current one of an exclusive proxy.
+    pub fn fenced(proxy: ProxyId, named: u64, current: u64) -> Rejection {
+        let message =
+            format!("proxy {proxy} is exclusive: token {named} is not the current one, {current}");
+        Rejection::new(Code::Fenced, message)
+            .hint("another holds it since; what was not settled is delivered to that one")
     }
 
     /// A publish that does not continue its lane.

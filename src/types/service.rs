@@ -1,5 +1,6 @@
-//! What the properties set on a channel, an admin and a proxy come to.
+//! What the properties set on a channel, and on the admins and proxies of its sides, come to.
 
+use super::limits;
 use super::qos::{Property, Qos};
 
 /// Which event of a proxy goes first.
@@ -64,6 +65,14 @@ pub struct Service {
     pub rate: u64,
     /// Pause after a first failure, and the longest, in milliseconds; 0: none.
     pub redelivery_ms: (u64, u64),
+    /// Lease of a delivery.
+    pub ack_wait_ms: u64,
+    /// Failed deliveries after which an event is a dead letter; 0: no limit.
+    pub max_deliveries: u32,
+    /// Delivered and unsettled events, over all clients.
+    pub max_in_flight: u32,
+    /// One of its clients gets all events.
+    pub exclusive: bool,
 }
 
 impl Default for Service {
@@ -98,6 +107,10 @@ impl Service {
                 value(Property::RedeliveryDelay).unsigned_abs(),
                 value(Property::RedeliveryDelayMax).unsigned_abs(),
             ),
+            ack_wait_ms: value(Property::AckWait).unsigned_abs(),
+            max_deliveries: value(Property::MaxDeliveries).unsigned_abs() as u32,
+            max_in_flight: value(Property::MaxInFlight).unsigned_abs() as u32,
+            exclusive: value(Property::ExclusiveConsumer) != 0,
         }
     }
 
@@ -114,14 +127,49 @@ impl Service {
     }
 }
 
-/// What holds for the events of a channel when they are accepted.
+/// What stays of a channel's newest events whoever has settled them: as much as all three allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Admission {
+pub struct History {
+    pub events: u64,
+    pub bytes: u64,
+    /// 0: no limit.
+    pub age_ms: u64,
+}
+
+/// What holds for a lane and, when they are accepted, for events of it that ask for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Supply {
     pub priority: i16,
     /// 0: never.
     pub timeout_ms: u64,
+    /// How often it is polled, if it is.
+    pub poll_ms: u64,
+    /// How many events are asked for then.
+    pub batch_max: u32,
+}
+
+impl Supply {
+    /// What the settings of a lane, its supplier admin and its channel come to.
+    pub fn new(lane: &Qos, admin: &Qos, channel: &Qos) -> Supply {
+        let value = |property| Qos::resolve(&[lane, admin, channel], property);
+        Supply {
+            priority: value(Property::Priority) as i16,
+            timeout_ms: value(Property::Timeout).unsigned_abs(),
+            poll_ms: value(Property::PollInterval).unsigned_abs(),
+            batch_max: value(Property::MaximumBatchSize).unsigned_abs() as u32,
+        }
+    }
+}
+
+/// What holds for a channel as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admission {
+    /// Events stay in the leader's memory: no log, no disk, and lost with it.
+    pub best_effort: bool,
     /// 0: no limit.
     pub max_queue_length: u64,
+    /// Pending bytes at which publishes are refused.
+    pub max_queue_bytes: u64,
     pub reject_new_events: bool,
     pub discard: Discard,
     /// 0: no limit of its own.
@@ -129,6 +177,7 @@ pub struct Admission {
     /// 0: no limit of its own.
     pub max_suppliers: u64,
     pub scheduling: Scheduling,
+    pub history: History,
 }
 
 impl Default for Admission {
@@ -141,10 +190,12 @@ impl Admission {
     /// What the settings of a channel come to.
     pub fn new(channel: &Qos) -> Admission {
         let value = |property| Qos::resolve(&[channel], property);
+        let best_effort = value(Property::EventReliability) == 1;
+        let bytes_max = if best_effort { limits::BEST_EFFORT_BYTES_MAX } else { u64::MAX };
         Admission {
-            priority: value(Property::Priority) as i16,
-            timeout_ms: value(Property::Timeout).unsigned_abs(),
+            best_effort,
             max_queue_length: value(Property::MaxQueueLength).unsigned_abs(),
+            max_queue_bytes: value(Property::MaxQueueBytes).unsigned_abs().min(bytes_max),
             reject_new_events: value(Property::RejectNewEvents) != 0,
             discard: discard(value(Property::DiscardPolicy)),
             max_consumers: value(Property::MaxConsumers).unsigned_abs(),
@@ -157,6 +208,11 @@ impl Admission {
                 }
                 3 => Scheduling::EarliestDeadline,
                 _ => Scheduling::RoundRobin,
+            },
+            history: History {
+                events: value(Property::HistoryEvents).unsigned_abs(),
+                bytes: value(Property::HistoryBytes).unsigned_abs().min(bytes_max),
+                age_ms: value(Property::HistoryAge).unsigned_abs(),
             },
         }
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::block::EventsBlock;
 use super::codec::{Payload, WireError, messages, put_head, take_head};
 use crate::types::{
-    LaneId, Name, Opener, ProxyId, ProxySettings, Qos, Seq, SeqRanges, Start, limits,
+    LaneId, Name, Opener, ProxyId, Qos, Seq, SeqRanges, Start, Subscription, limits,
 };
 
 messages! {
@@ -15,6 +15,8 @@ messages! {
         0x10 OpenLane head,
         0x11 Publish tail,
         0x12 Skip head,
+        0x13 Serve head,
+        0x14 Polled head,
         0x18 Attach head,
         0x19 Credit head,
         0x1a Pull head,
@@ -33,6 +35,8 @@ pub struct OpenLane {
     pub channel: Name,
     pub target: LaneTarget,
     pub opener: Opener,
+    /// The supplier admin of a new lane, which an existing one must be of, too.
+    pub admin: Option<Name>,
 }
 
 /// Which lane to open.
@@ -70,6 +74,25 @@ pub struct Skip {
     pub through: u64,
 }
 
+/// Makes an open lane one that the server polls: the client serves a source. Answered only when that
+/// ends: by `Failed`, for example because the lane was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serve {
+    pub request: u32,
+    pub lane: LaneId,
+    pub epoch: u32,
+}
+
+/// Everything for a `Poll` has been published: `count` events, or none if the source had none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Polled {
+    pub lane: LaneId,
+    pub epoch: u32,
+    /// The number of the poll.
+    pub poll: u32,
+    pub count: u32,
+}
+
 /// Attaches a consumer. Answered by `Attached` or `Failed`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attach {
@@ -79,6 +102,8 @@ pub struct Attach {
     pub channel: Name,
     pub target: AttachTarget,
     pub mode: FlowMode,
+    /// Tells this client from others over all its connections: drawn at random when it starts.
+    pub client: u64,
 }
 
 /// What a consumer attaches to.
@@ -89,19 +114,21 @@ pub enum AttachTarget {
         start: Start,
         /// After a reconnect: the last sequence seen, instead of `start`.
         resume_after: Option<Seq>,
+        /// The types of events it wants; none named: all.
+        types: Subscription,
     },
     /// The durable proxy of this name, created if there is none; its clients compete.
     Durable {
         name: Name,
-        /// Settings for a new proxy, which an existing one must have too; `None`: whatever an
-        /// existing one has, defaults for a new one.
-        settings: Option<ProxySettings>,
         /// For a new proxy.
         start: Start,
         /// The consumer admin of a new proxy, which an existing one must be of, too.
         admin: Option<Name>,
         /// What is set for a new proxy itself; an existing one must have all of it.
         qos: Qos,
+        /// The types of events that a new proxy wants, which an existing one must want, too. None
+        /// named: all, or whatever an existing one wants.
+        types: Subscription,
     },
 }
 
@@ -142,6 +169,9 @@ pub struct Settle {
     /// Chosen by the client, repeated in the answer.
     pub batch: u64,
     pub proxy: ProxyId,
+    /// Of an exclusive proxy: the token of the deliveries that it is about; else 0. With another than
+    /// the current one it is refused with `fenced`.
+    pub fencing: u64,
     /// Processed.
     #[serde(with = "super::ranges")]
     pub acks: SeqRanges,

@@ -32,6 +32,9 @@ pub struct Delivery {
     pub delivery: u32,
     /// It may have been delivered before, under an earlier leader or in this tenure.
     pub maybe_redelivered: bool,
+    /// Of an exclusive proxy: the token of the consumer that holds it, which only rises from one to
+    /// the next; to be named when it is settled. 0: the proxy is not exclusive.
+    pub fencing: u64,
     /// When it was accepted.
     pub accepted: Stamp,
     /// In a dead-letter channel: where it comes from.
@@ -68,6 +71,7 @@ struct DeliveryHead<D> {
     sequence: u64,
     delivery: u32,
     maybe_redelivered: bool,
+    fencing: u64,
     accepted: Stamp,
     dead_letter: Option<D>,
     event_bytes: u32,
@@ -81,6 +85,7 @@ impl Delivery {
             sequence: self.sequence,
             delivery: self.delivery,
             maybe_redelivered: self.maybe_redelivered,
+            fencing: self.fencing,
             accepted: self.accepted,
             dead_letter: self.dead_letter.as_deref(),
             event_bytes: self.event.len() as u32,
@@ -97,6 +102,7 @@ impl DeliveryHead<Box<DeadLetter>> {
             sequence: self.sequence,
             delivery: self.delivery,
             maybe_redelivered: self.maybe_redelivered,
+            fencing: self.fencing,
             accepted: self.accepted,
             dead_letter: self.dead_letter,
             event,

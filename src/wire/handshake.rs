@@ -11,14 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::codec::{Encoded, WireError, put_head, take_head, whole_head};
 use crate::types::{ClusterId, NodeId, Rejection, limits};
 
-/// The newest protocol version this build speaks. 5: a welcome ends with the newest version that
-/// the answering side speaks. 6: members send each other the events of a snapshot by their keys, and
-/// tell each other how much room their disks have.
-pub const PROTOCOL_VERSION: u16 = 6;
-/// The oldest one. 1 to 3 were those of builds whose state has other facts: not of one cluster.
-pub const PROTOCOL_VERSION_MIN: u16 = 4;
-/// A welcome names the newest version from this one on.
-const NEWEST_SINCE: u16 = 5;
+/// The newest protocol version this build speaks.
+pub const PROTOCOL_VERSION: u16 = 7;
+/// The oldest one. Those before were of builds whose state has other facts: not of one cluster.
+pub const PROTOCOL_VERSION_MIN: u16 = 7;
 
 /// The newest one that this process speaks.
 static NEWEST: AtomicU16 = AtomicU16::new(PROTOCOL_VERSION);
@@ -94,8 +90,7 @@ pub struct Welcome {
     pub event_bytes_max: u32,
     /// Most events of one lane sent and not answered.
     pub lane_in_flight_max: u32,
-    /// The newest version that the answering side speaks. Travels from version 2 on.
-    #[serde(skip)]
+    /// The newest version that the answering side speaks.
     pub newest: u16,
 }
 
@@ -174,29 +169,11 @@ fn bounded(kind: u8, what: &'static str, text: &str, max: usize) -> Result<(), W
     }
 }
 
-impl Welcome {
-    fn encode(&self) -> Vec<u8> {
-        let head = put_head(Vec::new(), self);
-        if self.version < NEWEST_SINCE { head } else { put_head(head, &self.newest) }
-    }
-
-    fn decode(body: &[u8]) -> Result<Welcome, WireError> {
-        let (welcome, used) = take_head::<Welcome>(WELCOME, body)?;
-        let rest = &body[used..];
-        let newest = match welcome.version {
-            ..NEWEST_SINCE if rest.is_empty() => welcome.version,
-            ..NEWEST_SINCE => return Err(WireError::Trailing { kind: WELCOME, bytes: rest.len() }),
-            _ => whole_head(WELCOME, rest)?,
-        };
-        Ok(Welcome { newest, ..welcome })
-    }
-}
-
 impl Greeting {
     /// Kind and body of the frame.
     pub fn encode(&self) -> Encoded {
         let (kind, head) = match self {
-            Greeting::Welcome(welcome) => (WELCOME, welcome.encode()),
+            Greeting::Welcome(welcome) => (WELCOME, put_head(Vec::new(), welcome)),
             Greeting::Refused(rejection) => (REFUSED, put_head(Vec::new(), rejection)),
         };
         (kind, vec![Bytes::from(head)])
@@ -205,7 +182,7 @@ impl Greeting {
     /// Parses the answer to a hello.
     pub fn decode(kind: u8, body: Bytes) -> Result<Greeting, WireError> {
         match kind {
-            WELCOME => Welcome::decode(&body).map(Greeting::Welcome),
+            WELCOME => whole_head(kind, &body).map(Greeting::Welcome),
             REFUSED => whole_head(kind, &body).map(Greeting::Refused),
             _ => Err(WireError::UnknownKind(kind)),
         }

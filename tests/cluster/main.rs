@@ -5,14 +5,18 @@
 
 mod admission;
 mod backup;
+mod best_effort;
 mod dead_letters;
 mod delivery;
 mod disaster;
 mod dump;
+mod exclusive;
 mod failover;
 mod full_disk;
 mod interrupt;
 mod membership;
 mod quality;
+mod suppliers;
 mod support;
+mod types;
 mod upgrade;

@@ -12,7 +12,7 @@ impl Cluster {
     }
 
     /// The JSON of an error and the exit code of a command that must fail.
-    async fn failure(&self, words: &[&str]) -> (i32, Value) {
+    pub async fn failure(&self, words: &[&str]) -> (i32, Value) {
         let output = self.run(&[words, &["--output", "json"]].concat()).await;
         let code = output.status.code().expect("no signal");
         let text = String::from_utf8_lossy(&output.stdout);
@@ -161,4 +161,62 @@ async fn what_events_ask_for_comes_with_them() {
     assert!(*first == 1 || *first == 2, "{first}");
     let past = ["proxy", "create", "default", "none", "--from", "time:+1h"];
     assert_eq!(cluster.one(&past).await["start_seq"], 3);
+}
+
+#[tokio::test]
+async fn limits_of_delivery_and_history_change_while_they_are_used() {
+    let cluster = cluster(1, &[]).await;
+    let words = ["channel", "create", "jobs", "--history-events", "100", "--max-bytes", "1MiB"];
+    let made = cluster.one(&words).await;
+    assert_eq!((&made["max_queue_bytes"], &made["history_events"]), (&json!(1 << 20), &json!(100)));
+    assert_eq!(made["qos"], json!({"max_queue_bytes": 1 << 20, "history_events": 100}));
+    let words = ["proxy", "create", "jobs", "w", "--max-in-flight", "2", "--max-deliveries", "3"];
+    let made = cluster.one(&words).await;
+    assert_eq!((&made["max_in_flight"], &made["max_deliveries"]), (&json!(2), &json!(3)));
+    cluster.lines(&["pub", "jobs", "--count", "10"]).await;
+
+    // Fewer in flight stop new leases at once, more let them go.
+    let pull = ["pull", "jobs", "--name", "w", "--batch", "9", "--ack", "manual", "--wait", "0.5"];
+    assert_eq!(cluster.lines(&pull).await.len(), 2);
+    let set = |value: &'static str| ["qos", "set", "jobs", "--proxy", "w", value];
+    cluster.one(&set("max_in_flight=1")).await;
+    assert_eq!(cluster.lines(&pull).await.len(), 0);
+    cluster.one(&set("max_in_flight=5")).await;
+    // An ack wait holds for leases from then on.
+    cluster.one(&set("ack_wait=300")).await;
+    let third = cluster.lines(&pull).await;
+    assert_eq!(crate::support::seqs(&third), [3, 4, 5].into());
+    let words = ["pull", "jobs", "--name", "w", "--batch", "9", "--ack", "manual", "--wait", "20"];
+    let again = cluster.lines(&words).await;
+    assert_eq!((&again[0]["seq"], &again[0]["delivery"]), (&json!(3), &json!(2)));
+
+    // Attaching compares what is asked for, and nothing else.
+    let other = ["sub", "jobs", "--name", "w", "--max-deliveries", "4"];
+    assert_eq!(cluster.failure(&other).await.1["code"], "proxy_exists");
+    let same = ["sub", "jobs", "--name", "w", "--max-deliveries", "3", "--idle-exit", "30"];
+    cluster.one(&set("ack_wait=60000")).await;
+    let all = cluster.lines(&[&same[..], &["--max", "10"]].concat()).await;
+    assert_eq!(crate::support::seqs(&all), (1..=10).collect());
+
+    // A lower history is trimmed at once; one that ages, where nobody publishes, by the leader.
+    let status = cluster.until("all are acked", |s| pending(s) == Some(0)).await;
+    assert_eq!(retained(&status), Some(10));
+    cluster.one(&["qos", "set", "jobs", "history_events=4"]).await;
+    let status = cluster.status().await.expect("a status");
+    assert_eq!(retained(&status), Some(4));
+    cluster.one(&["qos", "set", "jobs", "history_age=1000"]).await;
+    cluster.until("the history is too old", |s| retained(s) == Some(0)).await;
+    cluster.audit().await;
+}
+
+fn jobs(status: &Value) -> Option<&Value> {
+    status["channels"].as_array()?.iter().find(|channel| channel["name"] == "jobs")
+}
+
+fn retained(status: &Value) -> Option<u64> {
+    jobs(status)?["retained"].as_u64()
+}
+
+fn pending(status: &Value) -> Option<u64> {
+    jobs(status)?["proxies"][0]["pending"].as_u64()
 }

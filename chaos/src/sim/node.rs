@@ -10,7 +10,7 @@ use aqueduct::consensus::{
     self, LEADER_WAIT, Member, Pace, RaftRuntime, Replica, Route, SpaceOptions, StartError, route,
     serve_peer,
 };
-use aqueduct::delivery;
+use aqueduct::delivery::{self, BestEffort};
 use aqueduct::env::disk::MemDisk;
 use aqueduct::env::{Publisher, Runtime, watch};
 use aqueduct::relay::{RELAYED_WAIT, Relay};
@@ -125,7 +125,8 @@ pub async fn start(
         Err(StartError::Full(error)) => return Started::Full(error.to_string()),
         Err(error) => return Started::Failed(error.to_string()),
     };
-    let delivery = delivery::start(replica.clone(), env.clone());
+    let cluster = BestEffort::new(replica.clone());
+    let delivery = delivery::start(cluster.clone(), env.clone());
     let (goodbye, leaving) = watch(false);
     let desk = Desk(Arc::new(Services {
         identity,
@@ -138,8 +139,9 @@ pub async fn start(
             incarnation: identity.incarnation,
         },
         sessions: session::Options {
-            cluster: replica.clone(),
+            cluster,
             delivery: delivery.clone(),
+            suppliers: session::Suppliers::default(),
             env: env.clone(),
             event_bytes_max: limits::EVENT_BYTES_MAX,
             shutdown: leaving,
@@ -174,7 +176,7 @@ struct Services<E: RaftRuntime> {
     identity: Identity,
     replica: Replica<E>,
     relay: Relay<SimNet>,
-    sessions: session::Options<Replica<E>, E>,
+    sessions: session::Options<BestEffort<Replica<E>>, E>,
 }
 
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aqueduct::client::{Client, Delivery, Puller, Settler, SubscribeOptions, Subscriber};
-use aqueduct::types::{ProxySettings, Qos, Rejection, Start};
+use aqueduct::types::{Property, Qos, Rejection, Start};
 
 use super::operator::changes;
 use super::supplier::valid;
@@ -31,17 +31,18 @@ impl Tap {
         Tap::attach(client, spec, Qos::default()).await
     }
 
-    async fn attach(client: &Client, spec: &ConsumerSpec, qos: Qos) -> Result<Tap, Rejection> {
+    async fn attach(client: &Client, spec: &ConsumerSpec, mut qos: Qos) -> Result<Tap, Rejection> {
+        // These the operator leaves alone.
+        qos.change(&[
+            (Property::AckWait, Some(spec.ack_wait_ms as i64)),
+            (Property::MaxDeliveries, Some(spec.max_deliveries.into())),
+            (Property::MaxInFlight, Some(spec.max_in_flight.into())),
+        ]);
         let options = SubscribeOptions {
             // The channel is empty then, so this means: whatever will be published.
             from: Start::All,
-            settings: Some(ProxySettings {
-                ack_wait_ms: spec.ack_wait_ms,
-                max_deliveries: spec.max_deliveries,
-                max_in_flight: spec.max_in_flight,
-            }),
-            credit_events: spec.credit,
             qos,
+            credit_events: spec.credit,
             ..SubscribeOptions::durable(valid(&spec.name)?)
         };
         let channel = valid(&spec.channel)?;

@@ -1,8 +1,8 @@
 //! What is inherited from where, against a machine.
 
 use super::*;
-use crate::machine::Batch;
-use crate::types::{NodeId, Stamp, Start};
+use crate::machine::{Batch, LaneTarget};
+use crate::types::{NodeId, Opener, Stamp, Start};
 
 /// A machine with the admin `fast` and its proxy `p` in the default channel.
 struct Rig {
@@ -18,7 +18,11 @@ fn target(level: Level) -> Target {
     let channel = Name::default_channel();
     match level {
         Level::Channel | Level::Event => Target::Channel { channel },
-        Level::Admin => Target::Admin { channel, admin: name("fast") },
+        Level::Admin => Target::Admin { channel, side: Side::Consumer, admin: name("fast") },
+        Level::SupplierAdmin => {
+            Target::Admin { channel, side: Side::Supplier, admin: name("slow") }
+        }
+        Level::Lane => Target::Lane { channel, lane: name("l") },
         Level::Proxy => Target::Proxy { channel, proxy: name("p") },
     }
 }
@@ -29,10 +33,20 @@ impl Rig {
         rig.apply(Command::BeginTenure { node: NodeId(1) });
         let found = rig.machine.channel_by_name(&Name::default_channel()).unwrap();
         let (channel, qos) = (found.id(), Qos::default());
-        let (admin, settings) = (Some(name("fast")), Default::default());
-        rig.apply(Command::CreateAdmin { channel, name: name("fast"), qos: qos.clone() });
+        let admin = Some(name("fast"));
+        for (side, name) in [(Side::Consumer, name("fast")), (Side::Supplier, name("slow"))] {
+            let (qos, types) = (qos.clone(), Default::default());
+            rig.apply(Command::CreateAdmin { channel, side, name, qos, types });
+        }
+        rig.apply(Command::OpenLane {
+            channel,
+            target: LaneTarget::Named(name("l")),
+            opener: Opener::default(),
+            admin: Some(name("slow")),
+        });
         let start = Start::New;
-        let made = Command::CreateProxy { channel, name: name("p"), settings, start, admin, qos };
+        let (name, types) = (name("p"), Default::default());
+        let made = Command::CreateProxy { channel, name, start, admin, qos, types };
         rig.apply(made);
         rig
     }
@@ -101,7 +115,11 @@ fn what_is_not_there_is_named() {
     let (channel, nobody) = (Name::default_channel(), name("nobody"));
     let rejection = refused(Target::Channel { channel: nobody.clone() });
     assert_eq!(rejection.code, Code::UnknownChannel);
-    let rejection = refused(Target::Admin { channel: channel.clone(), admin: nobody.clone() });
+    let rejection = refused(Target::Admin {
+        channel: channel.clone(),
+        side: Side::Consumer,
+        admin: nobody.clone(),
+    });
     assert_eq!(rejection.code, Code::UnknownAdmin);
     let rejection = refused(Target::Proxy { channel, proxy: nobody });
     assert_eq!(rejection.code, Code::UnknownProxy);

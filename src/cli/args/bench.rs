@@ -177,6 +177,10 @@ pub struct BenchFailover {
     /// Events pending on a consumer, whose next delivery is timed as well. 0: no consumer.
     #[arg(long, default_value_t = 0, value_name = "EVENTS")]
     pub pending: u64,
+    /// Consumers that have them pending, each all of them: the first as --qos says, the others with
+    /// policies of all kinds besides. Timed until the last of them has its next delivery.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub consumers: u64,
     #[command(flatten)]
     pub order: BenchOrder,
 }

@@ -4,18 +4,19 @@ use clap::{Args, Subcommand};
 
 use crate::cli::asked::{property_change, property_value, property_words};
 use crate::cli::connect::start;
-use crate::types::{Name, QosChange, Start, limits};
+use crate::types::{Name, QosChange, Side, Start, TypePattern};
 use crate::wire::admin::Target;
 
 #[derive(Debug, Subcommand)]
 pub enum Qos {
     /// List the properties: levels, values, defaults, what they do; asks no node
     Properties,
-    /// Show what holds for a channel, an admin or a proxy, and where it comes from
+    /// Show what holds for a channel, an admin, a proxy or a lane, and where it comes from
     #[command(after_help = "Examples:
   aqueduct qos get orders
   aqueduct qos get orders --admin fast
-  aqueduct qos get orders --proxy billing --output json")]
+  aqueduct qos get orders --proxy billing --output json
+  aqueduct qos get orders --supplier-admin sensors")]
     Get {
         #[command(flatten)]
         target: QosTarget,
@@ -50,43 +51,66 @@ pub struct QosTarget {
     /// Name of the channel.
     pub channel: Name,
     /// Of this consumer admin.
-    #[arg(long, value_name = "NAME", conflicts_with = "proxy")]
+    #[arg(long, value_name = "NAME", group = "whose")]
     pub admin: Option<Name>,
     /// Of this proxy, that is, of the durable consumer of this name.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "whose")]
     pub proxy: Option<Name>,
+    /// Of this supplier admin.
+    #[arg(long, value_name = "NAME", group = "whose")]
+    pub supplier_admin: Option<Name>,
+    /// Of the lane of this name, that is, of what a supplier is connected to.
+    #[arg(long, value_name = "NAME", group = "whose")]
+    pub lane: Option<Name>,
 }
 
 impl QosTarget {
     /// The same for the admin service.
     pub fn target(&self) -> Target {
         let channel = self.channel.clone();
-        match (&self.admin, &self.proxy) {
-            (_, Some(proxy)) => Target::Proxy { channel, proxy: proxy.clone() },
-            (Some(admin), None) => Target::Admin { channel, admin: admin.clone() },
-            (None, None) => Target::Channel { channel },
+        match (&self.admin, &self.proxy, &self.supplier_admin, &self.lane) {
+            (Some(admin), ..) => {
+                Target::Admin { channel, side: Side::Consumer, admin: admin.clone() }
+            }
+            (_, Some(proxy), ..) => Target::Proxy { channel, proxy: proxy.clone() },
+            (_, _, Some(admin), _) => {
+                Target::Admin { channel, side: Side::Supplier, admin: admin.clone() }
+            }
+            (.., Some(lane)) => Target::Lane { channel, lane: lane.clone() },
+            (None, None, None, None) => Target::Channel { channel },
         }
     }
 }
 
+const SUBSCRIBE_HELP: &str = "The first patterns narrow what was everything before. \
+An event goes to a proxy if one of its patterns picks its type, and one of its admin's; \
+whoever has no patterns picks all. Quote them: the shell has a use for *, too.";
+
 #[derive(Debug, Subcommand)]
 pub enum Admin {
-    /// Create a consumer admin
-    #[command(after_help = "Example:
-  aqueduct admin create orders fast --qos order_policy=priority --qos pacing_interval=100")]
+    /// Create an admin
+    #[command(after_help = "Examples:
+  aqueduct admin create orders fast --qos order_policy=priority --qos pacing_interval=100
+  aqueduct admin create orders sensors --supplier --qos priority=-5,timeout=60000")]
     Create(AdminCreate),
-    /// List the consumer admins of a channel
+    /// List the admins of a channel, of both sides
     Ls {
         /// Name of the channel.
         channel: Name,
     },
-    /// Show an admin: its quality of service and its proxies
+    /// Show an admin: its quality of service and its proxies or lanes
     Show(AdminName),
-    /// Remove an admin with its proxies
+    /// Remove an admin with its proxies, or with its lanes, which ends their suppliers
     Rm(AdminName),
-    /// Let its proxies deliver nothing; what comes meanwhile waits
+    /// Let its proxies get events of these types, too
+    #[command(after_help = SUBSCRIBE_HELP)]
+    Subscribe(AdminTypes),
+    /// Take patterns of types away; without any left its proxies get all types
+    Unsubscribe(AdminTypes),
+    /// Let its proxies deliver nothing, while what comes waits; or its lanes take nothing, while
+    /// their suppliers wait
     Suspend(AdminName),
-    /// Let its proxies deliver again
+    /// Let its proxies deliver again, or its lanes take events
     Resume(AdminName),
 }
 
@@ -98,15 +122,37 @@ pub struct AdminCreate {
     /// lists them.
     #[arg(long, value_name = "PROPERTY=VALUE", value_delimiter = ',', value_parser = property_value)]
     pub qos: Vec<QosChange>,
+    /// Types of events that its proxies get, as in 'telecom::*'; may be repeated [default: all].
+    #[arg(long = "type", value_name = "PATTERN")]
+    pub types: Vec<TypePattern>,
 }
 
-/// A consumer admin of a channel.
+#[derive(Debug, Args)]
+pub struct AdminTypes {
+    #[command(flatten)]
+    pub of: AdminName,
+    /// Patterns of types: 'domain::type', or 'type' of any domain; `*` stands for any text.
+    #[arg(required = true, value_name = "PATTERN")]
+    pub patterns: Vec<TypePattern>,
+}
+
+/// An admin of a channel.
 #[derive(Debug, Args)]
 pub struct AdminName {
     /// Name of the channel.
     pub channel: Name,
     /// Name of the admin.
     pub name: Name,
+    /// A supplier admin, a group of lanes, instead of a consumer admin.
+    #[arg(long)]
+    pub supplier: bool,
+}
+
+impl AdminName {
+    /// Which side it is of.
+    pub fn side(&self) -> Side {
+        if self.supplier { Side::Supplier } else { Side::Consumer }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -116,19 +162,24 @@ pub enum Proxy {
   aqueduct proxy create orders billing --admin fast --from all
   aqueduct proxy create orders audit --qos max_events_per_consumer=1000,discard_policy=fifo")]
     Create(ProxyCreate),
-    /// List the proxies of a channel
+    /// List what consumers and suppliers of a channel are connected to, and why
     Ls {
         /// Name of the channel.
         channel: Name,
     },
-    /// Show a proxy: its settings, its quality of service, its ledger
+    /// Show a proxy: how it delivers, its quality of service, its ledger
     Show(ProxyName),
     /// Remove a durable proxy; what it has not settled is no longer kept for it
     Rm(ProxyName),
-    /// Let it deliver nothing; what comes meanwhile waits
-    Suspend(ProxyName),
-    /// Let it deliver again
-    Resume(ProxyName),
+    /// Let it get events of these types, too
+    #[command(after_help = SUBSCRIBE_HELP)]
+    Subscribe(ProxyTypes),
+    /// Take patterns of types away; without any left it gets all types
+    Unsubscribe(ProxyTypes),
+    /// Let it deliver nothing, while what comes waits; or with --lane, take nothing
+    Suspend(ProxyOrLane),
+    /// Let it deliver, or take events, again
+    Resume(ProxyOrLane),
 }
 
 #[derive(Debug, Args)]
@@ -142,23 +193,31 @@ pub struct ProxyCreate {
     /// lists them.
     #[arg(long, value_name = "PROPERTY=VALUE", value_delimiter = ',', value_parser = property_value)]
     pub qos: Vec<QosChange>,
+    /// Types of events that it wants, as in 'telecom::*'; may be repeated [default: all].
+    #[arg(long = "type", value_name = "PATTERN")]
+    pub types: Vec<TypePattern>,
     /// Where it starts: new, all, seq:N, or time:T (T: -DURATION ago, 2027-01-31T12:00:00Z, or
     /// milliseconds since 1970).
     #[arg(long, default_value = "new", value_parser = start)]
     pub from: Start,
     /// Redeliver what is not settled after so many milliseconds.
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "MS")]
     pub ack_wait_ms: Option<u64>,
     /// After so many deliveries an event goes to the dead-letter channel CHANNEL.dead.
     #[arg(long, value_name = "N")]
     pub max_deliveries: Option<u32>,
     /// Unsettled deliveries at a time, over all clients of the proxy.
-    #[arg(
-        long,
-        value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::CREDIT_EVENTS_MAX))
-    )]
+    #[arg(long, value_name = "N")]
     pub max_in_flight: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct ProxyTypes {
+    #[command(flatten)]
+    pub of: ProxyName,
+    /// Patterns of types: 'domain::type', or 'type' of any domain; `*` stands for any text.
+    #[arg(required = true, value_name = "PATTERN")]
+    pub patterns: Vec<TypePattern>,
 }
 
 /// A durable proxy of a channel.
@@ -168,6 +227,16 @@ pub struct ProxyName {
     pub channel: Name,
     /// Name of the proxy, that is, of the durable consumer.
     pub name: Name,
+}
+
+/// A durable proxy of a channel, or a lane that has a name.
+#[derive(Debug, Args)]
+pub struct ProxyOrLane {
+    #[command(flatten)]
+    pub of: ProxyName,
+    /// The name is that of a lane, a supplier's proxy.
+    #[arg(long)]
+    pub lane: bool,
 }
 
 /// The job scheduler. Its policy, and what proxies bring before it, are properties of the quality

@@ -12,7 +12,7 @@ use super::super::output;
 use super::figures::{Figures, histogram, note};
 use super::{Bed, progress};
 use crate::client::AdminClient;
-use crate::types::{ChannelSettings, Name};
+use crate::types::Name;
 
 /// Idle processor time is measured for so long, after a pause in which the creation settles.
 const IDLE: Duration = Duration::from_secs(5);
@@ -72,7 +72,7 @@ async fn create(
         let name = Name::new(format!("bench-{run:08x}-{number}"))
             .map_err(|e| Failure::usage(e.to_string()))?;
         let asked = Instant::now();
-        asker.create_channel(&name, &ChannelSettings::default()).await?;
+        asker.create_channel(&name, &[]).await?;
         note(&mut latencies, asked.elapsed(), 1);
         bar.inc(1);
     }

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::super::args::{BenchFailover, BenchOrder, BenchTarget, Common, LossBy};
+use super::super::args::{BenchFailover, BenchTarget, Common, LossBy};
+use super::super::connect;
 use super::super::exit::Failure;
 use super::super::local::LocalNode;
-use super::super::{asked, connect};
-use super::consume::fill_with;
 use super::figures::{Figures, histogram, note};
+use super::waiting::Waiting;
 use super::{Bed, event, progress};
-use crate::client::{LaneChoice, Publisher, SubscribeOptions, Subscriber};
-use crate::types::{EventBytes, Level, Name, Start};
+use crate::client::{LaneChoice, Publisher};
+use crate::types::EventBytes;
 use crate::wire::admin::Role;
 
 /// Nodes if nothing is said.
@@ -35,10 +35,7 @@ pub async fn run(common: &Common, flags: &BenchFailover) -> Result<Figures, Fail
     let target = BenchTarget { spawn: Some(nodes), ..flags.target.clone() };
     let mut bed = Bed::new(common, &target).await?;
     let client = bed.client().await?;
-    let mut waiting = match flags.pending {
-        0 => None,
-        pending => Some(wait_with(&bed, &target, pending + 2 * flags.runs, &flags.order).await?),
-    };
+    let mut waiting = Waiting::start(&bed, &target, flags).await?;
     let lane = client.publisher(target.channel.clone(), LaneChoice::Fresh).await?;
     let event = event(target.size, 0)?;
     let (mut failovers, mut deliveries) = (Vec::new(), Vec::new());
@@ -48,9 +45,8 @@ pub async fn run(common: &Common, flags: &BenchFailover) -> Result<Figures, Fail
     for _ in 0..flags.runs {
         let leader = whole(&bed, nodes as usize).await?;
         events += warm_up(&lane, &event).await?;
-        if let Some(subscriber) = &mut waiting {
-            // What is not settled comes again from whoever leads next.
-            subscriber.next().await?;
+        if let Some(waiting) = &mut waiting {
+            waiting.take_each().await?;
         }
         let (gone, took) = match flags.by {
             LossBy::Transfer => hand_over(&bed, &lane, &event).await?,
@@ -62,10 +58,9 @@ pub async fn run(common: &Common, flags: &BenchFailover) -> Result<Figures, Fail
         };
         failovers.push(took.as_millis() as u64);
         note(&mut latencies, took, 1);
-        if let Some(subscriber) = &mut waiting {
-            let delivery = subscriber.next().await?;
+        if let Some(waiting) = &mut waiting {
+            waiting.next_each().await?;
             deliveries.push(gone.elapsed().as_millis() as u64);
-            subscriber.ack(&[delivery.seq]).await?;
         }
         bring_back(&mut bed, leader, flags.by).await?;
         bar.inc(1);
@@ -75,27 +70,8 @@ pub async fn run(common: &Common, flags: &BenchFailover) -> Result<Figures, Fail
     let mut figures = Figures::of("failover", events, started.elapsed()).latencies(&latencies);
     figures.failover_ms = failovers;
     figures.delivery_ms = deliveries;
+    figures.attach_ms = waiting.map(|waiting| waiting.attached_in.as_millis() as u64);
     Ok(figures)
-}
-
-/// A consumer that takes one event at a time, with so many pending.
-async fn wait_with(
-    bed: &Bed,
-    target: &BenchTarget,
-    pending: u64,
-    order: &BenchOrder,
-) -> Result<Subscriber, Failure> {
-    let name = Name::new("waiting").map_err(|e| Failure::usage(e.to_string()))?;
-    let options = SubscribeOptions {
-        credit_events: 1,
-        from: Start::New,
-        qos: asked::qos(Level::Proxy, &order.qos)?,
-        ..SubscribeOptions::durable(name)
-    };
-    let client = bed.client().await?;
-    drop(client.puller(target.channel.clone(), options.clone()).await?);
-    fill_with(&client, target, pending, order.priorities).await?;
-    Ok(bed.client().await?.subscribe(target.channel.clone(), options).await?)
 }
 
 /// Takes a node's life, or its attention. Returns since when.

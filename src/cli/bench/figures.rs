@@ -35,6 +35,8 @@ pub struct Figures {
     pub failover_ms: Vec<u64>,
     /// From the loss of a leader to the next delivery, where a consumer waited.
     pub delivery_ms: Vec<u64>,
+    /// From the first attach until each waiting consumer had its first event.
+    pub attach_ms: Option<u64>,
     #[serde(flatten)]
     pub backlog: Option<Backlog>,
     #[serde(flatten)]
@@ -107,6 +109,9 @@ impl Figures {
         }
         if !self.failover_ms.is_empty() {
             lines.push(format!("failover  {}", output::millis(&self.failover_ms)));
+        }
+        if let Some(attach) = self.attach_ms {
+            lines.push(format!("attach    {attach} ms until every consumer had its first event"));
         }
         if !self.delivery_ms.is_empty() {
             lines.push(format!("delivery  {}", output::millis(&self.delivery_ms)));

@@ -13,6 +13,7 @@ mod figures;
 mod latency;
 mod meter;
 mod publish;
+mod waiting;
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use super::exit::{Exit, Failure};
 use super::local::{LocalCluster, Outlives};
 use super::output;
 use crate::client::{AdminError, Client};
-use crate::types::{ChannelSettings, Code, Event, EventBytes};
+use crate::types::{Code, Event, EventBytes};
 
 /// Runs a benchmark and prints its figures.
 pub async fn run(common: &Common, command: &Bench) -> Result<Exit, Failure> {
@@ -62,7 +63,7 @@ impl Bed {
             common.servers = cluster.servers();
         }
         let admin = connect::admin(&common)?;
-        match admin.create_channel(&target.channel, &ChannelSettings::default()).await {
+        match admin.create_channel(&target.channel, &[]).await {
             Err(AdminError::Refused(rejection)) if rejection.code == Code::ChannelExists => {}
             Err(error) => return Err(error.into()),
             Ok(_) => {}

@@ -12,9 +12,7 @@ use super::super::args::Common;
 use super::super::connect;
 use super::super::exit::Failure;
 use crate::client::{Client, LaneChoice, SubscribeOptions};
-use crate::types::{
-    ChannelSettings, Event, EventBytes, Name, Property, ProxySettings, Qos, Rejection, Start,
-};
+use crate::types::{Event, EventBytes, Name, Property, Qos, Rejection, Start};
 
 const CHANNEL: &str = "alerts";
 /// Name of the consumer.
@@ -56,20 +54,14 @@ fn desk() -> Result<SubscribeOptions, Failure> {
     if let Ok(order) = Qos::parse(Property::OrderPolicy, "priority") {
         qos.set(Property::OrderPolicy, order);
     }
-    let settings = ProxySettings { max_deliveries: TRIES, ..ProxySettings::default() };
-    let settings = Some(settings);
-    Ok(SubscribeOptions {
-        qos,
-        settings,
-        from: Start::All,
-        ..SubscribeOptions::durable(name(DESK)?)
-    })
+    qos.set(Property::MaxDeliveries, Some(TRIES.into()));
+    Ok(SubscribeOptions { qos, from: Start::All, ..SubscribeOptions::durable(name(DESK)?) })
 }
 
 /// Creates channel and consumer, and publishes the alerts.
 pub async fn publish(common: &Common, client: &Client) -> Result<(), Failure> {
     let channel = name(CHANNEL)?;
-    connect::admin(common)?.create_channel(&channel, &ChannelSettings::default()).await?;
+    connect::admin(common)?.create_channel(&channel, &[]).await?;
     // It is there from the start, and takes nothing before the end.
     drop(client.puller(channel.clone(), desk()?).await?);
     let lane = client.publisher(channel, LaneChoice::Fresh).await?;

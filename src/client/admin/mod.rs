@@ -31,7 +31,7 @@ use thiserror::Error;
 pub use dial::{DialError, dial_admin};
 
 use crate::transport::{Net, TcpNet};
-use crate::types::{ChannelSettings, Code, Name, NodeId, Rejection};
+use crate::types::{Code, Name, NodeId, Rejection};
 use crate::wire::admin::{
     AdminServiceClient, Answer, Audit, BackupBegun, BackupPiece, BackupPlan, ChannelList,
     ChannelReport, ClusterInfo, ClusterStatus, Joined, Member, Members, NodeAudit, NodeReport,
@@ -198,19 +198,6 @@ impl<N: Net> AdminClient<N> {
             async move { s.channel(c, name).await }
         };
         self.call(Kind::Question, ask).await
-    }
-
-    /// Creates a channel.
-    pub async fn create_channel(
-        &self,
-        name: &Name,
-        settings: &ChannelSettings,
-    ) -> Result<Answer<ChannelReport>, AdminError> {
-        let ask = |s: AdminServiceClient, c| {
-            let (name, settings) = (name.clone(), settings.clone());
-            async move { s.create_channel(c, name, settings).await }
-        };
-        self.call(Kind::Change, ask).await
     }
 
     /// Removes a channel with all its events and proxies; what it was.

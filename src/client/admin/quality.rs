@@ -1,29 +1,28 @@
-//! Quality of service, consumer admins and proxies.
+//! Quality of service, admins and proxies.
 
 use super::{AdminClient, AdminError, Kind};
 use crate::transport::Net;
-use crate::types::{ChannelSettings, Name, QosChange};
+use crate::types::{Name, QosChange, Side, Subscription, TypePattern};
 use crate::wire::admin::{
-    AdminChanged, AdminList, AdminServiceClient, Answer, ChannelReport, ProxyCreated, ProxyWish,
-    QosReport, QosSet, QosValidation, QosWish, Suspension, Target, qos_wish,
+    AdminChanged, AdminList, AdminServiceClient, Answer, ChannelReport, OfferedTypes, ProxyCreated,
+    ProxyWish, QosReport, QosSet, QosValidation, QosWish, Subscribed, Suspension, Target, qos_wish,
 };
 
 impl<N: Net> AdminClient<N> {
-    /// Creates a channel for which something is set from its beginning on.
-    pub async fn create_channel_with(
+    /// Creates a channel, and sets this for it.
+    pub async fn create_channel(
         &self,
         name: &Name,
-        settings: &ChannelSettings,
         qos: &[QosChange],
     ) -> Result<Answer<ChannelReport>, AdminError> {
         let ask = |s: AdminServiceClient, c| {
-            let (name, settings, qos) = (name.clone(), settings.clone(), qos_wish(qos));
-            async move { s.create_channel_with(c, name, settings, qos).await }
+            let (name, qos) = (name.clone(), qos_wish(qos));
+            async move { s.create_channel(c, name, qos).await }
         };
         self.call(Kind::Change, ask).await
     }
 
-    /// What is set for a channel, an admin or a proxy, and what it inherits.
+    /// What is set for a channel, an admin, a proxy or a lane, and what it inherits.
     pub async fn qos(&self, target: &Target) -> Result<Answer<QosReport>, AdminError> {
         let ask = |s: AdminServiceClient, c| {
             let target = target.clone();
@@ -58,7 +57,7 @@ impl<N: Net> AdminClient<N> {
         self.call(Kind::Question, ask).await
     }
 
-    /// The consumer admins of a channel.
+    /// The admins of a channel, of both sides.
     pub async fn admins(&self, channel: &Name) -> Result<Answer<AdminList>, AdminError> {
         let ask = |s: AdminServiceClient, c| {
             let channel = channel.clone();
@@ -67,29 +66,33 @@ impl<N: Net> AdminClient<N> {
         self.call(Kind::Question, ask).await
     }
 
-    /// Creates a consumer admin.
+    /// Creates an admin.
     pub async fn create_admin(
         &self,
         channel: &Name,
+        side: Side,
         name: &Name,
         qos: &[QosChange],
+        types: &Subscription,
     ) -> Result<Answer<AdminChanged>, AdminError> {
         let ask = |s: AdminServiceClient, c| {
             let (channel, name, qos) = (channel.clone(), name.clone(), qos_wish(qos));
-            async move { s.create_admin(c, channel, name, qos).await }
+            let types = types.clone();
+            async move { s.create_admin(c, channel, side, name, qos, types).await }
         };
         self.call(Kind::Change, ask).await
     }
 
-    /// Removes a consumer admin with its proxies; what it was.
+    /// Removes an admin with its proxies or lanes; what it was.
     pub async fn remove_admin(
         &self,
         channel: &Name,
+        side: Side,
         name: &Name,
     ) -> Result<Answer<AdminChanged>, AdminError> {
         let ask = |s: AdminServiceClient, c| {
             let (channel, name) = (channel.clone(), name.clone());
-            async move { s.remove_admin(c, channel, name).await }
+            async move { s.remove_admin(c, channel, side, name).await }
         };
         self.call(Kind::Change, ask).await
     }
@@ -107,7 +110,30 @@ impl<N: Net> AdminClient<N> {
         self.call(Kind::Question, ask).await
     }
 
-    /// Suspends an admin or a proxy, or ends that.
+    /// Changes which types of events an admin or a proxy wants: harmless to repeat.
+    pub async fn subscribe(
+        &self,
+        target: &Target,
+        add: &[TypePattern],
+        remove: &[TypePattern],
+    ) -> Result<Answer<Subscribed>, AdminError> {
+        let ask = |s: AdminServiceClient, c| {
+            let (target, add, remove) = (target.clone(), add.to_vec(), remove.to_vec());
+            async move { s.subscribe(c, target, add, remove).await }
+        };
+        self.call(Kind::Question, ask).await
+    }
+
+    /// The types of a channel's retained events.
+    pub async fn offered_types(&self, channel: &Name) -> Result<Answer<OfferedTypes>, AdminError> {
+        let ask = |s: AdminServiceClient, c| {
+            let channel = channel.clone();
+            async move { s.offered_types(c, channel).await }
+        };
+        self.call(Kind::Question, ask).await
+    }
+
+    /// Suspends an admin, a proxy or a lane, or ends that.
     pub async fn suspend(
         &self,
         target: &Target,

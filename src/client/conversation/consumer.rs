@@ -38,6 +38,8 @@ pub struct Consumer {
     standing: Standing,
     attempts: u32,
     ever_attached: bool,
+    /// Whether its events come from the leader's memory alone.
+    best_effort: bool,
     /// Ephemeral: the last sequence seen, or the one before the first to be seen.
     seen: Option<Seq>,
     received: VecDeque<Delivery>,
@@ -71,6 +73,7 @@ impl Consumer {
             standing: Standing::Absent(Duration::ZERO),
             attempts: 0,
             ever_attached: false,
+            best_effort: false,
             seen: None,
             received: VecDeque::new(),
             taken_events: 0,
@@ -97,6 +100,11 @@ impl Consumer {
         self.ever_attached
     }
 
+    /// Whether its events come from the leader's memory alone.
+    pub fn best_effort(&self) -> bool {
+        self.best_effort
+    }
+
     pub fn proxy(&self) -> Option<ProxyId> {
         self.settling.proxy()
     }
@@ -117,12 +125,16 @@ impl Consumer {
         let target = match &options.name {
             Some(name) => AttachTarget::Durable {
                 name: name.clone(),
-                settings: options.settings.clone(),
                 start: options.from,
                 admin: options.admin.clone(),
                 qos: options.qos.clone(),
+                types: options.types.clone(),
             },
-            None => AttachTarget::Volatile { start: options.from, resume_after: self.seen },
+            None => AttachTarget::Volatile {
+                start: options.from,
+                resume_after: self.seen,
+                types: options.types.clone(),
+            },
         };
         // What is held already must be taken before more than the rest of the window comes.
         let held_bytes: u64 = self.received.iter().map(|d| d.event.len() as u64).sum();
@@ -145,6 +157,7 @@ impl Consumer {
         self.standing = Standing::Attached;
         self.ever_attached = true;
         self.attempts = 0;
+        self.best_effort = answer.best_effort;
         self.settling.attach(answer.proxy, batch);
         if self.options.name.is_none() && self.options.from == Start::New {
             self.seen.get_or_insert(answer.next_seq.saturating_sub(1));
@@ -199,6 +212,7 @@ impl Consumer {
         if self.received.len() + events.len() > RECEIVED_MAX {
             return Err("more was delivered than asked for");
         }
+        self.take_note_of_tokens(&events);
         let held = self.received.len();
         if self.options.name.is_none() {
             self.seen = events.last().map(|delivery| delivery.seq).or(self.seen);
@@ -212,6 +226,24 @@ impl Consumer {
         let kept = self.received.len() - held;
         self.fetch.iter_mut().for_each(|fetch| fetch.got(kept));
         Ok(())
+    }
+
+    /// Under a new fencing token nothing counts that came under an earlier one: what the user has not
+    /// taken of it comes again.
+    fn take_note_of_tokens(&mut self, events: &[Delivery]) {
+        for delivery in events {
+            if !self.settling.delivered(delivery.seq, delivery.fencing) {
+                continue;
+            }
+            let fencing = delivery.fencing;
+            let (kept, gone) =
+                std::mem::take(&mut self.received).into_iter().partition(|d| d.fencing == fencing);
+            self.received = kept;
+            let gone: VecDeque<Delivery> = gone;
+            gone.iter().for_each(|delivery| self.give_back(delivery));
+            self.stale.clear();
+            self.suspicious = false;
+        }
     }
 
     /// A copy of what the user has or has settled is dropped, and its credit goes back.

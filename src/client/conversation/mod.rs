@@ -40,12 +40,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub use consumer::{Consumer, Mode};
-pub use lane::{Lane, LaneIdentity};
+pub use lane::{Lane, LaneIdentity, PollToAnswer};
 pub use link::Step;
 pub use settling::{Settlements, Settling, Verdict};
 
-use super::{ConnectionEvent, Options, PublishOptions, SubscribeOptions};
-use crate::types::{Code, Name, Opener, ProxyId, Rejection, Seq};
+use super::{ConnectionEvent, Options, PublishOptions, SubscribeOptions, Token};
+use crate::types::{Code, Name, Opener, Rejection, Seq};
 use crate::wire::{ClientMessage, Welcome};
 use link::Link;
 
@@ -59,6 +59,8 @@ pub struct Key(pub u32);
 enum Asked {
     Lane(Key),
     Skip(Key),
+    /// Answered only when the lane ends.
+    Serve(Key),
     Attach(Key),
     Pull(Key),
 }
@@ -204,11 +206,12 @@ impl Conversation {
     }
 
     /// Settles deliveries of a durable proxy that this client need not be attached to.
-    pub fn settle_elsewhere(&mut self, proxy: ProxyId, seqs: &[Seq], verdict: Verdict) -> Key {
+    pub fn settle_elsewhere(&mut self, token: Token, verdict: Verdict) -> Key {
         let key = self.key();
         let mut settling = Settling::default();
-        settling.attach(Some(proxy), &mut self.last_batch);
-        settling.settle(seqs, verdict, &mut self.last_batch);
+        settling.attach(Some(token.proxy), &mut self.last_batch);
+        settling.delivered(token.seq, token.fencing);
+        settling.settle(&[token.seq], verdict, &mut self.last_batch);
         self.tokens.insert(key, settling);
         key
     }
@@ -369,7 +372,7 @@ impl Conversation {
 
     /// Whether the server owes any answer.
     fn owing(&self) -> bool {
-        !self.asked.values().all(|asked| matches!(asked, Asked::Pull(_)))
+        !self.asked.values().all(|asked| matches!(asked, Asked::Pull(_) | Asked::Serve(_)))
             || self.lanes.values().any(Lane::awaits)
             || self.consumers.values().any(Consumer::awaits)
             || self.tokens.values().any(Settling::awaits)

@@ -63,6 +63,10 @@ struct Batch {
 #[derive(Debug, Default)]
 pub struct Settling {
     proxy: Option<ProxyId>,
+    /// What was delivered under the latest fencing token, if the proxy is exclusive.
+    fence: Fence,
+    /// The token of what is gathered.
+    fencing: u64,
     acks: SeqRanges,
     nacks: BTreeMap<u64, SeqRanges>,
     terms: BTreeMap<String, SeqRanges>,
@@ -76,6 +80,20 @@ pub struct Settling {
     /// Cut and unconfirmed.
     batches: BTreeMap<u64, Batch>,
     totals: Settlements,
+}
+
+/// Deliveries under one fencing token. What came under an earlier one is of no use any more.
+#[derive(Debug, Default)]
+struct Fence {
+    token: u64,
+    sequences: SeqRanges,
+}
+
+impl Fence {
+    /// The token to name for a delivery; one that cannot be the current one if it is of an earlier.
+    fn of(&self, seq: Seq) -> u64 {
+        if self.sequences.contains(seq) { self.token } else { 0 }
+    }
 }
 
 /// Verdicts of one message: bounds its size.
@@ -99,8 +117,42 @@ impl Settling {
         self.proxy
     }
 
+    /// Takes note of the fencing token of a delivery; 0: it has none. True: it is a new one.
+    pub fn delivered(&mut self, seq: Seq, token: u64) -> bool {
+        let news = token != self.fence.token;
+        if news {
+            self.fence = Fence { token, ..Fence::default() };
+        }
+        if token > 0 {
+            self.fence.sequences.insert(seq);
+        }
+        news
+    }
+
     /// Gives a verdict on deliveries. Ignored as long as there is no durable proxy.
     pub fn settle(&mut self, seqs: &[Seq], verdict: Verdict, batch: &mut u64) {
+        if self.fence.token == 0 && self.fencing == 0 {
+            return self.settle_part(seqs, &verdict, batch);
+        }
+        let token = |seq: &Seq| self.fence.of(*seq);
+        let parts: Vec<(u64, &[Seq])> = seqs
+            .chunk_by(|a, b| token(a) == token(b))
+            .map(|part| (token(&part[0]), part))
+            .collect();
+        for (token, part) in parts {
+            if token != self.fencing {
+                self.cut(batch);
+                self.fencing = token;
+            }
+            self.settle_part(part, &verdict, batch);
+            if token > 0 && verdict != Verdict::Touch {
+                part.iter().for_each(|seq| self.fence.sequences.remove_range(SeqRange::one(*seq)));
+            }
+        }
+    }
+
+    /// The same for deliveries of one token.
+    fn settle_part(&mut self, seqs: &[Seq], verdict: &Verdict, batch: &mut u64) {
         if self.proxy.is_none() {
             return;
         }
@@ -116,11 +168,11 @@ impl Settling {
             }
             self.gathered += chunk.len();
             self.events += chunk.len() as u64;
-            if verdict != Verdict::Touch {
+            if *verdict != Verdict::Touch {
                 self.verdicts += chunk.len() as u64;
                 self.totals.given += chunk.len() as u64;
             }
-            let set = self.set_of(&verdict);
+            let set = self.set_of(verdict);
             chunk.iter().for_each(|&seq| set.insert(seq));
         }
     }
@@ -159,6 +211,7 @@ impl Settling {
         let message = Settle {
             batch: *batch,
             proxy,
+            fencing: self.fencing,
             acks: std::mem::take(&mut self.acks),
             nacks: nacks
                 .into_iter()

@@ -11,22 +11,16 @@ use crate::consensus::tests::rig::{CLUSTER, Node, Rig, Supplier, check_payloads,
 use crate::env::disk::{Keep, MemDisk};
 use crate::machine::{Command, Reply};
 use crate::storage::{self, Drive, Look, Opened, StorageError};
-use crate::types::{ClusterId, Name, NodeId, Outcome, ProxyId, ProxySettings, Qos, Start};
+use crate::types::{ClusterId, Name, NodeId, Outcome, ProxyId, Qos, Start};
 
 const NEW: ClusterId = ClusterId(0xc2);
 
 /// A consumer that settles nothing.
 async fn idle_consumer(node: &Node) -> ProxyId {
     let channel = node.read(|m| m.channel_by_name(&Name::default_channel()).unwrap().id());
-    let (name, settings) = (Name::new("idle").unwrap(), ProxySettings::default());
-    let command = Command::CreateProxy {
-        channel,
-        name,
-        settings,
-        start: Start::All,
-        admin: None,
-        qos: Qos::default(),
-    };
+    let (name, qos, types) = (Name::new("idle").unwrap(), Qos::default(), Default::default());
+    let command =
+        Command::CreateProxy { channel, name, start: Start::All, admin: None, qos, types };
     match node.propose(1, command).await.unwrap() {
         Reply::ProxyReady { proxy, .. } => proxy,
         other => panic!("{other:?}"),

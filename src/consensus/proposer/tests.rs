@@ -95,7 +95,9 @@ async fn entries_fill_while_others_are_on_the_way() {
 
 #[tokio::test]
 async fn settlements_ride_with_what_somebody_waits_for() {
-    let settle = || Command::Settle(Settle { proxy: ProxyId(1), revision: 0, parts: Vec::new() });
+    let settle = || {
+        Command::Settle(Settle { proxy: ProxyId(1), revision: 0, fencing: 0, parts: Vec::new() })
+    };
     let time = TestTime::default();
     let mut bench = bench_in(time.clone());
     bench.proposer.open(Tenure(7));

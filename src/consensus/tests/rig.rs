@@ -235,7 +235,7 @@ impl Supplier {
         let name = Name::default_channel();
         let channel = node.read(|machine| machine.channel_by_name(&name).unwrap().id());
         let opener = Opener { client: 1, attempt: 1 };
-        let command = Command::OpenLane { channel, target: LaneTarget::Fresh, opener };
+        let command = Command::OpenLane { channel, target: LaneTarget::Fresh, opener, admin: None };
         match node.propose(1, command).await.unwrap() {
             Reply::LaneOpened { lane, epoch, last_sequence: 0, .. } => {
                 Supplier { channel, lane, epoch, attempt: 1, acked: 0 }
@@ -249,7 +249,7 @@ impl Supplier {
         let target = LaneTarget::Existing(self.lane);
         self.attempt += 1;
         let opener = Opener { client: 1, attempt: self.attempt };
-        let command = Command::OpenLane { channel: self.channel, target, opener };
+        let command = Command::OpenLane { channel: self.channel, target, opener, admin: None };
         match node.propose(1, command).await.unwrap() {
             Reply::LaneOpened { epoch, last_sequence, .. } => {
                 assert!(last_sequence >= self.acked, "acknowledged events are lost");

@@ -48,7 +48,7 @@ impl Rig {
     /// which is under way.
     fn at_the_last_delivery(max_deliveries: u32) -> (Rig, ProxyId) {
         let mut rig = Rig::new();
-        let proxy = rig.proxy(ProxySettings { max_deliveries, ..Default::default() });
+        let proxy = rig.proxy(Qos::from([(Property::MaxDeliveries, max_deliveries.into())]));
         rig.publish(&["poison"]);
         rig.attach(1, Attachment::Durable(proxy), PUSH);
         assert_eq!(rig.deliveries(), [(1, 1, 1)]);
@@ -63,7 +63,7 @@ impl Rig {
 #[test]
 fn acks_that_are_refused_for_now_are_proposed_again_and_confirmed_once() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a", "b", "c"]);
     rig.attach(1, Attachment::Durable(proxy), PUSH);
     rig.run();
@@ -92,7 +92,7 @@ fn acks_that_are_refused_for_now_are_proposed_again_and_confirmed_once() {
 #[test]
 fn a_leader_without_a_lease_refuses_for_now_too() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a"]);
     rig.attach(1, Attachment::Durable(proxy), PUSH);
     rig.run();
@@ -107,7 +107,7 @@ fn a_leader_without_a_lease_refuses_for_now_too() {
 /// The same ack on its way twice: as tokens 1 and 2, by sessions 1 and 2.
 fn acked_twice() -> (Rig, ProxyId, [(Command, u64); 2]) {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a"]);
     rig.attach(1, Attachment::Durable(proxy), PUSH);
     assert_eq!(rig.deliveries(), [(1, 1, 1)]);
@@ -234,7 +234,7 @@ fn the_last_attempt_is_on_record_for_the_next_leader() {
 #[test]
 fn a_change_of_tenure_drops_what_was_to_be_proposed_again() {
     let mut rig = Rig::new();
-    let proxy = rig.proxy(ProxySettings::default());
+    let proxy = rig.proxy(Qos::default());
     rig.publish(&["a"]);
     rig.attach(1, Attachment::Durable(proxy), PUSH);
     rig.run();
@@ -257,8 +257,7 @@ fn a_change_of_tenure_drops_what_was_to_be_proposed_again() {
 #[test]
 fn what_waits_for_room_is_bounded_and_more_is_refused() {
     let mut rig = Rig::new();
-    let settings = ProxySettings { max_in_flight: 10, ..Default::default() };
-    let proxy = rig.proxy(settings);
+    let proxy = rig.proxy(Qos::from([(Property::MaxInFlight, 10)]));
     let count = 2 * (limits::SETTLING_RANGES_MAX as u64 + 10);
     (0..count).step_by(1000).for_each(|_| rig.publish(&["x"; 1000]));
     rig.refusing = Some(full);

@@ -1,16 +1,17 @@
 //! Facts as a test wants them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::dispatch::{Action, Facts, ProxyFacts, Settlement, SlotFacts};
 use crate::types::{
-    ChannelId, Discard, Outcome, PayloadKey, ProxyId, ProxySettings, Scheduling, Seq, SeqRange,
-    SeqRanges, Service, Stamp,
+    ChannelId, Discard, EventType, Interest, Member, Outcome, PayloadKey, ProxyId, Scheduling, Seq,
+    SeqRange, SeqRanges, Service, Stamp, TypeId,
 };
 
 /// Whether the definition of the proxy says so, and not its consumer.
 pub fn is_judged(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Expired | Outcome::Discarded)
+    matches!(outcome, Outcome::Expired | Outcome::Discarded | Outcome::Filtered)
 }
 
 /// The one channel of the fake.
@@ -27,12 +28,16 @@ pub struct FakeFacts {
     /// Events that proxies may wait for, and which are to go beyond; 0: all they want.
     pub max_queue_length: (u64, Discard),
     pub first_retained: Seq,
+    /// The types of events by number, from 1.
+    pub types: Vec<Arc<EventType>>,
+    pub is_scarce: bool,
     pub proxies: BTreeMap<ProxyId, FakeProxy>,
 }
 
 #[derive(Debug)]
 pub struct FakeProxy {
     pub facts: ProxyFacts,
+    pub interest: Interest,
     pub settled: BTreeMap<Seq, Outcome>,
     pub attempts: BTreeMap<Seq, u32>,
 }
@@ -48,6 +53,8 @@ impl Default for FakeFacts {
             scheduling: Scheduling::RoundRobin,
             max_queue_length,
             first_retained: 1,
+            types: Vec::new(),
+            is_scarce: false,
             proxies,
         }
     }
@@ -58,19 +65,58 @@ impl FakeFacts {
     pub fn plain(index: u64, size: u32) -> SlotFacts {
         let key = PayloadKey { index, position: 0 };
         let (accepted, start, stop) = (Stamp(0), Stamp(0), Stamp(0));
-        SlotFacts { key, size, accepted, priority: 0, start, stop, waiting: 0, again: false }
+        let kind = TypeId::default();
+        SlotFacts { key, size, accepted, priority: 0, start, stop, kind, waiting: 0, again: false }
+    }
+
+    /// The number of a type `domain::type`.
+    pub fn number(&mut self, name: &str) -> TypeId {
+        let (domain, kind) = name.split_once("::").unwrap_or(("", name));
+        let name = Arc::new(EventType { domain: domain.into(), kind: kind.into() });
+        let known = self.types.iter().position(|known| *known == name);
+        let place = known.unwrap_or_else(|| {
+            self.types.push(name);
+            self.types.len() - 1
+        });
+        TypeId(place as u32 + 1)
+    }
+
+    /// Whether a proxy wants an event.
+    pub fn wants(&self, id: ProxyId, seq: Seq) -> bool {
+        self.proxies[&id].interest.wants(self.name(self.events[seq as usize - 1].kind).borrow())
+    }
+
+    pub fn name(&self, id: TypeId) -> Arc<EventType> {
+        self.event_type(CHANNEL, id).cloned().unwrap_or_default()
+    }
+
+    /// From now on a proxy wants this.
+    pub fn subscribe(&mut self, id: ProxyId, interest: Interest) {
+        let Some(proxy) = self.proxies.get_mut(&id) else { return };
+        proxy.facts.revision += 1;
+        proxy.facts.picks = !interest.is_whole();
+        proxy.interest = interest;
+        self.definitions += 1;
     }
 
     pub fn end(&self) -> Seq {
         self.events.len() as Seq + 1
     }
 
-    pub fn add_proxy(&mut self, id: ProxyId, settings: ProxySettings) {
-        let (service, rests) = (Service::default(), false);
-        let channel = CHANNEL;
-        let facts = ProxyFacts { channel, revision: 1, settings, service, rests, start_seq: 1 };
+    pub fn add_proxy(&mut self, id: ProxyId, service: Service) {
+        let facts = ProxyFacts {
+            channel: CHANNEL,
+            revision: 1,
+            service,
+            rests: false,
+            picks: false,
+            holder: None,
+            fencing: 0,
+            start_seq: 1,
+        };
         self.definitions += 1;
-        let proxy = FakeProxy { facts, settled: BTreeMap::new(), attempts: BTreeMap::new() };
+        let (settled, attempts) = (BTreeMap::new(), BTreeMap::new());
+        let proxy = FakeProxy { facts, interest: Interest::default(), settled, attempts };
         self.proxies.insert(id, proxy);
     }
 
@@ -87,7 +133,8 @@ impl FakeFacts {
     /// Applies a proposal. True: judgements of it did not count, since the definition changed.
     pub fn apply(&mut self, proposal: &Action) -> bool {
         match proposal {
-            Action::Settle { proxy, revision, parts, .. } => {
+            Action::Settle { proxy, revision, fencing, parts, .. } => {
+                assert!(!self.is_fenced(*proxy, *fencing), "the machine would refuse it");
                 let current = self.proxies.get(proxy).map(|proxy| proxy.facts.revision);
                 let stale = current.is_some_and(|current| current != *revision);
                 let counts = |part: &&Settlement| !stale || !is_judged(part.outcome);
@@ -95,12 +142,30 @@ impl FakeFacts {
                 self.settle(*proxy, &parts);
                 stale
             }
+            Action::Hold { proxy, holder } => {
+                self.hold(*proxy, *holder);
+                false
+            }
             Action::CountAttempts { proxy, sequences, .. } => {
                 self.count_attempts(*proxy, sequences);
                 false
             }
             _ => false,
         }
+    }
+
+    /// Whether the machine refuses what is said under this token.
+    pub fn is_fenced(&self, id: ProxyId, fencing: u64) -> bool {
+        self.proxies
+            .get(&id)
+            .is_some_and(|proxy| proxy.facts.service.exclusive && proxy.facts.fencing != fencing)
+    }
+
+    /// Applies a change of the holder.
+    pub fn hold(&mut self, id: ProxyId, holder: Option<Member>) {
+        let Some(proxy) = self.proxies.get_mut(&id) else { return };
+        proxy.facts.holder = holder;
+        proxy.facts.fencing += u64::from(holder.is_some());
     }
 
     pub fn count_attempts(&mut self, id: ProxyId, sequences: &SeqRanges) {
@@ -187,12 +252,38 @@ impl Facts for FakeFacts {
         Some((seq, self.slot(channel, seq)?))
     }
 
+    fn types(&self, _: ChannelId) -> impl Iterator<Item = (TypeId, &Arc<EventType>)> {
+        (1..).map(TypeId).zip(&self.types)
+    }
+
+    fn event_type(&self, _: ChannelId, id: TypeId) -> Option<&Arc<EventType>> {
+        self.types.get((id.0 as usize).checked_sub(1)?)
+    }
+
+    fn types_in(&self, _: ChannelId, range: SeqRange) -> impl Iterator<Item = (SeqRange, TypeId)> {
+        let last = range.last.min(self.end() - 1);
+        let kind = |seq: Seq| self.events[seq as usize - 1].kind;
+        (range.first.max(1)..=last).map(move |seq| (SeqRange::one(seq), kind(seq)))
+    }
+
+    fn interest(&self, proxy: ProxyId) -> Interest {
+        self.proxies[&proxy].interest.clone()
+    }
+
+    fn is_scarce(&self, _: ChannelId) -> bool {
+        self.is_scarce
+    }
+
     fn next_seq(&self, channel: ChannelId) -> Option<Seq> {
         (self.exists && channel == CHANNEL).then(|| self.end())
     }
 
     fn proxy(&self, proxy: ProxyId) -> Option<ProxyFacts> {
-        self.proxies.get(&proxy).map(|p| p.facts.clone())
+        let mut known = self.proxies.get(&proxy)?.facts.clone();
+        if !known.service.exclusive {
+            (known.holder, known.fencing) = (None, 0);
+        }
+        Some(known)
     }
 
     fn attempts(&self, proxy: ProxyId, seq: Seq) -> u32 {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fake::{CHANNEL, FakeFacts};
 use crate::dispatch::*;
-use crate::types::{Order, ProxyId, Seq, SeqRanges, Stamp, limits};
+use crate::types::{Member, Order, Outcome, ProxyId, Seq, SeqRanges, Stamp, Subscription, limits};
 
 /// The place of an event in the order of a proxy.
 fn key(facts: &FakeFacts, id: ProxyId, seq: Seq) -> (i128, Seq) {
@@ -29,12 +29,14 @@ fn has_ended(facts: &FakeFacts, id: ProxyId, seq: Seq, now: Stamp) -> bool {
         || (service.timeout_ms > 0 && age >= service.timeout_ms)
 }
 
-/// Whether nothing but a consumer is wanting: it has not ended, and had not all its deliveries.
+/// Whether nothing but a consumer is wanting: the proxy wants it, it has not ended, and had not all its
+/// deliveries.
 fn may_go(facts: &FakeFacts, id: ProxyId, seq: Seq, now: Stamp) -> bool {
     let proxy = &facts.proxies[&id];
-    let max = proxy.facts.settings.max_deliveries;
+    let max = proxy.facts.service.max_deliveries;
     let recorded = proxy.attempts.get(&seq).copied().unwrap_or(0);
-    !has_ended(facts, id, seq, now) && (max == 0 || recorded < max)
+    let fresh = max == 0 || recorded < max;
+    fresh && facts.wants(id, seq) && !has_ended(facts, id, seq, now)
 }
 
 fn has_started(facts: &FakeFacts, id: ProxyId, seq: Seq, now: Stamp) -> bool {
@@ -72,15 +74,30 @@ pub struct ProxyModel {
     pub events: BTreeMap<Seq, Event>,
     /// Settled by a verdict that waits to be proposed.
     judged: BTreeSet<Seq>,
+    /// The same, by one that says that it is not wanted.
+    filtered: BTreeSet<Seq>,
+    /// Not wanted when they were settled, and ended otherwise, too: nobody knows which was said.
+    either: BTreeSet<Seq>,
     /// Something was refused: nothing is proposed before this.
     quiet_until: Stamp,
+    /// Since when it wants what it wants.
+    pub subscribed: Stamp,
+    /// The fencing token, as of the last poll.
+    pub token: u64,
+    /// It is another than before: what was said under that one does not wait.
+    handed_over: bool,
+    /// What its window may not exceed in this poll.
+    window_max: usize,
 }
 
 #[derive(Debug)]
 pub struct ConsumerModel {
     /// `None`: volatile, with the next sequence it is owed.
     pub proxy: Option<ProxyId>,
+    pub member: Member,
     pub next: Seq,
+    /// What a volatile one wants.
+    pub types: Subscription,
     pub events: i64,
     pub bytes: i64,
     /// Of a pull consumer.
@@ -90,12 +107,23 @@ pub struct ConsumerModel {
 }
 
 impl ConsumerModel {
-    pub fn new(proxy: Option<ProxyId>, next: Seq, mode: Mode) -> ConsumerModel {
+    pub fn new(proxy: Option<ProxyId>, member: Member, next: Seq, mode: Mode) -> ConsumerModel {
         let (events, bytes, pulls) = match mode {
             Mode::Push { events, bytes } => (i64::from(events), bytes as i64, None),
             Mode::Pull => (0, 0, Some(Vec::new())),
         };
-        ConsumerModel { proxy, next, events, bytes, pulls, unaccounted: 0 }
+        let types = Subscription::default();
+        ConsumerModel { proxy, member, next, types, events, bytes, pulls, unaccounted: 0 }
+    }
+
+    /// A volatile one passes events up to `seq` that it does not want.
+    fn pass(&mut self, facts: &FakeFacts, seq: Seq) {
+        let unwanted = |seq: Seq| {
+            let name = facts.name(facts.slot(CHANNEL, seq).unwrap().kind);
+            !self.types.wants(name.borrow())
+        };
+        assert!((self.next..seq).all(unwanted), "{self:?} did not get all before {seq}");
+        self.next = seq;
     }
 
     fn wants(&self) -> bool {
@@ -138,6 +166,24 @@ impl ProxyModel {
         }
     }
 
+    /// It wants other events than before: what was judged by that alone is open again, if it was not
+    /// proposed.
+    pub fn reopen(&mut self, proposed: &SeqRanges) {
+        for seq in std::mem::take(&mut self.filtered) {
+            if !self.judged.contains(&seq) && !proposed.contains(seq) {
+                self.events.remove(&seq);
+            }
+        }
+        self.forget_pause();
+    }
+
+    /// With nothing that waits for the end of a pause it may be forgotten.
+    pub fn forget_pause(&mut self) {
+        if !self.waits() {
+            self.quiet_until = Stamp(0);
+        }
+    }
+
     pub fn settled(&mut self, ranges: &SeqRanges) {
         self.events.retain(|seq, _| !ranges.contains(*seq));
     }
@@ -146,7 +192,8 @@ impl ProxyModel {
     pub fn settle_failed(&mut self, ranges: &SeqRanges, others: &SeqRanges, now: Stamp) {
         let mut buried_again = Vec::new();
         for (seq, event) in &mut self.events {
-            let kept = others.contains(*seq) || self.judged.contains(seq);
+            let waits = self.judged.contains(seq) || self.filtered.contains(seq);
+            let kept = others.contains(*seq) || waits;
             if !ranges.contains(*seq) || kept || event.place != Place::Settling {
                 continue;
             }
@@ -160,6 +207,11 @@ impl ProxyModel {
         }
     }
 
+    /// What is refused because it is not wanted is proposed again, likewise.
+    pub fn filter_again(&mut self, seqs: impl Iterator<Item = Seq>) {
+        self.filtered.extend(seqs);
+    }
+
     /// These are proposed again, but not at once.
     pub fn wait_again(&mut self, seqs: impl Iterator<Item = Seq>, now: Stamp) {
         self.judged.extend(seqs);
@@ -169,13 +221,20 @@ impl ProxyModel {
 
     /// Whether something waits to be proposed.
     pub fn waits(&self) -> bool {
-        !self.judged.is_empty()
+        !self.judged.is_empty() || !self.filtered.is_empty()
     }
 
-    fn proposed(&mut self, parts: &[Settlement], now: Stamp) {
-        assert!(self.quiet_until <= now, "a proposal before the pause is over");
+    fn proposed(&mut self, facts: &FakeFacts, id: ProxyId, parts: &[Settlement], now: Stamp) {
+        let quiet = self.quiet_until > now && !self.handed_over;
+        assert!(!quiet, "a proposal before the pause is over");
+        for part in parts.iter().filter(|part| part.outcome == Outcome::Filtered) {
+            let mut seqs = part.sequences.iter().flat_map(|range| range.first..=range.last);
+            let unwanted = seqs.all(|seq| !facts.wants(id, seq));
+            assert!(unwanted || self.handed_over, "{part:?} is wanted");
+        }
         for seq in parts.iter().flat_map(|p| p.sequences.iter()).flat_map(|r| r.first..=r.last) {
             self.judged.remove(&seq);
+            self.filtered.remove(&seq);
         }
     }
 
@@ -188,27 +247,50 @@ impl ProxyModel {
         now: Stamp,
     ) {
         let proxy = &facts.proxies[&id];
-        let max = proxy.facts.settings.max_deliveries;
+        let max = proxy.facts.service.max_deliveries;
         let pending = facts.pending(id);
         let mut discarded = 0;
         for seq in pending.iter().copied() {
             let known = self.events.get(&seq).is_some_and(|e| e.place == Place::Settling);
-            assert!(settling.contains(seq) || !known, "{seq} is settled no more");
+            assert!(settling.contains(seq) || !known, "{id:?}: {seq} is settled no more");
             if settling.contains(seq) && !known {
                 let recorded = proxy.attempts.get(&seq).copied().unwrap_or(0);
-                let exhausted = max > 0 && recorded >= max;
+                let failed = self.events.get(&seq).map_or(0, |event| event.failed);
+                let exhausted = max > 0 && recorded.max(failed) >= max;
                 let ended = has_ended(facts, id, seq, now);
-                if !exhausted && !ended {
+                let unwanted = !facts.wants(id, seq);
+                if !exhausted && !ended && !unwanted && !self.either.contains(&seq) {
                     discarded += 1;
                 }
+                if unwanted && (exhausted || ended) {
+                    self.either.insert(seq);
+                }
                 self.settling(std::iter::once(seq));
-                self.events.get_mut(&seq).unwrap().exhausted =
-                    exhausted && !ended && proxy.facts.service.max_events == 0;
+                let event = self.events.get_mut(&seq).unwrap();
+                if unwanted {
+                    self.judged.remove(&seq);
+                    self.filtered.insert(seq);
+                }
+                event.exhausted =
+                    exhausted && !ended && !unwanted && proxy.facts.service.max_events == 0;
             }
         }
         let max = proxy.facts.service.max_events;
         let excess = (pending.len() as u64).saturating_sub(max);
         assert!(discarded == 0 || (max > 0 && discarded <= excess), "{discarded} discarded");
+    }
+
+    /// Under a new token whoever had something has it no more; that is no failure.
+    fn hand_over(&mut self, token: u64) {
+        self.handed_over = std::mem::replace(&mut self.token, token) != token && token > 0;
+        if !self.handed_over {
+            return;
+        }
+        for event in self.events.values_mut() {
+            if matches!(event.place, Place::InFlight { .. }) {
+                event.place = Place::Waiting { not_before: Stamp(0) };
+            }
+        }
     }
 
     /// An attempt failed.
@@ -239,7 +321,7 @@ impl ProxyModel {
         now: Stamp,
     ) {
         let proxy = &facts.proxies[&id];
-        let settings = &proxy.facts.settings;
+        let settings = &proxy.facts.service;
         assert!(facts.pending(id).contains(&d.seq), "{} is settled", d.seq);
         let recorded = proxy.attempts.get(&d.seq).copied().unwrap_or(0);
         let old = self.events.get(&d.seq).copied();
@@ -250,11 +332,13 @@ impl ProxyModel {
             Some(other) => panic!("{} goes although {other:?}", d.seq),
         }
         let (before, failed) = old.map_or((0, 0), |e| (e.delivery, e.failed));
-        let failed = failed.max(recorded);
+        // Without a limit nobody asks what is on record.
+        let failed = failed.max(if settings.max_deliveries > 0 { recorded } else { 0 });
         assert!(d.delivery > before && d.delivery > failed);
         assert!(settings.max_deliveries == 0 || failed < settings.max_deliveries);
         assert!(d.maybe_redelivered || d.delivery == 1);
         assert!(!has_ended(facts, id, d.seq, now), "{} has ended", d.seq);
+        assert!(facts.wants(id, d.seq), "{} is not wanted", d.seq);
         let again = matches!(old.map(|e| e.place), Some(Place::Waiting { .. }));
         assert!(again || has_started(facts, id, d.seq, now), "{} has not started", d.seq);
         assert!(!proxy.facts.rests, "the proxy is suspended");
@@ -273,7 +357,9 @@ impl ProxyModel {
         again: bool,
         now: Stamp,
     ) {
+        let max = facts.proxies[&id].facts.service.max_deliveries;
         let could_go = |left: &Seq| match self.events.get(left).map(|e| e.place) {
+            _ if self.is_spent(*left, max) => false,
             None | Some(Place::Returned) => !again && has_started(facts, id, *left, now),
             Some(Place::Waiting { not_before }) => not_before <= now,
             _ => false,
@@ -285,13 +371,33 @@ impl ProxyModel {
         assert!(first.is_none_or(|first| first > key(facts, id, seq)), "{seq} before {first:?}");
     }
 
+    /// What is not wanted is on its way out of here, soon after it came.
+    fn filters_in_time(&self, facts: &FakeFacts, id: ProxyId, now: Stamp) {
+        for seq in facts.pending(id).into_iter().filter(|seq| !facts.wants(id, *seq)) {
+            let place = self.events.get(&seq).map(|event| event.place);
+            let since = facts.slot(CHANNEL, seq).unwrap().accepted.max(self.subscribed);
+            let settled = matches!(place, Some(Place::Settling | Place::InFlight { .. }));
+            let in_time = now < since.plus_millis(limits::FILTER_PAUSE_MS);
+            assert!(
+                settled || in_time,
+                "{id:?} waits for {seq}, which it does not want: {place:?}"
+            );
+        }
+    }
+
+    /// Whether it had all its deliveries, after a change of their number.
+    fn is_spent(&self, seq: Seq, max: u32) -> bool {
+        max > 0 && self.events.get(&seq).is_some_and(|event| event.failed >= max)
+    }
+
     /// An event that could go now, were there a consumer for it.
     fn deliverable(&self, facts: &FakeFacts, id: ProxyId, now: Stamp) -> Option<Seq> {
-        let max = facts.proxies[&id].facts.settings.max_in_flight as usize;
-        let room = self.window() < max;
+        let service = facts.proxies[&id].facts.service;
+        let room = self.window() < service.max_in_flight as usize;
         let due = |seq: &Seq| may_go(facts, id, *seq, now);
         let due = facts.pending(id).into_iter().filter(due);
         due.into_iter().find(|seq| match self.events.get(seq).map(|e| e.place) {
+            _ if self.is_spent(*seq, service.max_deliveries) => false,
             None | Some(Place::Returned) => room && has_started(facts, id, *seq, now),
             Some(Place::Waiting { not_before }) => not_before <= now,
             _ => false,
@@ -316,7 +422,11 @@ impl Model {
         now: Stamp,
     ) {
         for (id, proxy) in &mut self.proxies {
-            proxy.expire(now, facts.proxies[id].facts.settings.max_deliveries);
+            proxy.hand_over(facts.proxy(*id).map_or(0, |known| known.fencing));
+            let service = facts.proxies[id].facts.service;
+            proxy.expire(now, service.max_deliveries);
+            // A lower limit takes nothing back.
+            proxy.window_max = proxy.window().max(service.max_in_flight as usize);
         }
         for (id, proxy) in &mut self.proxies {
             proxy.compare_settling(facts, *id, &settling(*id), now);
@@ -325,10 +435,10 @@ impl Model {
         for action in actions {
             match action {
                 Action::Settle { proxy, parts, .. } => {
-                    self.proxies.get_mut(proxy).unwrap().proposed(parts, now);
+                    self.proxies.get_mut(proxy).unwrap().proposed(facts, *proxy, parts, now);
                 }
                 Action::CountAttempts { proxy, .. } => {
-                    self.proxies.get_mut(proxy).unwrap().proposed(&[], now);
+                    self.proxies.get_mut(proxy).unwrap().proposed(facts, *proxy, &[], now);
                 }
                 Action::PullDone { consumer, request, delivered } => {
                     let consumer = self.consumers.get_mut(consumer).unwrap();
@@ -361,16 +471,22 @@ impl Model {
                     for event in events {
                         model.spend(event.size);
                         if let Some(proxy) = proxy {
+                            let known = facts.proxy(*proxy).unwrap();
+                            assert_eq!(event.fencing, known.fencing);
+                            let holds = known.holder == Some(model.member);
+                            assert!(holds || !known.service.exclusive, "{consumer:?} stands by");
                             durable.push((event.seq, *proxy, *consumer, *event));
                         } else {
-                            assert_eq!(event.seq, model.next);
+                            model.pass(facts, event.seq);
+                            let name = facts.name(facts.slot(CHANNEL, event.seq).unwrap().kind);
+                            assert!(model.types.wants(name.borrow()), "{action:?} is not wanted");
                             model.next += 1;
                         }
                     }
                 }
                 Action::Gap { consumer, missed } => {
                     let model = self.consumers.get_mut(consumer).unwrap();
-                    assert_eq!(missed.first, model.next);
+                    model.pass(facts, missed.first);
                     assert!(missed.last < facts.first_retained);
                     model.next = missed.last + 1;
                 }
@@ -394,6 +510,14 @@ impl Model {
         }
     }
 
+    /// The consumer that a holder is: the latest of its connections.
+    fn active(&self, id: ProxyId, holder: Option<Member>) -> Option<ConsumerKey> {
+        let is_holder = |(_, consumer): &(&ConsumerKey, &ConsumerModel)| {
+            consumer.proxy == Some(id) && Some(consumer.member) == holder
+        };
+        self.consumers.iter().rev().find(is_holder).map(|(key, _)| *key)
+    }
+
     /// Whatever can go has gone.
     pub fn nothing_is_stuck(&self, facts: &FakeFacts, now: Stamp) {
         for (key, consumer) in &self.consumers {
@@ -404,16 +528,24 @@ impl Model {
                 continue;
             }
             match consumer.proxy {
-                None => assert_eq!(consumer.next, facts.end(), "{key:?} waits for nothing"),
+                None => {
+                    let name = |seq: Seq| facts.name(facts.slot(CHANNEL, seq).unwrap().kind);
+                    let mut left = consumer.next..facts.end();
+                    let waits = left.find(|seq| consumer.types.wants(name(*seq).borrow()));
+                    assert_eq!(waits, None, "{key:?} wants it");
+                }
                 Some(id) => {
-                    let rests = facts.proxies[&id].facts.rests;
+                    let known = facts.proxy(id).unwrap();
+                    let active = self.active(id, known.holder) == Some(*key);
+                    let rests = known.rests || (known.service.exclusive && !active);
                     let waits = self.proxies[&id].deliverable(facts, id, now).filter(|_| !rests);
                     assert_eq!(waits, None, "{key:?} wants it: {:?}", self.proxies[&id]);
                 }
             }
         }
         for (id, proxy) in &self.proxies {
-            assert!(proxy.window() <= facts.proxies[id].facts.settings.max_in_flight as usize);
+            proxy.filters_in_time(facts, *id, now);
+            assert!(proxy.window() <= proxy.window_max, "{id} has too many out");
         }
     }
 }

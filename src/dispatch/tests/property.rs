@@ -6,7 +6,8 @@ use super::fake::{CHANNEL, FakeFacts, is_judged};
 use super::model::{ConsumerModel, Model, Place};
 use crate::dispatch::*;
 use crate::types::{
-    Discard, Order, ProxyId, ProxySettings, Seq, SeqRange, SeqRanges, Stamp, Tenure,
+    Discard, Interest, Member, Order, Outcome, ProxyId, Seq, SeqRange, SeqRanges, Service, Stamp,
+    Subscription, Tenure, TypeId, limits,
 };
 
 const PROXIES: [ProxyId; 2] = [ProxyId(1), ProxyId(2)];
@@ -44,7 +45,7 @@ struct Op {
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
-    let op = (0u8..33, 0usize..2, any::<u64>(), any::<u64>(), 0u8..4).prop_map(
+    let op = (0u8..35, 0usize..2, any::<u64>(), any::<u64>(), 0u8..4).prop_map(
         |(kind, proxy, a, b, poll)| Op { kind, proxy: PROXIES[proxy], a, b, poll: poll > 0 },
     );
     prop::collection::vec(op, 1..200)
@@ -53,9 +54,10 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 impl World {
     fn new(max_deliveries: u32) -> World {
         let mut facts = FakeFacts::default();
-        let settings = ProxySettings { ack_wait_ms: 50, max_deliveries, max_in_flight: 7 };
+        let settings =
+            Service { ack_wait_ms: 50, max_deliveries, max_in_flight: 7, ..Service::default() };
         facts.add_proxy(PROXIES[0], settings);
-        let many = ProxySettings { ack_wait_ms: 30, max_deliveries: 0, max_in_flight: 1000 };
+        let many = Service { ack_wait_ms: 30, max_in_flight: 1000, ..Service::default() };
         facts.add_proxy(PROXIES[1], many);
         let tenure = Tenure(1);
         let mut world = World {
@@ -83,7 +85,7 @@ impl World {
     }
 
     fn max(&self, proxy: ProxyId) -> u32 {
-        self.facts.proxies[&proxy].facts.settings.max_deliveries
+        self.facts.proxies[&proxy].facts.service.max_deliveries
     }
 
     fn step(&mut self, op: Op) {
@@ -106,10 +108,12 @@ impl World {
                 self.facts.first_retained = self.facts.first_retained.max(a % (last + 1)).max(1);
             }
             31 => self.define(proxy, a, b),
+            33..=34 => self.subscribe(proxy, a, b),
             _ if a % 4 == 0 => self.begin(),
             _ => {}
         }
-        if op.poll {
+        // What comes before the next poll is judged as before a change of definition.
+        if op.poll || kind == 31 {
             self.poll();
         }
     }
@@ -128,8 +132,28 @@ impl World {
         assert!(wakeup.is_none_or(|due| due > self.now), "no work is left");
         let waits = self.model.proxies.values().any(|proxy| proxy.waits());
         assert!(wakeup.is_some() || !waits, "what was refused is forgotten");
-        let to_log = |a: &Action| matches!(a, Action::Settle { .. } | Action::CountAttempts { .. });
+        let to_log = |a: &Action| {
+            matches!(a, Action::Settle { .. } | Action::CountAttempts { .. } | Action::Hold { .. })
+        };
         self.proposed.extend(actions.into_iter().filter(to_log));
+        PROXIES.into_iter().for_each(|id| self.somebody_will_hold(id));
+    }
+
+    /// An exclusive proxy with consumers has one who holds it, or soon will.
+    fn somebody_will_hold(&self, id: ProxyId) {
+        let Some(known) = self.facts.proxy(id).filter(|known| known.service.exclusive) else {
+            return;
+        };
+        let mut here = self.model.consumers.values().filter(|c| c.proxy == Some(id)).peekable();
+        if here.peek().is_none() || here.any(|c| Some(c.member) == known.holder) {
+            return;
+        }
+        let proposed =
+            |action: &Action| matches!(action, Action::Hold { proxy, .. } if *proxy == id);
+        let due = self.dispatcher.next_wakeup();
+        let soon = self.now.plus_millis(limits::HOLDER_RETURN_MS);
+        let waits = due.is_some_and(|due| due <= soon);
+        assert!(self.proposed.iter().any(proposed) || waits, "nobody will ever hold {id}");
     }
 
     fn publish(&mut self, a: u64, b: u64) {
@@ -137,8 +161,13 @@ impl World {
             0 => self.now.plus_millis(n % 60),
             _ => Stamp(0),
         };
+        let kind = match b % 7 {
+            0 => TypeId::default(),
+            n => self.facts.number(&format!("k{}", n / 2)),
+        };
         let event = SlotFacts {
             accepted: self.now,
+            kind,
             priority: if b.is_multiple_of(3) { (b / 3 % 5) as i16 - 2 } else { 0 },
             start: moment(b / 7),
             stop: moment(b / 11),
@@ -170,8 +199,34 @@ impl World {
         known.service.batch_max = 1 + (a % 9) as u32;
         let policies = [Discard::Fifo, Discard::Lifo, Discard::Priority, Discard::Deadline];
         known.service.discard = policies[a as usize % 4];
+        known.service.exclusive = (a / 7).is_multiple_of(3);
+        if !known.service.exclusive && known.holder.take().is_some() {
+            known.fencing += 1;
+        }
+        if id == PROXIES[0] {
+            known.service.max_in_flight = [7, 1, 3, 20][(a / 4 % 4) as usize];
+            known.service.ack_wait_ms = [50, 20][(b / 3 % 2) as usize];
+            if a.is_multiple_of(6) {
+                known.service.max_deliveries = (b / 5 % 4) as u32;
+            }
+        }
         self.facts.definitions += 1;
         self.tell();
+    }
+
+    /// A proxy wants other events from now on.
+    fn subscribe(&mut self, id: ProxyId, a: u64, b: u64) {
+        let interest = Interest { own: subscription(a), admin: subscription(b) };
+        let proposed = self.proposed.iter().flat_map(|action| match action {
+            Action::Settle { proxy, parts, .. } if *proxy == id => parts.as_slice(),
+            _ => &[],
+        });
+        let proposed: SeqRanges = proposed.flat_map(|part| part.sequences.iter()).collect();
+        self.facts.subscribe(id, interest);
+        self.dispatcher.channel_touched(CHANNEL);
+        let model = self.model.proxies.get_mut(&id).unwrap();
+        model.subscribed = self.now;
+        model.reopen(&proposed);
     }
 
     fn attach(&mut self, op: Op) {
@@ -183,12 +238,21 @@ impl World {
         };
         let next_seq = op.b % (self.facts.end() + 2);
         let (to, proxy) = match op.a % 5 {
-            0 => (Attachment::Volatile { channel: CHANNEL, next_seq }, None),
+            0 => {
+                let types = subscription(op.b / 3);
+                (Attachment::Volatile { channel: CHANNEL, next_seq, types }, None)
+            }
             _ => (Attachment::Durable(op.proxy), Some(op.proxy)),
         };
-        self.dispatcher.attach(&self.facts, key, to, mode).unwrap();
+        // One in four is known already, from another connection.
+        let member =
+            Member { client: self.next_consumer - u64::from(op.b.is_multiple_of(4)), consumer: 1 };
+        self.dispatcher.attach(&self.facts, (key, member), to, mode).unwrap();
         let next = next_seq.clamp(1, self.facts.end());
-        self.model.consumers.insert(key, ConsumerModel::new(proxy, next, mode));
+        let types = if proxy.is_none() { subscription(op.b / 3) } else { Subscription::default() };
+        let mut consumer = ConsumerModel::new(proxy, member, next, mode);
+        consumer.types = types;
+        self.model.consumers.insert(key, consumer);
     }
 
     fn some_consumer(&self, n: u64) -> Option<ConsumerKey> {
@@ -237,8 +301,17 @@ impl World {
         }
     }
 
+    /// Whether nobody's word counts now: a new holder is not served yet.
+    fn is_between_hands(&self, id: ProxyId) -> bool {
+        let token = self.facts.proxy(id).map_or(0, |proxy| proxy.fencing);
+        self.dispatcher.check_fencing(&self.facts, id, token).is_err()
+    }
+
     /// Acks or terminates.
     fn conclude_events(&mut self, id: ProxyId, range: SeqRange, term: bool) {
+        if self.is_between_hands(id) {
+            return;
+        }
         let ranges = SeqRanges::from_iter([range]);
         let taken = match term {
             false => self.dispatcher.ack(&self.facts, id, &ranges),
@@ -251,6 +324,9 @@ impl World {
     }
 
     fn nack(&mut self, id: ProxyId, range: SeqRange, delay_ms: u64, n: u64) {
+        if self.is_between_hands(id) {
+            return;
+        }
         let from = if n.is_multiple_of(3) { None } else { self.some_consumer(n) };
         let ranges = SeqRanges::from_iter([range]);
         self.dispatcher.nack(id, from, &ranges, delay_ms, self.now);
@@ -269,9 +345,12 @@ impl World {
     }
 
     fn touch(&mut self, id: ProxyId, range: SeqRange, n: u64) {
+        if self.is_between_hands(id) {
+            return;
+        }
         let from = self.some_consumer(n);
         self.dispatcher.touch(id, from, &SeqRanges::from_iter([range]), self.now);
-        let until = self.now.plus_millis(self.facts.proxies[&id].facts.settings.ack_wait_ms);
+        let until = self.now.plus_millis(self.facts.proxies[&id].facts.service.ack_wait_ms);
         let proxy = self.model.proxies.get_mut(&id).unwrap();
         for (_, event) in proxy.events.range_mut(range.first..=range.last) {
             if let Place::InFlight { consumer, due } = &mut event.place
@@ -288,8 +367,21 @@ impl World {
             return;
         }
         match self.proposed.remove(n % self.proposed.len()) {
-            Action::Settle { proxy, proposal, revision, parts } => {
-                self.decide_settlement(proxy, (proposal, revision), &parts, fate);
+            Action::Hold { proxy, holder } => {
+                let known = &self.facts.proxies[&proxy].facts;
+                let applied = fate == Fate::Applied && known.service.exclusive;
+                if applied {
+                    self.facts.hold(proxy, holder);
+                    self.dispatcher.channel_touched(CHANNEL);
+                }
+                self.dispatcher.held(proxy, applied, self.now);
+            }
+            Action::Settle { proxy, proposal, revision, fencing, parts } => {
+                let fate = match fate {
+                    Fate::Applied if self.facts.is_fenced(proxy, fencing) => Fate::Failed,
+                    fate => fate,
+                };
+                self.decide_settlement(proxy, (proposal, revision, fencing), &parts, fate);
             }
             Action::CountAttempts { proxy, proposal, sequences } => {
                 if fate == Fate::Applied {
@@ -308,7 +400,7 @@ impl World {
     fn decide_settlement(
         &mut self,
         proxy: ProxyId,
-        (proposal, revision): (u64, u64),
+        (proposal, revision, fencing): (u64, u64, u64),
         parts: &[Settlement],
         fate: Fate,
     ) {
@@ -328,7 +420,7 @@ impl World {
                 let parts = parts.to_vec();
                 let (judged, said): (Vec<_>, Vec<_>) =
                     parts.iter().cloned().partition(|part| is_judged(part.outcome));
-                let action = Action::Settle { proxy, proposal, revision, parts };
+                let action = Action::Settle { proxy, proposal, revision, fencing, parts };
                 let stale = self.facts.apply(&action);
                 model.settled(&sequences(&said));
                 match stale {
@@ -337,7 +429,23 @@ impl World {
                 }
                 return self.dispatcher.applied(proxy, proposal, stale, self.now);
             }
-            Fate::Refused => model.wait_again(all.iter().flat_map(|r| r.first..=r.last), self.now),
+            Fate::Refused if model.token != fencing => {
+                model.settle_failed(&all, &others, self.now);
+                assert!(!self.dispatcher.refused(proxy, proposal, self.now));
+                return;
+            }
+            Fate::Refused => {
+                let stale = self.facts.proxies[&proxy].facts.revision != revision;
+                let filters = |part: &Settlement| part.outcome == Outcome::Filtered;
+                let (filtered, again): (Vec<_>, Vec<_>) = parts.iter().cloned().partition(filters);
+                let (filtered, again) = (sequences(&filtered), sequences(&again));
+                model.wait_again(again.iter().flat_map(|r| r.first..=r.last), self.now);
+                match stale {
+                    true => model.settle_failed(&filtered, &others, self.now),
+                    false => model.filter_again(filtered.iter().flat_map(|r| r.first..=r.last)),
+                }
+                model.forget_pause();
+            }
             Fate::Failed => model.settle_failed(&all, &others, self.now),
         }
         self.report(proxy, proposal, fate);
@@ -353,6 +461,10 @@ impl World {
 
     /// From any state, patient consumers that ack everything get everything.
     fn drain(&mut self) {
+        // Else one that wants nothing may hold an exclusive proxy.
+        while !self.model.consumers.is_empty() {
+            self.detach(0, Departure::Returned);
+        }
         for id in PROXIES {
             self.define(id, 1, 1);
         }
@@ -382,6 +494,16 @@ impl World {
         }
         panic!("never delivered: {:?}", PROXIES.map(|id| self.facts.pending(id)));
     }
+}
+
+fn subscription(n: u64) -> Subscription {
+    let patterns: &[&str] = match n % 6 {
+        0 => &["k0"],
+        1 => &["k1", "k2"],
+        2 => &["*3", "nothing"],
+        _ => &[],
+    };
+    patterns.iter().map(|text| text.parse().unwrap()).collect()
 }
 
 fn held(proxy: &super::model::ProxyModel, whose: impl Fn(ConsumerKey) -> bool) -> Vec<Seq> {

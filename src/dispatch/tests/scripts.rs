@@ -14,7 +14,8 @@ use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use super::fake::{CHANNEL, FakeFacts};
 use crate::dispatch::*;
 use crate::types::{
-    Discard, Order, ProxyId, ProxySettings, Rejection, SeqRange, SeqRanges, Stamp, Tenure,
+    Discard, Interest, Member, Order, ProxyId, Rejection, SeqRange, SeqRanges, Service, Stamp,
+    Subscription, Tenure,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -51,8 +52,9 @@ fn show(set: &SeqRanges) -> String {
 
 fn show_delivery(event: &Delivery) -> String {
     let mark = if event.maybe_redelivered { "*" } else { "" };
+    let token = if event.fencing > 0 { format!("@{}", event.fencing) } else { String::new() };
     let times = if event.delivery > 1 { format!("(x{})", event.delivery) } else { String::new() };
-    format!("{}{times}{mark}", event.seq)
+    format!("{}{times}{mark}{token}", event.seq)
 }
 
 fn show_action(action: &Action) -> String {
@@ -61,15 +63,18 @@ fn show_action(action: &Action) -> String {
             let events: Vec<String> = events.iter().map(show_delivery).collect();
             format!("c{} <- {}", consumer.0, events.join(" "))
         }
-        Action::Settle { revision, parts, .. } => {
+        Action::Settle { revision, fencing, parts, .. } => {
             let one = |p: &Settlement| {
                 let reason =
                     if p.reason.is_empty() { String::new() } else { format!(" \"{}\"", p.reason) };
                 format!("{} {}{reason}", p.outcome, show(&p.sequences))
             };
             let parts: Vec<String> = parts.iter().map(one).collect();
-            format!("settle r{revision}: {}", parts.join("; "))
+            let token = if *fencing > 0 { format!(" @{fencing}") } else { String::new() };
+            format!("settle r{revision}{token}: {}", parts.join("; "))
         }
+        Action::Hold { holder: Some(holder), .. } => format!("hold by m{}", holder.client),
+        Action::Hold { holder: None, .. } => "hold by nobody".into(),
         Action::CountAttempts { sequences, .. } => format!("count attempts {}", show(sequences)),
         Action::Gap { consumer, missed } => {
             format!("c{} missed {}-{}", consumer.0, missed.first, missed.last)
@@ -79,6 +84,10 @@ fn show_action(action: &Action) -> String {
         }
         Action::Close { consumer, rejection } => format!("c{} closed: {rejection}", consumer.0),
     }
+}
+
+fn is_proposal(action: &Action) -> bool {
+    matches!(action, Action::Settle { .. } | Action::CountAttempts { .. } | Action::Hold { .. })
 }
 
 fn policy(args: &mut ArgumentConsumer, name: &str, default: Discard) -> Discard {
@@ -96,6 +105,15 @@ fn key(args: &mut ArgumentConsumer) -> Result<ConsumerKey> {
     Ok(ConsumerKey(name.strip_prefix('c').ok_or("consumers are c1, c2, …")?.parse()?))
 }
 
+/// Patterns with commas between them.
+fn patterns(text: Option<&str>) -> Result<Subscription> {
+    let patterns = text.into_iter().flat_map(|text| text.split(','));
+    Ok(patterns
+        .filter(|text| !text.is_empty())
+        .map(str::parse)
+        .collect::<std::result::Result<_, _>>()?)
+}
+
 fn number(args: &mut ArgumentConsumer, name: &str, default: u64) -> Result<u64> {
     Ok(args.take_key(name).map(str::parse).transpose()?.unwrap_or(default))
 }
@@ -108,22 +126,10 @@ fn from(args: &mut ArgumentConsumer) -> Result<Option<ConsumerKey>> {
 impl Script {
     fn new() -> Script {
         let mut facts = FakeFacts::default();
-        facts.add_proxy(PROXY, ProxySettings { ack_wait_ms: 1000, ..ProxySettings::default() });
+        facts.add_proxy(PROXY, Service { ack_wait_ms: 1000, ..Service::default() });
         let tenure = Tenure(1);
         let dispatcher = Dispatcher::new(tenure);
         Script { facts, tenure, dispatcher, now: Stamp(0), proposed: Vec::new() }
-    }
-
-    fn settings(&mut self, args: &mut ArgumentConsumer) -> Result<()> {
-        let known = &mut self.facts.proxies.get_mut(&PROXY).ok_or("no proxy")?.facts;
-        known.revision += 1;
-        let settings = &mut known.settings;
-        settings.max_in_flight =
-            number(args, "max_in_flight", settings.max_in_flight.into())?.try_into()?;
-        settings.max_deliveries =
-            number(args, "max_deliveries", settings.max_deliveries.into())?.try_into()?;
-        settings.ack_wait_ms = number(args, "ack_wait_ms", settings.ack_wait_ms)?;
-        Ok(())
     }
 
     /// What holds for the proxy from now on.
@@ -138,6 +144,11 @@ impl Script {
             Some(_) => Order::Deadline,
             None => service.order,
         };
+        service.max_in_flight =
+            number(args, "max_in_flight", service.max_in_flight.into())?.try_into()?;
+        service.max_deliveries =
+            number(args, "max_deliveries", service.max_deliveries.into())?.try_into()?;
+        service.ack_wait_ms = number(args, "ack_wait_ms", service.ack_wait_ms)?;
         service.discard = policy(args, "discard", service.discard);
         service.max_events = number(args, "max_events", service.max_events)?;
         service.timeout_ms = number(args, "timeout", service.timeout_ms)?;
@@ -148,6 +159,10 @@ impl Script {
         service.stop_time_supported =
             number(args, "stops", service.stop_time_supported.into())? > 0;
         service.rate = number(args, "rate", service.rate)?;
+        service.exclusive = number(args, "exclusive", service.exclusive.into())? > 0;
+        if !service.exclusive && known.holder.take().is_some() {
+            known.fencing += 1;
+        }
         let (first, longest) = service.redelivery_ms;
         service.redelivery_ms =
             (number(args, "redelivery", first)?, number(args, "redelivery_max", longest)?);
@@ -159,13 +174,26 @@ impl Script {
         Ok(())
     }
 
+    /// What the proxy and its admin want from now on.
+    fn subscribe(&mut self, args: &mut ArgumentConsumer) -> Result<()> {
+        let own = patterns(args.take_key("own"))?;
+        let admin = patterns(args.take_key("admin"))?;
+        self.facts.is_scarce = number(args, "scarce", self.facts.is_scarce.into())? > 0;
+        self.facts.subscribe(PROXY, Interest { own, admin });
+        self.dispatcher.channel_touched(CHANNEL);
+        Ok(())
+    }
+
     fn publish(&mut self, args: &mut ArgumentConsumer) -> Result<()> {
         let count: usize = args.next_pos().unwrap_or("1").parse()?;
         let size = number(args, "size", 100)? as u32;
         let index = number(args, "index", self.tenure.0 + 1)?;
         let moment = |millis: u64| if millis > 0 { Stamp(0).plus_millis(millis) } else { Stamp(0) };
+        let kind = args.take_key("type").map(str::to_owned);
+        let kind = kind.map(|name| self.facts.number(&name)).unwrap_or_default();
         let event = SlotFacts {
             accepted: self.now,
+            kind,
             priority: args.take_key("priority").map(str::parse).transpose()?.unwrap_or(0),
             start: moment(number(args, "start", 0)?),
             stop: moment(number(args, "stop", 0)?),
@@ -178,8 +206,12 @@ impl Script {
 
     fn attach(&mut self, args: &mut ArgumentConsumer) -> Result<()> {
         let consumer = key(args)?;
+        let member = Member { client: number(args, "member", consumer.0)?, consumer: 1 };
         let to = match args.take_key("volatile") {
-            Some(next) => Attachment::Volatile { channel: CHANNEL, next_seq: next.parse()? },
+            Some(next) => {
+                let (next_seq, types) = (next.parse()?, patterns(args.take_key("types"))?);
+                Attachment::Volatile { channel: CHANNEL, next_seq, types }
+            }
             None => Attachment::Durable(PROXY),
         };
         let mode = match args.take_key("credit") {
@@ -189,7 +221,7 @@ impl Script {
             },
             None => Mode::Pull,
         };
-        Ok(self.dispatcher.attach(&self.facts, consumer, to, mode)?)
+        Ok(self.dispatcher.attach(&self.facts, (consumer, member), to, mode)?)
     }
 
     fn pull(&mut self, args: &mut ArgumentConsumer) -> Result<()> {
@@ -206,8 +238,12 @@ impl Script {
     fn feedback(&mut self, verb: &str, args: &mut ArgumentConsumer) -> Result<()> {
         let from = from(args)?;
         let delay = number(args, "delay", 0)?;
+        let token = args.take_key("token");
         let why = args.take_key("why").unwrap_or("").to_owned();
         let set = ranges(args)?;
+        if let Some(token) = token {
+            self.dispatcher.check_fencing(&self.facts, PROXY, token.parse()?)?;
+        }
         match verb {
             "ack" => drop(self.dispatcher.ack(&self.facts, PROXY, &set)?),
             "term" => drop(self.dispatcher.term(&self.facts, PROXY, &set, &why)?),
@@ -224,6 +260,14 @@ impl Script {
             None => std::mem::take(&mut self.proposed),
         };
         for action in decided {
+            if let Action::Hold { proxy, .. } = &action {
+                if verb == "commit" {
+                    self.facts.apply(&action);
+                    self.dispatcher.channel_touched(CHANNEL);
+                }
+                self.dispatcher.held(*proxy, verb == "commit", self.now);
+                continue;
+            }
             let (proxy, proposal) = match &action {
                 Action::Settle { proxy, proposal, .. }
                 | Action::CountAttempts { proxy, proposal, .. } => (*proxy, *proposal),
@@ -248,7 +292,7 @@ impl Script {
         let actions = self.dispatcher.poll(&self.facts, self.now);
         for action in actions {
             writeln!(text, "{}", show_action(&action)).unwrap();
-            if matches!(action, Action::Settle { .. } | Action::CountAttempts { .. }) {
+            if is_proposal(&action) {
                 self.proposed.push(action);
             }
         }
@@ -257,8 +301,8 @@ impl Script {
 
     fn input(&mut self, verb: &str, args: &mut ArgumentConsumer) -> Result<()> {
         match verb {
-            "settings" => self.settings(args)?,
             "service" => self.service(args)?,
+            "subscribe" => self.subscribe(args)?,
             "publish" => self.publish(args)?,
             "attach" => self.attach(args)?,
             "pull" => self.pull(args)?,

@@ -4,23 +4,25 @@ use std::sync::Arc;
 
 use super::Answer;
 use super::quality::{check_qos, unknown_admin};
+use super::subscribe::check_types;
 use crate::machine::{Channel, Machine, Proxy, Reply};
 use crate::types::{
-    ChannelId, ChannelSettings, Code, Level, Name, Outcome, ProxyId, ProxySettings, Qos, Rejection,
-    Stamp, Start, limits,
+    ChannelId, Code, Level, Name, Outcome, ProxyId, Qos, Rejection, Side, Stamp, Start,
+    Subscription, limits,
 };
 
 /// What is asked of a proxy.
 pub(super) struct Wish<'a> {
     pub name: &'a Name,
-    pub settings: &'a ProxySettings,
     pub start: Start,
     pub admin: Option<&'a Name>,
     pub qos: &'a Qos,
+    pub types: &'a Subscription,
 }
 
 impl Machine {
-    pub(super) fn create_channel(&mut self, name: &Name, settings: &ChannelSettings) -> Answer {
+    pub(super) fn create_channel(&mut self, name: &Name, qos: &Qos) -> Answer {
+        check_qos(qos, Level::Channel, &format!("channel '{name}'"))?;
         if name.as_str().ends_with(limits::DEAD_LETTER_SUFFIX) {
             return Err(Rejection::new(
                 Code::NotAllowed,
@@ -39,7 +41,7 @@ impl Machine {
             )
             .hint("delete channels that nobody uses"));
         }
-        Ok(Reply::ChannelCreated { channel: self.add_channel(name.clone(), settings.clone()) })
+        Ok(Reply::ChannelCreated { channel: self.add_channel(name.clone(), qos.clone()) })
     }
 
     pub(super) fn delete_channel(&mut self, id: ChannelId) -> Answer {
@@ -48,23 +50,32 @@ impl Machine {
             let message = "the default channel cannot be deleted";
             return Err(Rejection::new(Code::NotAllowed, message));
         }
-        self.names.remove(&channel.name().clone());
-        self.channels.remove(&id);
-        self.proxies.retain(|_, proxy| proxy.channel() != id);
-        self.lanes.retain(|_, lane| lane.channel() != id);
-        self.touched.insert(id);
+        self.remove_channel(id);
         Ok(Reply::Done)
     }
 
+    /// Removes a channel with everything in it.
+    pub(in crate::machine) fn remove_channel(&mut self, id: ChannelId) {
+        if let Some(channel) = self.channels.remove(&id) {
+            self.names.remove(channel.name());
+        }
+        self.best_effort.remove(&id);
+        self.proxies.retain(|_, proxy| proxy.channel() != id);
+        self.lanes.retain(|_, lane| lane.channel() != id);
+        self.touched.insert(id);
+    }
+
     pub(super) fn create_proxy(&mut self, channel: ChannelId, wish: &Wish) -> Answer {
-        check_settings(wish.settings)?;
         check_qos(wish.qos, Level::Proxy, &format!("proxy '{}'", wish.name))?;
+        check_types(wish.types, Side::Consumer)?;
         let found = self.channel(channel).ok_or_else(|| unknown_channel(channel))?;
         if let Some(proxy) = found.proxy(wish.name).and_then(|id| self.proxy(id)) {
             return existing(proxy, wish);
         }
-        if let Some(admin) = wish.admin.filter(|admin| found.admin(admin).is_none()) {
-            return Err(unknown_admin(found, admin));
+        if let Some(admin) =
+            wish.admin.filter(|admin| found.admins.get(Side::Consumer, admin).is_none())
+        {
+            return Err(unknown_admin(found, Side::Consumer, admin));
         }
         check_number(found)?;
         let id = ProxyId(self.next_id());
@@ -84,9 +95,8 @@ impl Machine {
             Start::Time(ms) => host.retained_since(Stamp(0).plus_millis(ms)).unwrap_or(next),
         };
         let admin = wish.admin.cloned().unwrap_or_else(Name::default_admin);
-        let (name, settings) = (wish.name.clone(), wish.settings.clone());
-        let mut proxy = Proxy::new(id, (channel, admin), name, settings, start_seq);
-        proxy.qos = wish.qos.clone();
+        let mut proxy = Proxy::new(id, (channel, admin), wish.name.clone(), start_seq);
+        (proxy.qos, proxy.types) = (wish.qos.clone(), wish.types.clone());
         for hole in host.slots.holes(start_seq) {
             proxy.settled.settle(hole, Outcome::Skipped);
         }
@@ -102,7 +112,7 @@ impl Machine {
         Some(Reply::ProxyReady { proxy: id, revision, start_seq, created: true })
     }
 
-    pub(super) fn delete_proxy(&mut self, id: ProxyId) -> Answer {
+    pub(in crate::machine) fn delete_proxy(&mut self, id: ProxyId) -> Answer {
         let proxy = self.proxies.remove(&id).ok_or_else(|| unknown_proxy(id))?;
         let Some(channel) = self.channels.get_mut(&proxy.channel()) else { return Ok(Reply::Done) };
         let channel = Arc::make_mut(channel);
@@ -111,8 +121,16 @@ impl Machine {
         for range in proxy.settled.unsettled(proxy.start_seq(), channel.next_seq() - 1) {
             channel.slots.release(range);
         }
-        channel.trim();
         self.touched.insert(channel.id());
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn trim_history(&mut self, channels: &[ChannelId]) -> Answer {
+        for id in channels {
+            if let Some(channel) = self.channels.get_mut(id) {
+                Arc::make_mut(channel).trim(self.stamp);
+            }
+        }
         Ok(Reply::Done)
     }
 }
@@ -123,10 +141,6 @@ fn existing(proxy: &Proxy, wish: &Wish) -> Answer {
         Err(Rejection::new(Code::ProxyExists, format!("proxy '{name}' exists with other {what}"))
             .hint("attach with what it has, or delete it first; `qos set` changes its properties"))
     };
-    if proxy.settings() != wish.settings {
-        let (has, asked) = (proxy.settings(), wish.settings);
-        return other(format!("settings: it has {has}; asked for were {asked}"));
-    }
     if let Some(asked) = wish.admin.filter(|admin| *admin != proxy.admin()) {
         return other(format!("admin: it is of '{}', not of '{asked}'", proxy.admin()));
     }
@@ -135,6 +149,16 @@ fn existing(proxy: &Proxy, wish: &Wish) -> Answer {
         let show = |value: i64| property.spec().domain.show(value);
         let has = proxy.qos().get(property).map_or("inherited".to_string(), show);
         return other(format!("quality: its {property} is {has}; asked for was {}", show(value)));
+    }
+    if !wish.types.is_empty() && wish.types != proxy.types() {
+        let (has, asked) = (proxy.types(), wish.types);
+        return Err(Rejection::new(
+            Code::ProxyExists,
+            format!(
+                "proxy '{name}' exists with other types: it wants {has}; asked for were {asked}"
+            ),
+        )
+        .hint("attach with what it has, or change it with `proxy subscribe` and `unsubscribe`"));
     }
     Ok(Reply::ProxyReady {
         proxy: proxy.id(),
@@ -160,19 +184,6 @@ fn check_number(channel: &Channel) -> Result<(), Rejection> {
         );
     }
     Ok(())
-}
-
-fn check_settings(settings: &ProxySettings) -> Result<(), Rejection> {
-    let message = if settings.ack_wait_ms == 0 {
-        "a lease of 0 ms would end before it begins".to_string()
-    } else if settings.max_in_flight == 0 {
-        "a proxy without deliveries in flight would deliver nothing".to_string()
-    } else if settings.max_in_flight > limits::CREDIT_EVENTS_MAX {
-        format!("at most {} deliveries may be in flight", limits::CREDIT_EVENTS_MAX)
-    } else {
-        return Ok(());
-    };
-    Err(Rejection::new(Code::BadRequest, message))
 }
 
 pub(super) fn unknown_channel(channel: ChannelId) -> Rejection {

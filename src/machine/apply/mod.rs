@@ -1,15 +1,20 @@
 //! Applying a batch: each command changes facts and is answered, in order.
 
 mod define;
+mod hold;
 mod lanes;
 mod letters;
 mod publish;
 mod quality;
 mod settle;
+mod subscribe;
 
 use super::{Batch, Command, Machine, Reply};
 use crate::types::{Code, PayloadKey, Rejection, Tenure};
 use define::Wish;
+use lanes::Opening;
+pub(super) use lanes::unknown_lane;
+pub(super) use publish::full;
 
 /// Where in the log a command stands.
 #[derive(Debug, Clone, Copy)]
@@ -67,19 +72,24 @@ impl Machine {
                 Code::BadRequest,
                 "a tenure begins only with the first command of an entry",
             )),
-            Command::CreateChannel { name, settings } => self.create_channel(name, settings),
+            Command::CreateChannel { name, qos } => self.create_channel(name, qos),
             Command::DeleteChannel { channel } => self.delete_channel(*channel),
-            Command::CreateProxy { channel, name, settings, start, admin, qos } => {
-                let wish = Wish { name, settings, start: *start, admin: admin.as_ref(), qos };
+            Command::CreateProxy { channel, name, start, admin, qos, types } => {
+                let wish = Wish { name, start: *start, admin: admin.as_ref(), qos, types };
                 self.create_proxy(*channel, &wish)
             }
             Command::DeleteProxy { proxy } => self.delete_proxy(*proxy),
-            Command::CreateAdmin { channel, name, qos } => self.create_admin(*channel, name, qos),
-            Command::DeleteAdmin { channel, name } => self.delete_admin(*channel, name),
+            Command::CreateAdmin { channel, side, name, qos, types } => {
+                self.create_admin(*channel, *side, name, qos, types)
+            }
+            Command::DeleteAdmin { channel, side, name } => {
+                self.delete_admin(*channel, *side, name)
+            }
             Command::SetQos { target, changes } => self.set_qos(target, changes),
             Command::Suspend { target, suspended } => self.suspend(target, *suspended),
-            Command::OpenLane { channel, target, opener } => {
-                self.open_lane(place, *channel, target, *opener)
+            Command::OpenLane { channel, target, opener, admin } => {
+                let asked = Opening { target, opener: *opener, admin: admin.as_ref() };
+                self.open_lane(place, *channel, &asked)
             }
             Command::ExpireLanes { lanes } => self.expire_lanes(lanes),
             Command::Publish(publish) => self.publish(place.payload_key(), publish),
@@ -93,6 +103,9 @@ impl Machine {
                 self.replay_letters(*channel, sequences, *to)
             }
             Command::DropLetters { channel, sequences } => self.drop_letters(*channel, sequences),
+            Command::TrimHistory { channels } => self.trim_history(channels),
+            Command::Hold { proxy, holder } => self.hold(*proxy, *holder),
+            Command::Subscribe { target, add, remove } => self.subscribe(target, add, remove),
         }
     }
 }

@@ -5,16 +5,22 @@ use std::sync::Arc;
 use super::Answer;
 use super::lanes::{fenced, unknown_lane};
 use crate::machine::block::Lengths;
+use crate::machine::slot::Lack;
 use crate::machine::{Channel, Lane, Machine, Publish, PublishRun, Published, Reply};
-use crate::types::{Code, EventQos, PayloadKey, Rejection, Stamp};
+use crate::types::{Code, PayloadKey, Rejection, Stamp, Supply};
 
 impl Machine {
     /// Answers `Published` once the lane is known and not fenced, even if nothing was accepted.
     pub(super) fn publish(&mut self, key: PayloadKey, publish: &Publish) -> Answer {
-        let channel = self.channels.get_mut(&publish.channel);
+        let channel = self.channel(publish.channel);
         let channel = channel.ok_or_else(|| super::define::unknown_channel(publish.channel))?;
-        let lane = self.lanes.get_mut(&publish.lane).filter(|l| l.channel() == publish.channel);
-        let lane = Arc::make_mut(lane.ok_or_else(|| unknown_lane(publish.lane))?);
+        if channel.admission.best_effort && !self.is_transient {
+            let message =
+                format!("events of best-effort channel '{}' enter no log", channel.name());
+            return Err(Rejection::new(Code::NotAllowed, message));
+        }
+        let lane = self.lane(publish.lane).filter(|lane| lane.channel() == publish.channel);
+        let lane = lane.ok_or_else(|| unknown_lane(publish.lane))?;
         if publish.epoch != lane.epoch() {
             return Err(fenced(lane, publish.epoch));
         }
@@ -26,13 +32,21 @@ impl Machine {
                 "lane sequences count from 1 to 2^64 - 2",
             ));
         }
-        lane.last_used = self.stamp;
+        let supply = self.supply_of(channel, lane);
         let mut answer = Published::default();
         let repeated = repeat(lane, publish, &mut answer);
+        let (Some(lane), Some(channel)) =
+            (self.lanes.get_mut(&publish.lane), self.channels.get_mut(&publish.channel))
+        else {
+            return Err(unknown_lane(publish.lane));
+        };
+        let lane = Arc::make_mut(lane);
+        lane.last_used = self.stamp;
         if answer.refused.is_none() && repeated < publish.count {
             let key = PayloadKey { position: key.position.saturating_add(repeated), ..key };
             let place = (key, self.stamp);
-            accept(lane, Arc::make_mut(channel), publish, repeated, place, &mut answer);
+            let channel = Arc::make_mut(channel);
+            accept(lane, channel, publish, repeated, (place, supply), &mut answer);
             if answer.runs.last().is_some_and(|run| !run.duplicate) {
                 self.touched.insert(publish.channel);
             }
@@ -57,7 +71,7 @@ fn accept(
     channel: &mut Channel,
     publish: &Publish,
     repeated: u32,
-    place: (PayloadKey, Stamp),
+    (place, supply): ((PayloadKey, Stamp), Result<Supply, Rejection>),
     answer: &mut Published,
 ) {
     let first = publish.first_sequence + u64::from(repeated);
@@ -65,37 +79,57 @@ fn accept(
         answer.refused = Some(Rejection::out_of_sequence(first, lane.next_sequence()));
         return;
     }
+    let supply = match supply {
+        Ok(supply) => supply,
+        Err(suspended) => {
+            answer.refused = Some(suspended);
+            return;
+        }
+    };
     let offered = publish.count - repeated;
     let mut lengths = Lengths::of(&publish.events);
     for _ in 0..repeated {
         lengths.next();
     }
     let events = lengths.take(offered as usize).map(|(start, length)| {
-        let bytes = publish.events.get(start..start + length as usize).unwrap_or_default();
-        (length, EventQos::read(bytes))
+        (length, publish.events.get(start..start + length as usize).unwrap_or_default())
     });
     let first_seq = channel.next_seq();
-    let count = channel.append(place, events);
+    let (count, lack) = channel.append(place, &supply, events);
     if count > 0 {
         lane.accepted(count, first_seq);
         let run =
             PublishRun { first_sequence: first, count: count as u32, first_seq, duplicate: false };
         answer.runs.push(run);
     }
-    if count < u64::from(offered) {
-        answer.refused = Some(full(channel));
+    answer.refused = lack.map(|lack| lacks(channel, lack));
+}
+
+/// The channel cannot take one more event.
+pub(super) fn lacks(channel: &Channel, lack: Lack) -> Rejection {
+    match lack {
+        Lack::Room => full(channel),
+        Lack::Types => {
+            let (name, types) = (channel.name(), channel.offered_types().count());
+            let message =
+                format!("the events of channel '{name}' have {types} types, as many as they may");
+            Rejection::new(Code::TooManyTypes, message).hint(
+                "resend when events of some types were consumed; put what differs from event to \
+                 event in the name or the fields, not in domain or type",
+            )
+        }
     }
 }
 
 /// The channel has no room for one more event.
-pub(super) fn full(channel: &Channel) -> Rejection {
+pub(in crate::machine) fn full(channel: &Channel) -> Rejection {
     let (name, pending) = (channel.name(), channel.pending());
     let admission = channel.admission();
     let (events, length) = (pending.events, admission.max_queue_length);
     let full = if admission.reject_new_events && length > 0 && events >= length {
         format!("{events} of {length} pending events (max_queue_length)")
     } else {
-        format!("{} of {} pending bytes", pending.bytes, channel.settings().pending_bytes_max)
+        format!("{} of {} pending bytes", pending.bytes, admission.max_queue_bytes)
     };
     Rejection::new(Code::ChannelFull, format!("channel '{name}' is full: {full}"))
         .hint("resend when its consumers have caught up, or delete proxies that nobody uses")

@@ -4,119 +4,212 @@ use std::sync::Arc;
 
 use super::Answer;
 use super::define::{unknown_channel, unknown_proxy};
-use crate::machine::{Admin, Channel, Machine, Reply, Target};
+use super::lanes::unknown_lane;
+use super::subscribe::check_types;
+use crate::machine::{Admin, Channel, Lane, Machine, Reply, Target};
 use crate::types::{
-    Admission, ChannelId, Code, Level, Name, ProxyId, Qos, QosChange, Rejection, Service, limits,
+    Admission, ChannelId, Code, LaneId, Level, Name, Property, ProxyId, Qos, QosChange, Rejection,
+    Service, Side, Subscription, limits,
 };
 
 impl Machine {
-    pub(super) fn create_admin(&mut self, id: ChannelId, name: &Name, qos: &Qos) -> Answer {
-        check_qos(qos, Level::Admin, &format!("admin '{name}'"))?;
+    pub(super) fn create_admin(
+        &mut self,
+        id: ChannelId,
+        side: Side,
+        name: &Name,
+        qos: &Qos,
+        types: &Subscription,
+    ) -> Answer {
+        let level = side.admin_level();
+        check_qos(qos, level, &format!("{level} '{name}'"))?;
+        check_types(types, side)?;
         let channel = self.channels.get_mut(&id).ok_or_else(|| unknown_channel(id))?;
-        if channel.admin(name).is_some() {
-            let message = format!("admin '{name}' exists in channel '{}'", channel.name());
+        if channel.admins.get(side, name).is_some() {
+            let message = format!("{level} '{name}' exists in channel '{}'", channel.name());
             return Err(Rejection::new(Code::AdminExists, message));
         }
-        if channel.admins.len() + 1 >= limits::ADMINS_PER_CHANNEL_MAX {
-            let message = format!("channel '{}' has as many admins as it may", channel.name());
+        if channel.admins.iter(side).count() >= limits::ADMINS_PER_CHANNEL_MAX {
+            let name = channel.name();
+            let message = format!("channel '{name}' has as many {side} admins as it may");
             return Err(
                 Rejection::new(Code::TooManyAdmins, message).hint("delete admins that nobody uses")
             );
         }
-        let admin = Admin { qos: qos.clone(), suspended: false };
-        Arc::make_mut(channel).admins.insert(name.clone(), admin);
-        Ok(self.changed(id))
+        let admin = Admin { qos: qos.clone(), suspended: false, types: types.clone() };
+        Arc::make_mut(channel).admins.of_mut(side).insert(name.clone(), admin);
+        Ok(self.changed(id, side))
     }
 
-    pub(super) fn delete_admin(&mut self, id: ChannelId, name: &Name) -> Answer {
+    pub(super) fn delete_admin(&mut self, id: ChannelId, side: Side, name: &Name) -> Answer {
         let channel = self.channels.get_mut(&id).ok_or_else(|| unknown_channel(id))?;
         if *name == Name::default_admin() {
-            let message = "the default admin cannot be deleted";
+            let message = "the default admins cannot be deleted";
             return Err(Rejection::new(Code::NotAllowed, message));
         }
-        let removed = Arc::make_mut(channel).admins.remove(name);
-        removed.ok_or_else(|| unknown_admin(channel, name))?;
-        let members = self.proxies(id).filter(|proxy| proxy.admin() == name);
-        let members: Vec<ProxyId> = members.map(|proxy| proxy.id()).collect();
-        for proxy in members {
-            self.delete_proxy(proxy)?;
+        let removed = Arc::make_mut(channel).admins.of_mut(side).remove(name);
+        removed.ok_or_else(|| unknown_admin(channel, side, name))?;
+        match side {
+            Side::Consumer => {
+                let members = self.proxies(id).filter(|proxy| proxy.admin() == name);
+                let members: Vec<ProxyId> = members.map(|proxy| proxy.id()).collect();
+                for proxy in members {
+                    self.delete_proxy(proxy)?;
+                }
+            }
+            Side::Supplier => {
+                let members = self.lanes_of(id).filter(|lane| lane.admin() == name);
+                let members: Vec<LaneId> = members.map(Lane::id).collect();
+                self.forget_lanes(&members);
+            }
         }
-        Ok(self.changed(id))
+        Ok(self.changed(id, side))
     }
 
     pub(super) fn set_qos(&mut self, target: &Target, changes: &[QosChange]) -> Answer {
-        let (channel, what, level) = self.find(target)?;
+        let found = self.find(target)?;
         let mut asked = Qos::default();
         asked.change(changes);
-        check_qos(&asked, level, &what)?;
+        check_qos(&asked, found.level, &found.what)?;
+        if let Target::Channel(id) = target {
+            self.check_history(*id, changes)?;
+        }
         match target {
             Target::Channel(id) => {
+                self.check_reliability(*id, changes)?;
                 let channel = self.channels.get_mut(id).ok_or_else(|| unknown_channel(*id))?;
                 Arc::make_mut(channel).qos.change(changes);
             }
-            Target::Admin(id, name) => self.admin_mut(*id, name)?.qos.change(changes),
+            Target::Admin(id, side, name) => {
+                self.admin_mut(*id, *side, name)?.qos.change(changes);
+            }
             Target::Proxy(id) => {
                 let proxy = self.proxies.get_mut(id).ok_or_else(|| unknown_proxy(*id))?;
                 Arc::make_mut(proxy).qos.change(changes);
             }
+            Target::Lane(id) => {
+                let lane = self.lanes.get_mut(id).ok_or_else(|| unknown_lane(*id))?;
+                Arc::make_mut(lane).qos.change(changes);
+            }
         }
-        Ok(self.changed(channel))
+        Ok(self.changed(found.channel, found.side))
+    }
+
+    /// Events of both classes in one channel would have no common order: the class is chosen while
+    /// the channel is new.
+    fn check_reliability(&self, id: ChannelId, changes: &[QosChange]) -> Result<(), Rejection> {
+        let channel = self.channel(id).ok_or_else(|| unknown_channel(id))?;
+        let mut changes = changes.iter().rev();
+        let asked = changes.find(|(property, _)| *property == Property::EventReliability);
+        let Some((_, value)) = asked else { return Ok(()) };
+        let best_effort = value.is_some_and(|value| value == 1);
+        let has_lanes = || self.lanes.values().any(|lane| lane.channel() == id);
+        let used = channel.accepted() > 0 || !channel.proxies.is_empty() || has_lanes();
+        if best_effort == channel.admission().best_effort || !used {
+            return Ok(());
+        }
+        let name = channel.name();
+        let message = format!("channel '{name}' is in use: event_reliability stays as it is");
+        Err(Rejection::new(Code::NotAllowed, message)
+            .hint("create another channel with the reliability you want"))
     }
 
     pub(super) fn suspend(&mut self, target: &Target, suspended: bool) -> Answer {
-        let (channel, ..) = self.find(target)?;
+        let found = self.find(target)?;
         match target {
             Target::Channel(_) => {
                 let message = "a channel is not suspended as a whole";
                 return Err(Rejection::new(Code::NotAllowed, message).hint("suspend its admins"));
             }
-            Target::Admin(id, name) => self.admin_mut(*id, name)?.suspended = suspended,
+            Target::Admin(id, side, name) => {
+                self.admin_mut(*id, *side, name)?.suspended = suspended;
+            }
             Target::Proxy(id) => {
                 let proxy = self.proxies.get_mut(id).ok_or_else(|| unknown_proxy(*id))?;
                 Arc::make_mut(proxy).suspended = suspended;
             }
+            Target::Lane(id) => {
+                let lane = self.lanes.get_mut(id).ok_or_else(|| unknown_lane(*id))?;
+                Arc::make_mut(lane).suspended = suspended;
+            }
         }
-        Ok(self.changed(channel))
+        Ok(self.changed(found.channel, found.side))
     }
 
-    /// The channel of a target, the target in words, and its level.
-    fn find(&self, target: &Target) -> Result<(ChannelId, String, Level), Rejection> {
+    pub(super) fn find(&self, target: &Target) -> Result<Found, Rejection> {
         let known = |id: &ChannelId| self.channel(*id).ok_or_else(|| unknown_channel(*id));
-        match target {
+        Ok(match target {
             Target::Channel(id) => {
-                Ok((*id, format!("channel '{}'", known(id)?.name()), Level::Channel))
+                let what = format!("channel '{}'", known(id)?.name());
+                Found { channel: *id, side: Side::Consumer, level: Level::Channel, what }
             }
-            Target::Admin(id, name) => {
+            Target::Admin(id, side, name) => {
                 let channel = known(id)?;
-                channel.admin(name).ok_or_else(|| unknown_admin(channel, name))?;
-                Ok((*id, format!("admin '{name}'"), Level::Admin))
+                let admin = channel.admins.get(*side, name);
+                admin.ok_or_else(|| unknown_admin(channel, *side, name))?;
+                let level = side.admin_level();
+                Found { channel: *id, side: *side, level, what: format!("{level} '{name}'") }
             }
             Target::Proxy(id) => {
                 let proxy = self.proxy(*id).ok_or_else(|| unknown_proxy(*id))?;
-                Ok((proxy.channel(), format!("proxy '{}'", proxy.name()), Level::Proxy))
+                let (channel, what) = (proxy.channel(), format!("proxy '{}'", proxy.name()));
+                Found { channel, side: Side::Consumer, level: Level::Proxy, what }
             }
-        }
+            Target::Lane(id) => {
+                let lane = self.lane(*id).ok_or_else(|| unknown_lane(*id))?;
+                let (channel, what) = (lane.channel(), format!("lane {id}"));
+                Found { channel, side: Side::Supplier, level: Level::Lane, what }
+            }
+        })
+    }
+
+    /// Dead letters have no history: they are kept until somebody replays or drops them.
+    fn check_history(&self, id: ChannelId, changes: &[QosChange]) -> Result<(), Rejection> {
+        let channel = self.channel(id).filter(|channel| channel.is_dead_letters());
+        let history = [Property::HistoryEvents, Property::HistoryBytes, Property::HistoryAge];
+        let changed = changes.iter().find(|(property, _)| history.contains(property));
+        let (Some(channel), Some((property, _))) = (channel, changed) else { return Ok(()) };
+        let message =
+            format!("{property} of channel '{}': dead letters have no history", channel.name());
+        Err(Rejection::new(Code::InvalidQos, message)
+            .hint("they are kept until they are replayed or dropped"))
     }
 
     /// An admin to be changed; from then on the default one is written down, too.
-    fn admin_mut(&mut self, id: ChannelId, name: &Name) -> Result<&mut Admin, Rejection> {
+    pub(super) fn admin_mut(
+        &mut self,
+        id: ChannelId,
+        side: Side,
+        name: &Name,
+    ) -> Result<&mut Admin, Rejection> {
         let channel = self.channels.get_mut(&id).ok_or_else(|| unknown_channel(id))?;
-        if channel.admin(name).is_none() {
-            return Err(unknown_admin(channel, name));
+        if channel.admins.get(side, name).is_none() {
+            return Err(unknown_admin(channel, side, name));
         }
-        Ok(Arc::make_mut(channel).admins.entry(name.clone()).or_default())
+        Ok(Arc::make_mut(channel).admins.of_mut(side).entry(name.clone()).or_default())
     }
 
-    /// Something in this channel is defined anew: judgements made before count no more.
-    fn changed(&mut self, id: ChannelId) -> Reply {
-        self.resolve(id);
-        self.redefined(id);
-        for proxy in self.members(id) {
-            if let Some(proxy) = self.proxies.get_mut(&proxy) {
-                Arc::make_mut(proxy).revision += 1;
+    /// Something in this channel is defined anew. If it is on the side of consumers, judgements
+    /// made before count no more; suppliers have no say in events that are accepted already.
+    pub(super) fn changed(&mut self, id: ChannelId, side: Side) -> Reply {
+        if side == Side::Consumer {
+            let applied = self.applied;
+            self.resolve(id);
+            for proxy in self.members(id) {
+                if let Some(proxy) = self.proxies.get_mut(&proxy) {
+                    let proxy = Arc::make_mut(proxy);
+                    proxy.revision += 1;
+                    if !proxy.service.exclusive && proxy.holder.take().is_some() {
+                        proxy.fence(applied);
+                    }
+                }
             }
         }
+        self.redefined(id);
         self.touched.insert(id);
+        if let Some(channel) = self.channels.get_mut(&id) {
+            Arc::make_mut(channel).trim(self.stamp);
+        }
         let next_seq = self.channel(id).map_or(0, Channel::next_seq);
         Reply::Changed { index: self.applied, next_seq }
     }
@@ -133,14 +226,19 @@ impl Machine {
         if channel.admission != admission {
             Arc::make_mut(channel).admission = admission;
         }
+        match admission.best_effort {
+            true => self.best_effort.insert(id),
+            false => self.best_effort.remove(&id),
+        };
         for proxy in channel.proxies.values() {
             let Some(proxy) = self.proxies.get_mut(proxy) else { continue };
-            let admin = channel.admin(&proxy.admin).unwrap_or_default();
+            let admin = channel.admins.get(Side::Consumer, &proxy.admin).unwrap_or_default();
             let service = Service::new(&proxy.qos, &admin.qos, &channel.qos);
             let rests = proxy.suspended || admin.suspended;
-            if (proxy.service, proxy.rests) != (service, rests) {
+            let picks = !proxy.types.is_empty() || !admin.types.is_empty();
+            if (proxy.service, proxy.rests, proxy.picks) != (service, rests, picks) {
                 let proxy = Arc::make_mut(proxy);
-                (proxy.service, proxy.rests) = (service, rests);
+                (proxy.service, proxy.rests, proxy.picks) = (service, rests, picks);
             }
         }
     }
@@ -153,6 +251,16 @@ impl Machine {
     }
 }
 
+/// What a target is.
+pub(super) struct Found {
+    pub channel: ChannelId,
+    /// Whom a change concerns.
+    pub side: Side,
+    level: Level,
+    /// In words.
+    what: String,
+}
+
 /// Refuses what cannot be set, with everything that is wrong with it.
 pub(super) fn check_qos(qos: &Qos, level: Level, what: &str) -> Result<(), Rejection> {
     let wrong: Vec<String> = qos.check(level).iter().map(ToString::to_string).collect();
@@ -162,7 +270,7 @@ pub(super) fn check_qos(qos: &Qos, level: Level, what: &str) -> Result<(), Rejec
     Err(Rejection::new(Code::InvalidQos, format!("{what}: {}", wrong.join("; "))))
 }
 
-pub(super) fn unknown_admin(channel: &Channel, name: &Name) -> Rejection {
-    let message = format!("channel '{}' has no admin '{name}'", channel.name());
+pub(super) fn unknown_admin(channel: &Channel, side: Side, name: &Name) -> Rejection {
+    let message = format!("channel '{}' has no {side} admin '{name}'", channel.name());
     Rejection::new(Code::UnknownAdmin, message).hint("create it, or leave it out for the default")
 }

@@ -8,15 +8,16 @@ use crate::machine::{
     Channel, DeadLetter, Machine, Proxy, Reply, Settle, SettlePart, Settled, Slot,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, Code, Outcome, ProxyId, Rejection, SeqRange, SeqRanges, limits,
+    ChannelId, Code, EventType, Outcome, ProxyId, Rejection, SeqRange, SeqRanges, limits,
 };
 
-/// A dead letter on its way to its channel.
-type Letter = (Slot, DeadLetter);
+/// A dead letter on its way to its channel, with its type.
+type Letter = (Slot, Arc<EventType>, DeadLetter);
 
 impl Machine {
     pub(in crate::machine) fn settle(&mut self, settle: &Settle) -> Answer {
         let (proxy, channel) = self.proxy_and_channel(settle.proxy)?;
+        check_fencing(proxy, settle)?;
         let (mut answer, mut letters) = (Settled::default(), Vec::new());
         for part in &settle.parts {
             if is_judgement(part.outcome) && settle.revision != proxy.revision() {
@@ -25,7 +26,6 @@ impl Machine {
             }
             settle_part(proxy, channel, part, &mut answer, &mut letters);
         }
-        channel.trim();
         let channel = channel.id();
         if answer.settled > 0 {
             self.touched.insert(channel);
@@ -54,15 +54,15 @@ impl Machine {
         let name = self.channel(origin)?.name().dead_letter();
         let id = match self.names.get(&name) {
             Some(id) => *id,
-            None => self.add_channel(name, ChannelSettings::of_dead_letters()),
+            None => self.add_channel(name, DeadLetter::qos()),
         };
         let now = self.stamp;
         let channel = Arc::make_mut(self.channels.get_mut(&id)?);
         let first = channel.next_seq();
-        for (slot, letter) in letters {
-            channel.append_letter(&slot, letter, now);
+        for (slot, kind, letter) in letters {
+            channel.append_letter((&slot, kind.borrow()), letter, now);
         }
-        channel.trim();
+        channel.trim(now);
         let last = channel.next_seq() - 1;
         let excess = channel.excess_letters();
         if !excess.is_empty() {
@@ -94,6 +94,15 @@ impl Machine {
     }
 }
 
+/// Refuses what a consumer said that does not hold an exclusive proxy any more.
+fn check_fencing(proxy: &Proxy, settle: &Settle) -> Result<(), Rejection> {
+    let said = settle.parts.iter().any(|part| !is_judgement(part.outcome));
+    if !said || !proxy.service().exclusive || settle.fencing == proxy.fencing() {
+        return Ok(());
+    }
+    Err(Rejection::fenced(proxy.id(), settle.fencing, proxy.fencing()))
+}
+
 /// Outcomes decided by the definition of the proxy rather than by its consumer.
 fn is_judgement(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Filtered | Outcome::Expired | Outcome::Discarded)
@@ -118,9 +127,10 @@ fn settle_part(
     answer: &mut Settled,
     letters: &mut Vec<Letter>,
 ) {
-    // Dead letters end here: giving one up discards it.
+    // Dead letters end here: giving one up discards it. So does what is in no log.
+    let ends_here = channel.is_dead_letters() || channel.admission().best_effort;
     let outcome = match part.outcome {
-        Outcome::DeadLettered if channel.is_dead_letters() => Outcome::Discarded,
+        Outcome::DeadLettered if ends_here => Outcome::Discarded,
         outcome => outcome,
     };
     for range in part.sequences.iter() {
@@ -164,7 +174,7 @@ fn collect_letters(
             attempts: proxy.attempts(seq),
             reason: reason.to_string(),
         };
-        letters.push((slot, letter));
+        letters.push((slot, channel.type_of(&slot), letter));
     }
 }
 

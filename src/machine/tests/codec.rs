@@ -9,8 +9,8 @@ use crate::machine::{
     SettlePart, Target, payload_location, payload_locations,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
-    ProxySettings, Qos, SeqRange, Stamp, Start, Tenure,
+    ChannelId, LaneId, Member, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange,
+    Side, Stamp, Start, Subscription, Tenure,
 };
 
 fn publish(lane: u64, first_sequence: u64, sizes: &[u32]) -> Command {
@@ -37,33 +37,41 @@ fn every_command() -> Batch {
     let parts = vec![SettlePart { outcome, sequences, reason: "poison".into() }];
     let commands = vec![
         Command::BeginTenure { node: NodeId(3) },
-        Command::CreateChannel { name: name.clone(), settings: ChannelSettings::default() },
+        Command::CreateChannel { name: name.clone(), qos: some_qos() },
         Command::DeleteChannel { channel },
         Command::CreateProxy {
             channel,
             name: name.clone(),
-            settings: ProxySettings::default(),
             start: Start::Seq(300),
             admin: None,
             qos: Qos::default(),
+            types: Default::default(),
         },
         Command::DeleteProxy { proxy: ProxyId(7) },
-        Command::CreateAdmin { channel, name: name.clone(), qos: some_qos() },
-        Command::DeleteAdmin { channel, name: name.clone() },
+        Command::CreateAdmin {
+            channel,
+            side: Side::Supplier,
+            name: name.clone(),
+            qos: some_qos(),
+            types: some_types(),
+        },
+        Command::DeleteAdmin { channel, side: Side::Consumer, name: name.clone() },
         Command::SetQos {
-            target: Target::Admin(channel, name.clone()),
+            target: Target::Admin(channel, Side::Consumer, name.clone()),
             changes: vec![(Property::Timeout, Some(9)), (Property::Priority, None)],
         },
         Command::Suspend { target: Target::Proxy(ProxyId(7)), suspended: true },
         Command::OpenLane {
             channel,
-            target: LaneTarget::Named(name),
+            target: LaneTarget::Named(name.clone()),
             opener: Opener { client: 1 << 40, attempt: 3 },
+            admin: Some(name),
         },
+        Command::Suspend { target: Target::Lane(LaneId::default()), suspended: false },
         Command::ExpireLanes { lanes: vec![LaneId { index: 5, position: 1 }] },
         publish(4, 1, &[0, 3]),
         Command::SkipSequences { lane: LaneId::default(), epoch: 2, through: 8 },
-        Command::Settle(Settle { proxy: ProxyId(7), revision: 1, parts }),
+        Command::Settle(Settle { proxy: ProxyId(7), revision: 1, fencing: 0, parts }),
         Command::CountAttempts { proxy: ProxyId(7), sequences: [4, 5, 9].into_iter().collect() },
         Command::Checkpoint,
         Command::ReplayLetters {
@@ -72,6 +80,13 @@ fn every_command() -> Batch {
             to: ReplayTo::All,
         },
         Command::DropLetters { channel, sequences: [3].into_iter().collect() },
+        Command::TrimHistory { channels: vec![channel] },
+        Command::Hold { proxy: ProxyId(7), holder: Some(Member { client: 9, consumer: 1 }) },
+        Command::Subscribe {
+            target: Target::Proxy(ProxyId(7)),
+            add: some_types().iter().cloned().collect(),
+            remove: Vec::new(),
+        },
     ];
     batch(Tenure(6), Stamp(1_000_000), commands)
 }
@@ -95,7 +110,7 @@ fn batch_golden_bytes() {
     let bytes = batch(Tenure(6), Stamp(7), commands).encode();
     #[rustfmt::skip]
     let expected = [
-        0xAB, 2, // magic, version
+        0xAB, 3, // magic, version
         6, 0, 0, 0, 0, 0, 0, 0, // tenure
         7, 0, 0, 0, 0, 0, 0, 0, // stamp
         2, 0, 0, 0, // commands
@@ -115,7 +130,7 @@ fn batch_golden_bytes() {
 #[test]
 fn every_command_golden_hash() {
     let hash = xxhash_rust::xxh3::xxh3_64(&every_command().encode());
-    assert_eq!(format!("{hash:016x}"), "9cb3928bbf6b36c1");
+    assert_eq!(format!("{hash:016x}"), "97d44abc7a99edb0");
 }
 
 #[test]
@@ -163,20 +178,24 @@ fn payloads_are_found_by_position() {
     assert_eq!(payload_location(&batch, 3), None);
 }
 
+fn some_types() -> Subscription {
+    ["telecom::a*".parse().unwrap(), "*".parse().unwrap()].into_iter().collect()
+}
+
 fn sample_machine() -> Machine {
     let mut machine = Machine::new();
-    let settings = ProxySettings::default();
     let name = Name::new("p").unwrap();
     let begin = Command::BeginTenure { node: NodeId(1) };
     let opener = Opener { client: 1 << 40, attempt: 3 };
-    let open = Command::OpenLane { channel: ChannelId(1), target: LaneTarget::Fresh, opener };
+    let open =
+        Command::OpenLane { channel: ChannelId(1), target: LaneTarget::Fresh, opener, admin: None };
     let proxy = Command::CreateProxy {
         channel: ChannelId(1),
         name,
-        settings,
         start: Start::New,
         admin: None,
         qos: Qos::default(),
+        types: Default::default(),
     };
     machine.apply(4, &batch(Tenure(0), Stamp(5), vec![begin, proxy, open]));
     let publishes = (0..3).map(|i| {
@@ -191,7 +210,7 @@ fn sample_machine() -> Machine {
         reason: "poison".into(),
     };
     let parts = vec![part(Outcome::Acked, 1, 3), part(Outcome::DeadLettered, 6, 8)];
-    let settle = Command::Settle(Settle { proxy: ProxyId(2), revision: 1, parts });
+    let settle = Command::Settle(Settle { proxy: ProxyId(2), revision: 1, fencing: 0, parts });
     let attempts =
         Command::CountAttempts { proxy: ProxyId(2), sequences: [4, 5].into_iter().collect() };
     machine.apply(6, &batch(Tenure(4), Stamp(7), vec![attempts, settle]));
@@ -206,7 +225,7 @@ fn image_golden_hash() {
     let machine = sample_machine();
     let image = xxhash_rust::xxh3::xxh3_64(&machine.encode());
     let hashes = format!("{:016x} {image:016x}", machine.hash());
-    assert_eq!(hashes, "4ee911c65162ef93 be846255b77bf454");
+    assert_eq!(hashes, "0f95775105c98b91 a7c304a84ff953db");
 }
 
 #[test]

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use crate::machine::{Lane, Published};
-use crate::types::{ChannelId, LaneId, Opener, Stamp, limits};
+use crate::types::{ChannelId, LaneId, Name, Opener, Stamp, limits};
 
 const REMEMBERED: u64 = limits::LANE_IN_FLIGHT_MAX as u64;
 
 fn new_lane() -> Lane {
-    Lane::new(LaneId::default(), ChannelId(1), None, Opener::default(), Stamp(0))
+    let of = (ChannelId(1), Name::default_admin());
+    Lane::new(LaneId::default(), of, None, Opener::default(), Stamp(0))
 }
 
 /// What the lane says of sequences `first..first + count`, one by one, up to a refusal.

@@ -8,9 +8,9 @@ use crate::machine::{
     PublishRun, Published, ReplayTo, Reply, Settle, Settled, Tally, Target, events,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, Code, LaneId, Level, Name, Opener, Outcome, PayloadKey, Property,
-    ProxyId, ProxySettings, Qos, QosChange, Rejection, Seq, SeqRange, SeqRanges, Stamp, Start,
-    Tenure, limits,
+    ChannelId, Code, EventType, LaneId, Level, Member, Name, Opener, Outcome, PayloadKey, Property,
+    ProxyId, Qos, QosChange, Rejection, Seq, SeqRange, SeqRanges, Side, Stamp, Start, Subscription,
+    Tenure, TypePattern, TypeRef, limits,
 };
 
 #[derive(Debug, Default)]
@@ -27,11 +27,18 @@ pub struct Model {
 #[derive(Debug)]
 pub struct ChannelModel {
     pub name: Name,
-    settings: ChannelSettings,
     pub qos: Qos,
-    pub admins: BTreeMap<Name, (Qos, bool)>,
+    pub admins: BTreeMap<(Side, Name), (Qos, bool)>,
+    /// What each consumer admin wants for its proxies.
+    pub admin_types: BTreeMap<Name, Subscription>,
     /// Event `seq` is at `seq - 1`.
     pub events: Vec<(PayloadKey, u32)>,
+    /// Of published events: priority, and when they expire.
+    pub marks: BTreeMap<Seq, (i16, Stamp)>,
+    accepted: Vec<Stamp>,
+    /// The type of each.
+    pub types: Vec<EventType>,
+    history_start: Seq,
     /// Events that nobody can get any more.
     gone: BTreeSet<Seq>,
     pub no_interest: u64,
@@ -44,10 +51,13 @@ pub struct ChannelModel {
 pub struct ProxyModel {
     pub channel: ChannelId,
     name: Name,
-    settings: ProxySettings,
     pub admin: Name,
     pub qos: Qos,
     pub suspended: bool,
+    pub types: Subscription,
+    pub holder: Option<Member>,
+    /// Every token there ever was rises above those before.
+    pub fencing: u64,
     revision: u64,
     pub start: Seq,
     pub outcomes: BTreeMap<Seq, Outcome>,
@@ -58,6 +68,9 @@ pub struct ProxyModel {
 pub struct LaneModel {
     pub channel: ChannelId,
     name: Option<Name>,
+    pub admin: Name,
+    pub qos: Qos,
+    pub suspended: bool,
     /// Everybody who opened it, in order.
     openers: Vec<Opener>,
     last_used: Stamp,
@@ -77,11 +90,33 @@ fn out_of_sequence(expected: u64) -> Rejection {
 }
 
 impl ChannelModel {
-    fn new(name: Name, settings: ChannelSettings) -> ChannelModel {
-        let (gone, letters, counts) = (BTreeSet::new(), BTreeMap::new(), LetterCounts::default());
-        let admins = BTreeMap::from([(Name::default_admin(), (Qos::default(), false))]);
-        let (qos, events) = (Qos::default(), Vec::new());
-        ChannelModel { name, settings, qos, admins, events, gone, no_interest: 0, letters, counts }
+    fn is_best_effort(&self) -> bool {
+        Qos::resolve(&[&self.qos], Property::EventReliability) == 1
+    }
+
+    fn new(name: Name, qos: Qos) -> ChannelModel {
+        let default = |side| ((side, Name::default_admin()), (Qos::default(), false));
+        ChannelModel {
+            name,
+            qos,
+            admins: BTreeMap::from([default(Side::Consumer), default(Side::Supplier)]),
+            admin_types: BTreeMap::new(),
+            events: Vec::new(),
+            marks: BTreeMap::new(),
+            accepted: Vec::new(),
+            types: Vec::new(),
+            history_start: 1,
+            gone: BTreeSet::new(),
+            no_interest: 0,
+            letters: BTreeMap::new(),
+            counts: LetterCounts::default(),
+        }
+    }
+
+    fn accept(&mut self, event: (PayloadKey, u32), kind: EventType, now: Stamp) {
+        self.events.push(event);
+        self.types.push(kind);
+        self.accepted.push(now);
     }
 
     pub fn next_seq(&self) -> Seq {
@@ -89,19 +124,27 @@ impl ChannelModel {
     }
 
     pub fn history_start(&self) -> Seq {
+        self.history_start
+    }
+
+    /// What was history once may be none any more; never the other way round.
+    fn trim(&mut self, now: Stamp) {
+        let value = |property| Qos::resolve(&[&self.qos], property) as u64;
+        let age = value(Property::HistoryAge) * 1000;
         let mut kept = Tally::default();
         let mut start = self.next_seq();
-        for (_, size) in self.events.iter().rev() {
+        for ((_, size), accepted) in self.events.iter().zip(&self.accepted).rev() {
             kept.events += 1;
             kept.bytes += u64::from(*size);
-            if kept.events > self.settings.history_events
-                || kept.bytes > self.settings.history_bytes
+            if kept.events > value(Property::HistoryEvents)
+                || kept.bytes > value(Property::HistoryBytes)
+                || (age > 0 && accepted.0 + age <= now.0)
             {
                 break;
             }
             start -= 1;
         }
-        start
+        self.history_start = self.history_start.max(start);
     }
 
     pub fn retained(&self) -> BTreeMap<Seq, (PayloadKey, u32)> {
@@ -109,11 +152,27 @@ impl ChannelModel {
         numbered.filter(|(seq, _)| !self.gone.contains(seq)).collect()
     }
 
+    /// The types of what is retained, but for none, each with how many events are of it.
+    pub fn offered(&self) -> BTreeMap<EventType, u64> {
+        let mut offered = BTreeMap::new();
+        for seq in self.retained().into_keys() {
+            *offered.entry(self.types[seq as usize - 1].clone()).or_default() += 1;
+        }
+        offered.remove(&EventType::default());
+        offered
+    }
+
+    /// Five types at most, beside none.
+    fn takes_type(&self, kind: &EventType) -> bool {
+        let offered = self.offered();
+        *kind == EventType::default() || offered.contains_key(kind) || offered.len() < 5
+    }
+
     fn is_full(&self, pending: Tally, size: u32) -> bool {
         let value = |property| Qos::resolve(&[&self.qos], property) as u64;
         let length = value(Property::MaxQueueLength);
         let long = length > 0 && value(Property::RejectNewEvents) == 1 && pending.events >= length;
-        long || pending.bytes + u64::from(size) > self.settings.pending_bytes_max
+        long || pending.bytes + u64::from(size) > value(Property::MaxQueueBytes)
     }
 
     pub fn is_dead_letters(&self) -> bool {
@@ -146,7 +205,7 @@ impl LaneModel {
 impl Model {
     pub fn new() -> Model {
         let mut model = Model::default();
-        model.add_channel(Name::default_channel(), ChannelSettings::default());
+        model.add_channel(Name::default_channel(), Qos::default());
         model
     }
 
@@ -155,9 +214,9 @@ impl Model {
         self.last_id
     }
 
-    fn add_channel(&mut self, name: Name, settings: ChannelSettings) -> ChannelId {
+    fn add_channel(&mut self, name: Name, qos: Qos) -> ChannelId {
         let id = ChannelId(self.next_id());
-        self.channels.insert(id, ChannelModel::new(name, settings));
+        self.channels.insert(id, ChannelModel::new(name, qos));
         id
     }
 
@@ -223,21 +282,26 @@ impl Model {
                 Ok(Reply::TenureBegun { tenure: self.tenure })
             }
             Command::BeginTenure { .. } => Err(refuse(Code::BadRequest)),
-            Command::CreateChannel { name, settings } => self.create_channel(name, settings),
+            Command::CreateChannel { name, qos } => self.create_channel(name, qos),
             Command::DeleteChannel { channel } => self.delete_channel(*channel),
-            Command::CreateProxy { channel, name, settings, start, admin, qos } => {
-                self.create_proxy(*channel, (name, settings, *start), admin.as_ref(), qos)
+            Command::CreateProxy { channel, name, start, admin, qos, types } => {
+                self.create_proxy(*channel, (name, *start), admin.as_ref(), (qos, types))
             }
-            Command::CreateAdmin { channel, name, qos } => self.create_admin(*channel, name, qos),
-            Command::DeleteAdmin { channel, name } => self.delete_admin(*channel, name),
+            Command::CreateAdmin { channel, side, name, qos, types } => {
+                self.create_admin(*channel, (*side, name.clone()), qos, types)
+            }
+            Command::Subscribe { target, add, remove } => self.subscribe(target, add, remove),
+            Command::DeleteAdmin { channel, side, name } => {
+                self.delete_admin(*channel, (*side, name.clone()))
+            }
             Command::SetQos { target, changes } => self.set_qos(target, changes),
             Command::Suspend { target, suspended } => self.suspend(target, *suspended),
             Command::DeleteProxy { proxy } => match self.proxies.remove(proxy) {
                 Some(_) => Ok(Reply::Done),
                 None => Err(refuse(Code::UnknownProxy)),
             },
-            Command::OpenLane { channel, target, opener } => {
-                self.open_lane(place.0, *channel, target, *opener)
+            Command::OpenLane { channel, target, opener, admin } => {
+                self.open_lane(place.0, *channel, (target, admin.as_ref()), *opener)
             }
             Command::ExpireLanes { lanes } => {
                 let idle = limits::LANE_IDLE_MS * 1000;
@@ -249,6 +313,11 @@ impl Model {
             Command::SkipSequences { lane, epoch, through } => self.skip(*lane, *epoch, *through),
             Command::Settle(settle) => self.settle(settle),
             Command::CountAttempts { proxy, sequences } => self.count_attempts(*proxy, sequences),
+            Command::Hold { proxy, holder } => self.hold(*proxy, *holder),
+            Command::TrimHistory { channels } => {
+                channels.iter().for_each(|id| self.trim(*id));
+                Ok(Reply::Done)
+            }
             Command::Checkpoint => Ok(Reply::Checkpoint { index: place.0.index, hash: 0 }),
             Command::ReplayLetters { channel, sequences, to } => {
                 self.end_letters(*channel, sequences, Some(*to))
@@ -259,14 +328,17 @@ impl Model {
         }
     }
 
-    fn create_channel(&mut self, name: &Name, settings: &ChannelSettings) -> Answer {
+    fn create_channel(&mut self, name: &Name, qos: &Qos) -> Answer {
+        if !qos.check(Level::Channel).is_empty() {
+            return Err(refuse(Code::InvalidQos));
+        }
         if name.as_str().ends_with(".dead") {
             return Err(refuse(Code::NotAllowed));
         }
         if self.channels.values().any(|channel| channel.name == *name) {
             return Err(refuse(Code::ChannelExists));
         }
-        Ok(Reply::ChannelCreated { channel: self.add_channel(name.clone(), settings.clone()) })
+        Ok(Reply::ChannelCreated { channel: self.add_channel(name.clone(), qos.clone()) })
     }
 
     fn delete_channel(&mut self, id: ChannelId) -> Answer {
@@ -282,24 +354,24 @@ impl Model {
     fn create_proxy(
         &mut self,
         channel: ChannelId,
-        (name, settings, start): (&Name, &ProxySettings, Start),
+        (name, start): (&Name, Start),
         admin: Option<&Name>,
-        qos: &Qos,
+        (qos, types): (&Qos, &Subscription),
     ) -> Answer {
-        if settings.ack_wait_ms == 0 || !(1..=65_536).contains(&settings.max_in_flight) {
-            return Err(refuse(Code::BadRequest));
-        }
         if !qos.check(Level::Proxy).is_empty() {
             return Err(refuse(Code::InvalidQos));
+        }
+        if types.len() > 256 {
+            return Err(refuse(Code::BadRequest));
         }
         let retained: BTreeSet<Seq> = self.channel(channel)?.retained().into_keys().collect();
         let next = self.channel(channel)?.next_seq();
         let mut here = self.proxies.iter().filter(|(_, proxy)| proxy.channel == channel);
         if let Some((id, proxy)) = here.find(|(_, proxy)| proxy.name == *name) {
             let unlike = |(property, value)| proxy.qos.get(property) != Some(value);
-            if proxy.settings != *settings
-                || admin.is_some_and(|admin| *admin != proxy.admin)
+            if admin.is_some_and(|admin| *admin != proxy.admin)
                 || qos.iter().any(unlike)
+                || !types.is_empty() && *types != proxy.types
             {
                 return Err(refuse(Code::ProxyExists));
             }
@@ -309,7 +381,7 @@ impl Model {
         let members = self.proxies.values().filter(|proxy| proxy.channel == channel).count();
         let admin = admin.cloned().unwrap_or(Name::default_admin());
         let host = self.channel(channel)?;
-        if !host.admins.contains_key(&admin) {
+        if !host.admins.contains_key(&(Side::Consumer, admin.clone())) {
             return Err(refuse(Code::UnknownAdmin));
         }
         let max = Qos::resolve(&[&host.qos], Property::MaxConsumers) as usize;
@@ -327,10 +399,12 @@ impl Model {
         let proxy = ProxyModel {
             channel,
             name: name.clone(),
-            settings: settings.clone(),
             admin,
             qos: qos.clone(),
             suspended: false,
+            types: types.clone(),
+            holder: None,
+            fencing: 0,
             revision: 1,
             start: start_seq,
             outcomes: holes.map(|seq| (seq, Outcome::Skipped)).collect(),
@@ -341,74 +415,190 @@ impl Model {
         Ok(Reply::ProxyReady { proxy: id, revision: 1, start_seq, created: true })
     }
 
-    fn create_admin(&mut self, id: ChannelId, name: &Name, qos: &Qos) -> Answer {
-        if !qos.check(Level::Admin).is_empty() {
+    fn create_admin(
+        &mut self,
+        id: ChannelId,
+        key: (Side, Name),
+        qos: &Qos,
+        types: &Subscription,
+    ) -> Answer {
+        let level = if key.0 == Side::Consumer { Level::Admin } else { Level::SupplierAdmin };
+        if !qos.check(level).is_empty() {
             return Err(refuse(Code::InvalidQos));
         }
-        let channel = self.channel(id)?;
-        if channel.admins.contains_key(name) {
-            return Err(refuse(Code::AdminExists));
-        }
-        channel.admins.insert(name.clone(), (qos.clone(), false));
-        Ok(self.changed(id))
-    }
-
-    fn delete_admin(&mut self, id: ChannelId, name: &Name) -> Answer {
-        let channel = self.channel(id)?;
-        if *name == Name::default_admin() {
+        if key.0 == Side::Supplier && !types.is_empty() {
             return Err(refuse(Code::NotAllowed));
         }
-        channel.admins.remove(name).ok_or(refuse(Code::UnknownAdmin))?;
-        self.proxies.retain(|_, proxy| proxy.channel != id || proxy.admin != *name);
-        Ok(self.changed(id))
+        let channel = self.channel(id)?;
+        if channel.admins.contains_key(&key) {
+            return Err(refuse(Code::AdminExists));
+        }
+        let side = key.0;
+        if side == Side::Consumer {
+            channel.admin_types.insert(key.1.clone(), types.clone());
+        }
+        channel.admins.insert(key, (qos.clone(), false));
+        Ok(self.changed(id, side))
+    }
+
+    fn delete_admin(&mut self, id: ChannelId, key: (Side, Name)) -> Answer {
+        let channel = self.channel(id)?;
+        if key.1 == Name::default_admin() {
+            return Err(refuse(Code::NotAllowed));
+        }
+        channel.admins.remove(&key).ok_or(refuse(Code::UnknownAdmin))?;
+        let (side, name) = key;
+        match side {
+            Side::Consumer => {
+                channel.admin_types.remove(&name);
+                self.proxies.retain(|_, p| p.channel != id || p.admin != name);
+            }
+            Side::Supplier => self.lanes.retain(|_, l| l.channel != id || l.admin != name),
+        }
+        Ok(self.changed(id, side))
     }
 
     fn set_qos(&mut self, target: &Target, changes: &[QosChange]) -> Answer {
-        let (id, level) = self.find(target)?;
+        let (id, side, level) = self.find(target)?;
         let mut asked = Qos::default();
         asked.change(changes);
         if !asked.check(level).is_empty() {
             return Err(refuse(Code::InvalidQos));
         }
         let channel = self.channels.get_mut(&id).unwrap();
+        let history = [Property::HistoryEvents, Property::HistoryBytes, Property::HistoryAge];
+        let touches = changes.iter().any(|(property, _)| history.contains(property));
+        if level == Level::Channel && channel.is_dead_letters() && touches {
+            return Err(refuse(Code::InvalidQos));
+        }
+        if level == Level::Channel {
+            let (mut wanted, is) = (channel.qos.clone(), channel.is_best_effort());
+            wanted.change(changes);
+            let proxies = self.proxies.values().any(|proxy| proxy.channel == id);
+            let lanes = self.lanes.values().any(|lane| lane.channel == id);
+            let will = Qos::resolve(&[&wanted], Property::EventReliability) == 1;
+            if will != is && (channel.next_seq() > 1 || proxies || lanes) {
+                return Err(refuse(Code::NotAllowed));
+            }
+        }
+        let channel = self.channels.get_mut(&id).unwrap();
         let qos = match target {
             Target::Channel(_) => &mut channel.qos,
-            Target::Admin(_, name) => &mut channel.admins.get_mut(name).unwrap().0,
+            Target::Admin(_, side, name) => {
+                &mut channel.admins.get_mut(&(*side, name.clone())).unwrap().0
+            }
             Target::Proxy(id) => &mut self.proxies.get_mut(id).unwrap().qos,
+            Target::Lane(id) => &mut self.lanes.get_mut(id).unwrap().qos,
         };
         changes.iter().for_each(|(property, value)| qos.set(*property, *value));
-        Ok(self.changed(id))
+        Ok(self.changed(id, side))
+    }
+
+    fn subscribe(
+        &mut self,
+        target: &Target,
+        add: &[TypePattern],
+        remove: &[TypePattern],
+    ) -> Answer {
+        let id = self.find(target)?.0;
+        let types = match target {
+            Target::Channel(_) | Target::Lane(_) | Target::Admin(_, Side::Supplier, _) => {
+                return Err(refuse(Code::NotAllowed));
+            }
+            Target::Admin(id, Side::Consumer, name) => {
+                let channel = self.channels.get_mut(id).unwrap();
+                channel.admin_types.entry(name.clone()).or_default()
+            }
+            Target::Proxy(id) => &mut self.proxies.get_mut(id).unwrap().types,
+        };
+        let kept = types.iter().filter(|pattern| !remove.contains(pattern));
+        let changed: Subscription = kept.chain(add).cloned().collect();
+        if changed.len() > 256 {
+            return Err(refuse(Code::BadRequest));
+        }
+        *types = changed;
+        Ok(self.changed(id, Side::Consumer))
     }
 
     fn suspend(&mut self, target: &Target, suspended: bool) -> Answer {
-        let (id, _) = self.find(target)?;
+        let (id, side, _) = self.find(target)?;
         match target {
             Target::Channel(_) => return Err(refuse(Code::NotAllowed)),
-            Target::Admin(id, name) => {
-                self.channels.get_mut(id).unwrap().admins.get_mut(name).unwrap().1 = suspended;
+            Target::Admin(id, side, name) => {
+                let channel = self.channels.get_mut(id).unwrap();
+                channel.admins.get_mut(&(*side, name.clone())).unwrap().1 = suspended;
             }
             Target::Proxy(id) => self.proxies.get_mut(id).unwrap().suspended = suspended,
+            Target::Lane(id) => self.lanes.get_mut(id).unwrap().suspended = suspended,
         }
-        Ok(self.changed(id))
+        Ok(self.changed(id, side))
     }
 
-    fn find(&mut self, target: &Target) -> Result<(ChannelId, Level), Rejection> {
+    fn find(&mut self, target: &Target) -> Result<(ChannelId, Side, Level), Rejection> {
         match target {
-            Target::Channel(id) => self.channel(*id).map(|_| (*id, Level::Channel)),
-            Target::Admin(id, name) => match self.channel(*id)?.admins.contains_key(name) {
-                true => Ok((*id, Level::Admin)),
-                false => Err(refuse(Code::UnknownAdmin)),
-            },
+            Target::Channel(id) => self.channel(*id).map(|_| (*id, Side::Consumer, Level::Channel)),
+            Target::Admin(id, side, name) => {
+                let known = self.channel(*id)?.admins.contains_key(&(*side, name.clone()));
+                match (known, side) {
+                    (true, Side::Consumer) => Ok((*id, *side, Level::Admin)),
+                    (true, Side::Supplier) => Ok((*id, *side, Level::SupplierAdmin)),
+                    (false, _) => Err(refuse(Code::UnknownAdmin)),
+                }
+            }
             Target::Proxy(id) => match self.proxies.get(id) {
-                Some(proxy) => Ok((proxy.channel, Level::Proxy)),
+                Some(proxy) => Ok((proxy.channel, Side::Consumer, Level::Proxy)),
                 None => Err(refuse(Code::UnknownProxy)),
             },
+            Target::Lane(id) => match self.lanes.get(id) {
+                Some(lane) => Ok((lane.channel, Side::Supplier, Level::Lane)),
+                None => Err(refuse(Code::UnknownLane)),
+            },
         }
     }
 
-    fn changed(&mut self, id: ChannelId) -> Reply {
+    fn trim(&mut self, id: ChannelId) {
+        let now = self.stamp;
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.trim(now);
+        }
+    }
+
+    fn is_exclusive(&self, id: ProxyId) -> bool {
+        let proxy = &self.proxies[&id];
+        let admin = &self.channels[&proxy.channel].admins[&(Side::Consumer, proxy.admin.clone())].0;
+        Qos::resolve(&[&proxy.qos, admin], Property::ExclusiveConsumer) == 1
+    }
+
+    fn hold(&mut self, id: ProxyId, holder: Option<Member>) -> Answer {
+        self.proxies.get(&id).ok_or(refuse(Code::UnknownProxy))?;
+        if !self.is_exclusive(id) {
+            return Err(refuse(Code::NotAllowed));
+        }
+        let applied = self.applied;
+        let proxy = self.proxies.get_mut(&id).unwrap();
+        proxy.holder = holder;
+        if holder.is_some() {
+            proxy.fencing = applied.max(proxy.fencing + 1);
+        }
+        Ok(Reply::Held { fencing: proxy.fencing })
+    }
+
+    fn changed(&mut self, id: ChannelId, side: Side) -> Reply {
         let members = self.proxies.values_mut().filter(|proxy| proxy.channel == id);
-        members.for_each(|proxy| proxy.revision += 1);
+        members.filter(|_| side == Side::Consumer).for_each(|proxy| proxy.revision += 1);
+        let members = self.proxies.iter().filter(|(_, proxy)| proxy.channel == id);
+        let members: Vec<ProxyId> = members.map(|(id, _)| *id).collect();
+        for member in members {
+            if self.is_exclusive(member) {
+                continue;
+            }
+            let applied = self.applied;
+            let proxy = self.proxies.get_mut(&member).unwrap();
+            if proxy.holder.take().is_some() {
+                proxy.fencing = applied.max(proxy.fencing + 1);
+            }
+        }
+        self.trim(id);
         Reply::Changed { index: self.applied, next_seq: self.channels[&id].next_seq() }
     }
 
@@ -416,7 +606,7 @@ impl Model {
         &mut self,
         id: LaneId,
         channel: ChannelId,
-        target: &LaneTarget,
+        (target, admin): (&LaneTarget, Option<&Name>),
         opener: Opener,
     ) -> Answer {
         if self.channel(channel)?.is_dead_letters() {
@@ -437,6 +627,9 @@ impl Model {
         });
         let (id, lane) = match (found, target) {
             (Some((id, lane)), _) => {
+                if admin.is_some_and(|admin| *admin != lane.admin) {
+                    return Err(refuse(Code::LaneExists));
+                }
                 let last = lane.openers.last().unwrap();
                 if last.client == opener.client && last.attempt >= opener.attempt {
                     return Err(refuse(Code::LaneFenced));
@@ -446,14 +639,28 @@ impl Model {
             }
             (None, LaneTarget::Existing(_)) => return Err(refuse(Code::UnknownLane)),
             (None, _) => {
-                let qos = &self.channels[&channel].qos;
-                let max = Qos::resolve(&[qos], Property::MaxSuppliers) as usize;
-                let lanes = self.lanes.values().filter(|lane| lane.channel == channel).count();
-                if max > 0 && lanes >= max {
+                let admin = admin.cloned().unwrap_or(Name::default_admin());
+                let host = &self.channels[&channel];
+                let set = host.admins.get(&(Side::Supplier, admin.clone()));
+                let set = &set.ok_or(refuse(Code::UnknownAdmin))?.0;
+                let max = |qos: &Qos| Qos::resolve(&[qos], Property::MaxSuppliers) as usize;
+                let here = || self.lanes.values().filter(|lane| lane.channel == channel);
+                let of_admin = here().filter(|lane| lane.admin == admin).count();
+                let full = |max: usize, lanes: usize| max > 0 && lanes >= max;
+                if full(max(&host.qos), here().count()) || full(max(set), of_admin) {
                     return Err(refuse(Code::TooManyLanes));
                 }
-                let (openers, results) = (Vec::new(), BTreeMap::new());
-                let lane = LaneModel { channel, name, openers, last_used: stamp, next: 1, results };
+                let lane = LaneModel {
+                    channel,
+                    name,
+                    admin,
+                    qos: Qos::default(),
+                    suspended: false,
+                    openers: Vec::new(),
+                    last_used: stamp,
+                    next: 1,
+                    results: BTreeMap::new(),
+                };
                 (id, self.lanes.entry(id).or_insert(lane))
             }
         };
@@ -463,7 +670,9 @@ impl Model {
     }
 
     fn publish(&mut self, key: PayloadKey, publish: &Publish) -> Answer {
-        self.channel(publish.channel)?;
+        if self.channel(publish.channel)?.is_best_effort() {
+            return Err(refuse(Code::NotAllowed));
+        }
         let stamp = self.stamp;
         let lane = self.lanes.get_mut(&publish.lane).filter(|l| l.channel == publish.channel);
         let lane = lane.ok_or(refuse(Code::UnknownLane))?;
@@ -480,7 +689,7 @@ impl Model {
         for (i, event) in (0..).zip(events(publish)) {
             let sequence = publish.first_sequence + u64::from(i);
             let key = PayloadKey { position: key.position + i, ..key };
-            match self.publish_one(publish, sequence, key, event.len() as u32) {
+            match self.publish_one(publish, sequence, key, &event) {
                 Ok((seq, duplicate)) => push_run(&mut answer.runs, sequence, seq, duplicate),
                 Err(refusal) => {
                     answer.refused = Some(refusal);
@@ -496,8 +705,9 @@ impl Model {
         publish: &Publish,
         sequence: u64,
         key: PayloadKey,
-        size: u32,
+        event: &[u8],
     ) -> Result<(Seq, bool), Rejection> {
+        let size = event.len() as u32;
         let interested = self.interested(publish.channel);
         let pending = self.pending(publish.channel);
         let lane = self.lanes.get_mut(&publish.lane).unwrap();
@@ -509,11 +719,24 @@ impl Model {
         if sequence > lane.next {
             return Err(out_of_sequence(lane.next));
         }
+        let (admin, suspended) = &channel.admins[&(Side::Supplier, lane.admin.clone())];
+        if lane.suspended || *suspended {
+            return Err(refuse(Code::Suspended));
+        }
         if interested && channel.is_full(pending, size) {
             return Err(refuse(Code::ChannelFull));
         }
+        let kind: EventType = TypeRef::read(event).into();
+        if !channel.takes_type(&kind) {
+            return Err(refuse(Code::TooManyTypes));
+        }
         let seq = channel.next_seq();
-        channel.events.push((key, size));
+        let says = |property| Qos::resolve(&[&lane.qos, admin, &channel.qos], property);
+        let timeout = says(Property::Timeout) as u64;
+        let stop = if timeout > 0 { self.stamp.plus_millis(timeout) } else { Stamp(0) };
+        channel.marks.insert(seq, (says(Property::Priority) as i16, stop));
+        channel.accept((key, size), kind, self.stamp);
+        channel.trim(self.stamp);
         channel.no_interest += u64::from(!interested);
         lane.next += 1;
         lane.results.insert(sequence, Some(seq));
@@ -547,6 +770,12 @@ impl Model {
     fn settle(&mut self, settle: &Settle) -> Answer {
         let id = settle.proxy;
         let channel = self.proxies.get(&id).ok_or(refuse(Code::UnknownProxy))?.channel;
+        let said = settle.parts.iter().any(|part| {
+            matches!(part.outcome, Outcome::Acked | Outcome::DeadLettered | Outcome::Skipped)
+        });
+        if said && self.is_exclusive(id) && settle.fencing != self.proxies[&id].fencing {
+            return Err(refuse(Code::Fenced));
+        }
         let mut answer = Settled::default();
         let mut letters = Vec::new();
         for part in &settle.parts {
@@ -588,22 +817,28 @@ impl Model {
         letters: Vec<DeadLetter>,
     ) -> Option<(ChannelId, SeqRange)> {
         let events = self.channels[&origin].events.clone();
+        let types = self.channels[&origin].types.clone();
         let name = self.channels[&origin].name.dead_letter();
         letters.first()?;
         let found = self.channels.iter().find(|(_, channel)| channel.name == name);
         let id = match found.map(|(id, _)| *id) {
             Some(id) => id,
-            None => self.add_channel(name, ChannelSettings::of_dead_letters()),
+            None => {
+                let history = [(Property::HistoryEvents, 0), (Property::HistoryBytes, 0)];
+                self.add_channel(name, Qos::from(history))
+            }
         };
         let interested = self.interested(id);
         let channel = self.channels.get_mut(&id).unwrap();
         let first = channel.next_seq();
         for letter in letters {
             let event = events[letter.seq as usize - 1];
+            let kind = types[letter.seq as usize - 1].clone();
             channel.letters.insert(channel.next_seq(), letter);
-            channel.events.push(event);
+            channel.accept(event, kind, self.stamp);
             channel.no_interest += u64::from(!interested);
         }
+        channel.trim(self.stamp);
         let range = SeqRange { first, last: channel.next_seq() - 1 };
         self.push_out(id);
         Some((id, range))
@@ -643,7 +878,7 @@ impl Model {
         if named.iter().map(|range| u128::from(range.len())).sum::<u128>() > 1000 {
             return Err(refuse(Code::BadRequest));
         }
-        let (mut runs, mut full) = (Vec::new(), false);
+        let (mut runs, mut full) = (Vec::new(), None);
         for seq in named.iter().flat_map(|range| range.first..=range.last) {
             let known = self.channels[&id].letters.get(&seq).cloned();
             let fate = match (known, to) {
@@ -652,7 +887,9 @@ impl Model {
                 (Some(letter), Some(to)) => match self.replay(id, seq, &letter, to, full) {
                     Ok(fate) => fate,
                     Err(refused) => {
-                        full |= refused.code == Code::ChannelFull;
+                        if matches!(refused.code, Code::ChannelFull | Code::TooManyTypes) {
+                            full = Some(refused.code);
+                        }
                         LetterFate::Refused(refused)
                     }
                 },
@@ -678,15 +915,16 @@ impl Model {
         seq: Seq,
         letter: &DeadLetter,
         to: ReplayTo,
-        full: bool,
+        full: Option<Code>,
     ) -> Result<LetterFate, Rejection> {
-        if full {
-            return Err(refuse(Code::ChannelFull));
+        if let Some(code) = full {
+            return Err(refuse(code));
         }
         if to == ReplayTo::Proxy && !self.proxies.contains_key(&letter.proxy) {
             return Err(refuse(Code::UnknownProxy));
         }
         let event = self.channels[&dead].events[seq as usize - 1];
+        let kind = self.channels[&dead].types[seq as usize - 1].clone();
         let interested = self.interested(letter.channel);
         let origin = self.channel(letter.channel)?;
         if !interested {
@@ -696,7 +934,13 @@ impl Model {
         if self.channels[&letter.channel].is_full(self.pending(letter.channel), event.1) {
             return Err(refuse(Code::ChannelFull));
         }
-        self.channel(letter.channel)?.events.push(event);
+        let now = self.stamp;
+        let origin = self.channel(letter.channel)?;
+        if !origin.takes_type(&kind) {
+            return Err(refuse(Code::TooManyTypes));
+        }
+        origin.accept(event, kind, now);
+        self.trim(letter.channel);
         if to == ReplayTo::Proxy {
             self.end_for_all(letter.channel, first, Outcome::Skipped, Some(letter.proxy));
         }

@@ -8,7 +8,9 @@ use super::batch;
 use super::model::Model;
 use super::random::{Op, op};
 use crate::machine::{Batch, Channel, LetterFate, LetterRun, Machine, Reply};
-use crate::types::{ChannelId, Outcome, Rejection, SeqRange, Service, Stamp, Tenure};
+use crate::types::{
+    ChannelId, EventType, Interest, Outcome, Rejection, SeqRange, Service, Side, Stamp, Tenure,
+};
 
 /// One entry of the log to come.
 #[derive(Debug, Clone)]
@@ -81,6 +83,12 @@ fn compare(machine: &Machine, model: &Model) {
     let lanes: Vec<_> = machine.lanes().map(|l| (l.id(), l.epoch(), l.next_sequence())).collect();
     let expected: Vec<_> = model.lanes.iter().map(|(id, l)| (*id, l.epoch(), l.next)).collect();
     assert_eq!(lanes, expected);
+    for (id, expected) in &model.lanes {
+        let lane = machine.lane(*id).unwrap();
+        assert_eq!((lane.admin(), lane.qos()), (&expected.admin, &expected.qos));
+        assert_eq!(lane.is_suspended(), expected.suspended);
+        assert!(machine.lanes_of(expected.channel).any(|lane| lane.id() == *id));
+    }
     let mut keys = BTreeMap::new();
     model.channels.values().for_each(|channel| keys.extend(channel.retained().into_values()));
     let live: Vec<_> = machine.live_keys().map(|live| (live.key, live.size)).collect();
@@ -97,12 +105,20 @@ fn compare_channel(machine: &Machine, model: &Model, id: ChannelId) {
     assert_eq!(channel.pending(), model.pending(id));
     assert_eq!(channel.retained().events, retained.len() as u64);
     assert_eq!(channel.letter_counts(), &expected.counts);
+    let offered = channel.offered_types().map(|(_, name, count)| ((**name).clone(), count));
+    assert_eq!(offered.collect::<BTreeMap<_, _>>(), expected.offered());
     let first = retained.keys().next().copied().unwrap_or(expected.next_seq());
     assert_eq!(channel.first_retained(), first);
     for seq in 0..expected.next_seq() + 2 {
         let slot = channel.slot(seq).map(|slot| (slot.key(), slot.size));
         assert_eq!(slot, retained.get(&seq).copied(), "slot {seq} of channel {id}");
+        if let (Some(slot), Some(mark)) = (channel.slot(seq), expected.marks.get(&seq)) {
+            assert_eq!((slot.mark.priority, slot.mark.stop), *mark, "event {seq} of channel {id}");
+        }
         assert_eq!(channel.dead_letter(seq), expected.letters.get(&seq));
+        let kind = channel.slot(seq).and_then(|slot| channel.event_type(slot.kind));
+        let known = retained.get(&seq).map(|_| &expected.types[seq as usize - 1]);
+        assert_eq!(kind.map(|kind| &**kind), known.filter(|kind| **kind != EventType::default()));
     }
 }
 
@@ -111,10 +127,15 @@ fn compare_proxies(machine: &Machine, model: &Model) {
         let proxy = machine.proxy(*id).unwrap();
         let channel = &model.channels[&expected.channel];
         let next = channel.next_seq();
-        let (admin, rests) = &channel.admins[&expected.admin];
+        let (admin, rests) = &channel.admins[&(Side::Consumer, expected.admin.clone())];
         assert_eq!(*proxy.service(), Service::new(&expected.qos, admin, &channel.qos));
         assert_eq!(proxy.rests(), *rests || expected.suspended);
+        let admin_types = channel.admin_types.get(&expected.admin).cloned().unwrap_or_default();
+        let interest = Interest { own: expected.types.clone(), admin: admin_types };
+        assert_eq!(machine.interest(proxy), interest);
+        assert_eq!(proxy.picks(), !interest.is_whole());
         assert_eq!(proxy.revision(), expected.revision());
+        assert_eq!((proxy.holder(), proxy.fencing()), (expected.holder, expected.fencing));
         assert_eq!(machine.offered(proxy), next - expected.start);
         assert_eq!(proxy.counts().total(), expected.outcomes.len() as u64);
         for outcome in crate::types::Outcome::ALL {

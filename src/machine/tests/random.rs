@@ -3,12 +3,12 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::block;
 use super::model::Model;
+use super::{block, typed_block};
 use crate::machine::{Command, LaneTarget, Publish, ReplayTo, Settle, SettlePart, Target};
 use crate::types::{
-    ChannelId, ChannelSettings, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
-    ProxySettings, Qos, SeqRange, SeqRanges, Start,
+    ChannelId, LaneId, Member, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange,
+    SeqRanges, Side, Start, TypePattern,
 };
 
 /// A command before it is known what exists: numbers pick among what does.
@@ -25,8 +25,9 @@ pub enum Op {
     CreateProxy {
         pick: u8,
         name: u8,
-        settings: u8,
+        flight: u8,
         start: u8,
+        types: Vec<u8>,
     },
     DeleteProxy {
         pick: u8,
@@ -35,6 +36,7 @@ pub enum Op {
         pick: u8,
         name: u8,
         value: i8,
+        types: Vec<u8>,
     },
     DeleteAdmin {
         pick: u8,
@@ -49,6 +51,12 @@ pub enum Op {
         pick: u8,
         level: u8,
         suspended: bool,
+    },
+    Subscribe {
+        pick: u8,
+        level: u8,
+        add: Vec<u8>,
+        remove: Vec<u8>,
     },
     OpenLane {
         pick: u8,
@@ -76,6 +84,11 @@ pub enum Op {
         pick: u8,
         ranges: Vec<(u8, u8)>,
     },
+    Trim,
+    Hold {
+        pick: u8,
+        member: u8,
+    },
     Checkpoint,
     Replay {
         pick: u8,
@@ -98,6 +111,22 @@ fn ranges() -> impl Strategy<Value = Vec<(u8, u8)>> {
     prop::collection::vec((0u8..24, 0u8..8), 0..4)
 }
 
+/// Those that facts follow from.
+fn property() -> impl Strategy<Value = u8> {
+    let later = [
+        Property::HistoryEvents,
+        Property::HistoryBytes,
+        Property::HistoryAge,
+        Property::ExclusiveConsumer,
+    ];
+    prop_oneof![4 => 0u8..17, 1 => select(later.map(|property| property as u8).to_vec())]
+}
+
+/// Numbers of patterns: see `pattern`.
+fn patterns() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![3 => Just(Vec::new()), 2 => prop::collection::vec(0u8..6, 1..4)]
+}
+
 fn outcome() -> impl Strategy<Value = Outcome> {
     let dead = Just(Outcome::DeadLettered);
     prop_oneof![4 => Just(Outcome::Acked), 1 => dead, 3 => select(&Outcome::ALL[..])]
@@ -109,17 +138,22 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::BeginTenure),
         2 => (0u8..4, 0u8..4).prop_map(|(name, settings)| Op::CreateChannel { name, settings }),
         1 => any::<u8>().prop_map(|pick| Op::DeleteChannel { pick }),
-        5 => (any::<u8>(), 0u8..4, 0u8..3, 0u8..30)
-            .prop_map(|(pick, name, settings, start)| Op::CreateProxy { pick, name, settings, start }),
+        5 => (any::<u8>(), 0u8..4, 0u8..3, 0u8..30, patterns()).prop_map(
+            |(pick, name, flight, start, types)| {
+                Op::CreateProxy { pick, name, flight, start, types }
+            }
+        ),
         1 => any::<u8>().prop_map(|pick| Op::DeleteProxy { pick }),
-        1 => (any::<u8>(), 0u8..4, -1i8..5)
-            .prop_map(|(pick, name, value)| Op::CreateAdmin { pick, name, value }),
-        1 => (any::<u8>(), 0u8..4).prop_map(|(pick, name)| Op::DeleteAdmin { pick, name }),
+        1 => (any::<u8>(), 0u8..8, -1i8..5, patterns())
+            .prop_map(|(pick, name, value, types)| Op::CreateAdmin { pick, name, value, types }),
+        1 => (any::<u8>(), 0u8..8).prop_map(|(pick, name)| Op::DeleteAdmin { pick, name }),
         3 => (any::<u8>(), any::<u8>(),
-              prop::collection::vec((0u8..17, prop::option::of(-1i8..6)), 0..3))
+              prop::collection::vec((property(), prop::option::of(-1i8..6)), 0..3))
             .prop_map(|(pick, level, changes)| Op::SetQos { pick, level, changes }),
         1 => (any::<u8>(), any::<u8>(), any::<bool>())
             .prop_map(|(pick, level, suspended)| Op::Suspend { pick, level, suspended }),
+        2 => (any::<u8>(), any::<u8>(), patterns(), patterns())
+            .prop_map(|(pick, level, add, remove)| Op::Subscribe { pick, level, add, remove }),
         6 => (any::<u8>(), any::<u8>(), 0u8..3, 0u8..8).prop_map(
             |(pick, target, client, attempt)| Op::OpenLane { pick, target, client, attempt }
         ),
@@ -132,6 +166,8 @@ pub fn op() -> impl Strategy<Value = Op> {
                prop::collection::vec((outcome(), ranges()), 0..3))
             .prop_map(|(pick, stale, parts)| Op::Settle { pick, stale, parts }),
         4 => (any::<u8>(), ranges()).prop_map(|(pick, ranges)| Op::CountAttempts { pick, ranges }),
+        2 => Just(Op::Trim),
+        3 => (any::<u8>(), 0u8..4).prop_map(|(pick, member)| Op::Hold { pick, member }),
         1 => Just(Op::Checkpoint),
         4 => (any::<u8>(), any::<bool>(), ranges())
             .prop_map(|(pick, all, ranges)| Op::Replay { pick, all, ranges }),
@@ -151,14 +187,18 @@ fn name(i: u8) -> Name {
     Name::new(names[usize::from(i) % names.len()]).unwrap()
 }
 
-fn channel_settings(i: u8) -> ChannelSettings {
-    let (events, bytes, pending) =
-        [(0, 0, 1 << 20), (5, 1 << 20, 200), (1000, 60, 1 << 20), (10, 100, 90)][usize::from(i)];
-    ChannelSettings { pending_bytes_max: pending, history_events: events, history_bytes: bytes }
+fn side(i: u8) -> Side {
+    if i % 8 < 4 { Side::Consumer } else { Side::Supplier }
 }
 
-fn proxy_settings(i: u8) -> ProxySettings {
-    ProxySettings { max_in_flight: u32::from(i), ..ProxySettings::default() }
+fn channel_qos(i: u8) -> Qos {
+    let (events, bytes, pending) =
+        [(0, 0, 1 << 20), (5, 1 << 20, 200), (1000, 60, 1 << 20), (10, 100, 90)][usize::from(i)];
+    Qos::from([
+        (Property::MaxQueueBytes, pending),
+        (Property::HistoryEvents, events),
+        (Property::HistoryBytes, bytes),
+    ])
 }
 
 /// Ranges without order, overlapping at will: what only a stranger's bytes can hold.
@@ -180,6 +220,10 @@ fn nth_property(number: u8) -> Property {
     Property::all()[usize::from(number)].property
 }
 
+fn pattern(number: &u8) -> TypePattern {
+    ["k1", "k*", "*::*", "a::k2", "*", "%ALL::k3"][usize::from(*number)].parse().unwrap()
+}
+
 fn quality(property: u8, value: Option<i8>) -> Qos {
     let mut qos = Qos::default();
     qos.set(nth_property(property), value.map(i64::from));
@@ -187,10 +231,12 @@ fn quality(property: u8, value: Option<i8>) -> Qos {
 }
 
 impl Op {
-    fn target(&self, channel: ChannelId, proxy: ProxyId, level: u8) -> Target {
-        match level % 3 {
+    fn target(&self, channel: ChannelId, proxy: ProxyId, lane: LaneId, level: u8) -> Target {
+        match level % 5 {
             0 => Target::Channel(channel),
-            1 => Target::Admin(channel, name(level / 3)),
+            1 => Target::Admin(channel, Side::Consumer, name(level / 5)),
+            2 => Target::Admin(channel, Side::Supplier, name(level / 5)),
+            3 => Target::Lane(lane),
             _ => Target::Proxy(proxy),
         }
     }
@@ -204,13 +250,12 @@ impl Op {
         match self {
             Op::BeginTenure => Command::BeginTenure { node: NodeId(1) },
             Op::CreateChannel { name: i, settings } => {
-                Command::CreateChannel { name: name(*i), settings: channel_settings(*settings) }
+                Command::CreateChannel { name: name(*i), qos: channel_qos(*settings) }
             }
             Op::DeleteChannel { pick } => Command::DeleteChannel { channel: channel(*pick) },
-            Op::CreateProxy { pick, name: i, settings, start } => Command::CreateProxy {
+            Op::CreateProxy { pick, name: i, flight, start, types } => Command::CreateProxy {
                 channel: channel(*pick),
                 name: name(*i),
-                settings: proxy_settings(*settings),
                 start: match start {
                     0..=4 => Start::New,
                     5..=14 => Start::All,
@@ -219,26 +264,37 @@ impl Op {
                 admin: (start % 4 == 0).then(|| name(start / 4)),
                 qos: match start % 7 {
                     0 => quality(9, Some(*start as i8 - 7)),
+                    1 => Qos::from([(Property::MaxInFlight, i64::from(*flight))]),
+                    2 => Qos::from([(Property::ExclusiveConsumer, 1)]),
                     _ => Qos::default(),
                 },
+                types: types.iter().map(pattern).collect(),
             },
-            Op::CreateAdmin { pick, name: i, value } => Command::CreateAdmin {
+            Op::CreateAdmin { pick, name: i, value, types } => Command::CreateAdmin {
                 channel: channel(*pick),
+                side: side(*i),
                 name: name(*i),
-                qos: quality(9, Some(*value)),
+                // Orders are of consumers, the number of lanes is of suppliers.
+                qos: quality(if value % 2 == 0 { 9 } else { 15 }, Some(*value)),
+                types: types.iter().map(pattern).collect(),
+            },
+            Op::Subscribe { pick, level, add, remove } => Command::Subscribe {
+                target: self.target(channel(*pick), proxy(*pick), lane(*pick), *level),
+                add: add.iter().map(pattern).collect(),
+                remove: remove.iter().map(pattern).collect(),
             },
             Op::DeleteAdmin { pick, name: i } => {
-                Command::DeleteAdmin { channel: channel(*pick), name: name(*i) }
+                Command::DeleteAdmin { channel: channel(*pick), side: side(*i), name: name(*i) }
             }
             Op::SetQos { pick, level, changes } => Command::SetQos {
-                target: self.target(channel(*pick), proxy(*pick), *level),
+                target: self.target(channel(*pick), proxy(*pick), lane(*pick), *level),
                 changes: changes
                     .iter()
                     .map(|(property, value)| (nth_property(*property), value.map(i64::from)))
                     .collect(),
             },
             Op::Suspend { pick, level, suspended } => Command::Suspend {
-                target: self.target(channel(*pick), proxy(*pick), *level),
+                target: self.target(channel(*pick), proxy(*pick), lane(*pick), *level),
                 suspended: *suspended,
             },
             Op::DeleteProxy { pick } => Command::DeleteProxy { proxy: proxy(*pick) },
@@ -250,6 +306,7 @@ impl Op {
                     _ => LaneTarget::Existing(lane(target / 4)),
                 },
                 opener: Opener { client: u64::from(*client), attempt: u64::from(*attempt) },
+                admin: (target % 3 == 0).then(|| name(target / 3)),
             },
             Op::ExpireLanes => {
                 Command::ExpireLanes { lanes: model.lanes.keys().copied().collect() }
@@ -271,13 +328,21 @@ impl Op {
                     reason: "why".into(),
                 };
                 let parts = parts.iter().map(part).collect();
-                let revision = model.proxies.get(&id).map_or(1, |proxy| proxy.revision());
-                Command::Settle(Settle { proxy: id, revision: revision + u64::from(*stale), parts })
+                let known = model.proxies.get(&id).map(|proxy| (proxy.revision(), proxy.fencing));
+                let (revision, fencing) = known.unwrap_or((1, 0));
+                let (revision, fencing) =
+                    (revision + u64::from(*stale), fencing - fencing.min(u64::from(pick % 3)));
+                Command::Settle(Settle { proxy: id, revision, fencing, parts })
             }
             Op::CountAttempts { pick, ranges } => {
                 let id = proxy(*pick);
                 Command::CountAttempts { proxy: id, sequences: near(floor(id), ranges) }
             }
+            Op::Hold { pick, member } => Command::Hold {
+                proxy: proxy(*pick),
+                holder: (*member > 0).then(|| Member { client: (*member).into(), consumer: 1 }),
+            },
+            Op::Trim => Command::TrimHistory { channels: model.channels.keys().copied().collect() },
             Op::Checkpoint => Command::Checkpoint,
             Op::Replay { pick, all, ranges } => {
                 let (channel, sequences) = letters(model, *pick, ranges);
@@ -312,7 +377,7 @@ fn publish(model: &Model, id: LaneId, behind: i8, stale: bool, sizes: &[u32]) ->
         epoch: epoch - u32::from(stale),
         first_sequence: next.saturating_add_signed(-i64::from(behind)),
         count: sizes.len() as u32,
-        events: block(sizes),
+        events: typed_block(sizes),
     })
 }
 
@@ -342,12 +407,18 @@ fn nonsense(model: &Model, kind: u8, a: u64, b: u64) -> Command {
         6 => {
             let outcome = Outcome::ALL[(b % 6) as usize];
             let part = SettlePart { outcome, sequences, reason: String::new() };
-            Command::Settle(Settle { proxy: ProxyId(a), revision: 1, parts: vec![part] })
+            Command::Settle(Settle {
+                proxy: ProxyId(a),
+                revision: 1,
+                fencing: b,
+                parts: vec![part],
+            })
         }
         _ => Command::OpenLane {
             channel: ChannelId(a),
             target: LaneTarget::Existing(if b < 6 { known } else { lane }),
             opener: Opener { client: a, attempt: b },
+            admin: None,
         },
     }
 }

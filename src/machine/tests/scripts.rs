@@ -14,8 +14,8 @@ use crate::machine::{
     Publish, Published, ReplayTo, Reply, Settle, SettlePart, Settled, Target,
 };
 use crate::types::{
-    ChannelId, ChannelSettings, Event, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
-    ProxySettings, Qos, QosChange, SeqRange, SeqRanges, Service, Stamp, Start, Tenure,
+    ChannelId, Event, Interest, LaneId, Member, Name, NodeId, Opener, Outcome, Property, ProxyId,
+    Qos, QosChange, SeqRange, SeqRanges, Service, Side, Stamp, Start, Tenure, TypePattern,
 };
 
 type Failure = Box<dyn Error>;
@@ -46,20 +46,50 @@ enum Line {
         admin: Option<String>,
         #[arg(key)]
         qos: Option<String>,
+        #[arg(key)]
+        types: Option<String>,
     },
     /// Creates a consumer admin `CHANNEL/NAME`.
-    Admin { path: String, changes: Vec<String> },
+    Admin {
+        path: String,
+        changes: Vec<String>,
+        #[arg(key)]
+        types: Option<String>,
+    },
+    /// Changes what `admin CHANNEL/NAME` or `proxy CHANNEL/NAME` wants, by patterns with commas between
+    /// them.
+    Subscribe {
+        level: String,
+        path: String,
+        #[arg(key)]
+        add: Option<String>,
+        #[arg(key)]
+        remove: Option<String>,
+    },
+    /// The types of what is retained.
+    Types(String),
+    /// What a proxy and its admin want.
+    Wants(String),
     /// Deletes a consumer admin.
     RmAdmin(String),
-    /// Sets properties (`PROPERTY.VALUE`) of `channel NAME`, `admin CHANNEL/NAME` or
-    /// `proxy CHANNEL/NAME`.
+    /// Creates a supplier admin `CHANNEL/NAME`.
+    SupplierAdmin {
+        path: String,
+        changes: Vec<String>,
+        #[arg(key)]
+        types: Option<String>,
+    },
+    /// Deletes a supplier admin.
+    RmSupplierAdmin(String),
+    /// Sets properties (`PROPERTY.VALUE`) of `channel NAME`, `admin CHANNEL/NAME`,
+    /// `supplier CHANNEL/NAME` (a supplier admin), `proxy CHANNEL/NAME` or `lane ALIAS`.
     Qos { level: String, path: String, changes: Vec<String> },
     /// Suspends or resumes.
     Suspend { level: String, path: String, suspended: bool },
     /// What holds for a proxy, inherited or its own.
     Service(String),
     /// Publishes one event that asks for something: `priority.N`, `timeout.MS`, `start.MS`,
-    /// `stop.MS`.
+    /// `stop.MS`; or has a `domain.D` or a `type.T`.
     Ask { alias: String, sequence: u64, asks: Vec<String> },
     /// Deletes a proxy.
     RmProxy(String),
@@ -71,6 +101,8 @@ enum Line {
         name: Option<String>,
         #[arg(key)]
         attempt: Option<u64>,
+        #[arg(key)]
+        admin: Option<String>,
     },
     /// The supplier of a known lane opens it again, for the next time unless it is said for which.
     Reopen {
@@ -97,7 +129,11 @@ enum Line {
         ranges: Vec<String>,
         #[arg(key)]
         revision: Option<u64>,
+        #[arg(key)]
+        token: Option<u64>,
     },
+    /// From now on this client holds an exclusive proxy; 0: nobody does.
+    Hold { path: String, client: u64 },
     /// Replays dead letters of a dead-letter channel, for the proxy that gave them up or for all.
     Replay {
         channel: String,
@@ -107,6 +143,8 @@ enum Line {
     },
     /// Drops dead letters of a dead-letter channel.
     Drop { channel: String, ranges: Vec<String> },
+    /// Forgets what is too old for the history of these channels.
+    Trim(Vec<String>),
     /// Counts attempts.
     Attempt { path: String, ranges: Vec<String> },
     /// Time passes.
@@ -139,6 +177,11 @@ impl goldenscript::Runner for Runner {
             Line::Hours(hours) => self.stamp = self.stamp.plus_millis(hours * 3_600_000),
             Line::Restart => self.machine = Machine::decode(&self.machine.encode())?,
             Line::Show(channel) => return self.show(channel),
+            Line::Types(channel) => return Ok(say_types(self.channel(channel)?)),
+            Line::Wants(path) => {
+                let Interest { own, admin } = self.machine.interest(self.proxy(path)?);
+                return Ok(format!("{own}; its admin: {admin}"));
+            }
             Line::Service(path) => return Ok(say_service(self.proxy(path)?.service())),
             line => {
                 let command = self.command(line)?;
@@ -187,9 +230,18 @@ impl Runner {
         let (channel, name) = path.split_once('/').unwrap_or((path, ""));
         Ok(match level {
             "channel" => Target::Channel(self.channel(path)?.id()),
-            "admin" => Target::Admin(self.channel(channel)?.id(), Name::new(name)?),
+            "admin" => Target::Admin(self.channel(channel)?.id(), Side::Consumer, Name::new(name)?),
+            "supplier" => {
+                Target::Admin(self.channel(channel)?.id(), Side::Supplier, Name::new(name)?)
+            }
+            "lane" => Target::Lane(self.lane(path)?),
             _ => Target::Proxy(self.proxy(path)?.id()),
         })
+    }
+
+    fn admin(&self, path: &str) -> Result<(ChannelId, Name), Failure> {
+        let (channel, name) = path.split_once('/').ok_or("not CHANNEL/ADMIN")?;
+        Ok((self.channel(channel)?.id(), Name::new(name)?))
     }
 
     fn lane(&self, alias: &str) -> Result<LaneId, Failure> {
@@ -213,35 +265,47 @@ impl Runner {
         Ok(match line {
             Line::Begin => Command::BeginTenure { node: NodeId(1) },
             Line::Channel { name, pending_max, history } => {
-                let mut settings = ChannelSettings::default();
-                settings.pending_bytes_max = pending_max.unwrap_or(settings.pending_bytes_max);
-                settings.history_events = history.unwrap_or(settings.history_events);
-                Command::CreateChannel { name: Name::new(name)?, settings }
+                let mut qos = Qos::default();
+                qos.set(Property::MaxQueueBytes, pending_max.map(|n| n as i64));
+                qos.set(Property::HistoryEvents, history.map(|n| n as i64));
+                Command::CreateChannel { name: Name::new(name)?, qos }
             }
             Line::RmChannel(name) => Command::DeleteChannel { channel: self.channel(name)?.id() },
-            Line::Proxy { path, start, max_deliveries, admin, qos } => {
+            Line::Proxy { path, start, max_deliveries, admin, qos, types } => {
                 let (channel, name) = path.split_once('/').ok_or("not CHANNEL/PROXY")?;
-                let max_deliveries = max_deliveries.unwrap_or(0);
-                let settings = ProxySettings { max_deliveries, ..ProxySettings::default() };
                 let channel = self.channel(channel).map_or(ChannelId(99), Channel::id);
                 let start = parse_start(start.as_deref())?;
                 let admin = admin.as_deref().map(Name::new).transpose()?;
                 let mut set = Qos::default();
                 set.change(&parse_changes(qos.as_slice())?);
+                set.set(Property::MaxDeliveries, max_deliveries.map(i64::from));
                 let name = Name::new(name)?;
-                Command::CreateProxy { channel, name, settings, start, admin, qos: set }
+                let types = parse_patterns(types)?.into_iter().collect();
+                Command::CreateProxy { channel, name, start, admin, qos: set, types }
             }
-            Line::Admin { path, changes } => {
-                let (channel, name) = path.split_once('/').ok_or("not CHANNEL/ADMIN")?;
+            Line::Admin { path, changes, types } | Line::SupplierAdmin { path, changes, types } => {
+                let (channel, name) = self.admin(path)?;
+                let side = match line {
+                    Line::Admin { .. } => Side::Consumer,
+                    _ => Side::Supplier,
+                };
                 let mut qos = Qos::default();
                 qos.change(&parse_changes(changes)?);
-                let channel = self.channel(channel)?.id();
-                Command::CreateAdmin { channel, name: Name::new(name)?, qos }
+                let types = parse_patterns(types)?.into_iter().collect();
+                Command::CreateAdmin { channel, side, name, qos, types }
             }
+            Line::Subscribe { level, path, add, remove } => Command::Subscribe {
+                target: self.target(level, path)?,
+                add: parse_patterns(add)?,
+                remove: parse_patterns(remove)?,
+            },
             Line::RmAdmin(path) => {
-                let (channel, name) = path.split_once('/').ok_or("not CHANNEL/ADMIN")?;
-                let channel = self.channel(channel)?.id();
-                Command::DeleteAdmin { channel, name: Name::new(name)? }
+                let (channel, name) = self.admin(path)?;
+                Command::DeleteAdmin { channel, side: Side::Consumer, name }
+            }
+            Line::RmSupplierAdmin(path) => {
+                let (channel, name) = self.admin(path)?;
+                Command::DeleteAdmin { channel, side: Side::Supplier, name }
             }
             Line::Qos { level, path, changes } => Command::SetQos {
                 target: self.target(level, path)?,
@@ -266,19 +330,20 @@ impl Runner {
                 })
             }
             Line::RmProxy(path) => Command::DeleteProxy { proxy: self.proxy(path)?.id() },
-            Line::Open { channel, alias, name, attempt } => {
+            Line::Open { channel, alias, name, attempt, admin } => {
                 let target = match name {
                     Some(name) => LaneTarget::Named(Name::new(name)?),
                     None => LaneTarget::Fresh,
                 };
                 let channel = self.channel(channel)?.id();
-                Command::OpenLane { channel, target, opener: self.opener(alias, *attempt) }
+                let admin = admin.as_deref().map(Name::new).transpose()?;
+                Command::OpenLane { channel, target, opener: self.opener(alias, *attempt), admin }
             }
             Line::Reopen { alias, attempt } => {
                 let lane = self.lane(alias)?;
                 let channel = self.machine.lane(lane).map_or(ChannelId(1), |l| l.channel());
                 let (target, opener) = (LaneTarget::Existing(lane), self.opener(alias, *attempt));
-                Command::OpenLane { channel, target, opener }
+                Command::OpenLane { channel, target, opener, admin: None }
             }
             Line::Publish { alias, first, sizes, epoch } => {
                 let lane = self.lane(alias)?;
@@ -300,7 +365,7 @@ impl Runner {
                     aliases.iter().map(|alias| self.lane(alias)).collect::<Result<_, _>>()?;
                 Command::ExpireLanes { lanes }
             }
-            Line::Settle { path, outcome, ranges, revision } => {
+            Line::Settle { path, outcome, ranges, revision, token } => {
                 let outcome = Outcome::ALL.into_iter().find(|o| o.as_str() == outcome);
                 let outcome = outcome.ok_or("no such outcome")?;
                 let reason = format!("gave up as {outcome}");
@@ -308,7 +373,13 @@ impl Runner {
                 let revision = revision.unwrap_or(1);
                 // A proxy that was deleted since has no id any more.
                 let proxy = self.proxy(path).map_or(ProxyId(99), Proxy::id);
-                Command::Settle(Settle { proxy, revision, parts: vec![part] })
+                let fencing = token.unwrap_or(0);
+                Command::Settle(Settle { proxy, revision, fencing, parts: vec![part] })
+            }
+            Line::Hold { path, client } => {
+                let holder = Member { client: *client, consumer: 1 };
+                let holder = Some(holder).filter(|holder| holder.client > 0);
+                Command::Hold { proxy: self.proxy(path)?.id(), holder }
             }
             Line::Attempt { path, ranges } => {
                 let proxy = self.proxy(path)?.id();
@@ -323,10 +394,17 @@ impl Runner {
                 channel: self.channel(channel)?.id(),
                 sequences: parse_ranges(ranges)?,
             },
-            Line::Checkpoint => Command::Checkpoint,
-            Line::Hours(_) | Line::Restart | Line::Show(_) | Line::Service(_) => {
-                return Err("not a command".into());
+            Line::Trim(names) => {
+                let channels = names.iter().map(|name| Ok(self.channel(name)?.id()));
+                Command::TrimHistory { channels: channels.collect::<Result<_, Failure>>()? }
             }
+            Line::Checkpoint => Command::Checkpoint,
+            Line::Hours(_)
+            | Line::Restart
+            | Line::Show(_)
+            | Line::Service(_)
+            | Line::Types(_)
+            | Line::Wants(_) => return Err("not a command".into()),
         })
     }
 
@@ -436,10 +514,23 @@ fn parse_asks(texts: &[String]) -> Result<Event, Failure> {
             "priority" => event.priority = value.parse()?,
             "timeout" => event.timeout_ms = value.parse()?,
             "start" => event.start_ms = value.parse()?,
+            "domain" => event.header.domain = value.into(),
+            "type" => event.header.kind = value.into(),
             _ => event.stop_ms = value.parse()?,
         }
     }
     Ok(event)
+}
+
+fn parse_patterns(text: &Option<String>) -> Result<Vec<TypePattern>, Failure> {
+    let patterns = text.iter().flat_map(|text| text.split(','));
+    Ok(patterns.map(str::parse).collect::<Result<_, _>>()?)
+}
+
+fn say_types(channel: &Channel) -> String {
+    let types = channel.offered_types().map(|(id, name, count)| format!("{}:{name} {count}", id.0));
+    let types: Vec<String> = types.collect();
+    if types.is_empty() { "none".into() } else { types.join(", ") }
 }
 
 fn parse_ranges(texts: &[String]) -> Result<SeqRanges, Failure> {
@@ -460,9 +551,11 @@ fn text(range: SeqRange) -> String {
 
 fn say_service(service: &Service) -> String {
     let Service { order, discard, max_events, timeout_ms, batch_max, pacing_ms, .. } = service;
+    let Service { ack_wait_ms, max_deliveries, max_in_flight, .. } = service;
     format!(
         "{order:?} order, {discard:?} discard, {max_events} events, timeout {timeout_ms}, \
-         batches of {batch_max} in {pacing_ms} ms"
+         batches of {batch_max} in {pacing_ms} ms, {max_in_flight} in flight for {ack_wait_ms} ms, \
+         {max_deliveries} deliveries"
     )
 }
 
@@ -490,6 +583,7 @@ fn say(reply: &Reply) -> String {
             let runs: Vec<String> = runs.iter().map(say_letters).collect();
             if runs.is_empty() { "no letters".into() } else { runs.join("; ") }
         }
+        Reply::Held { fencing } => format!("token {fencing}"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Quality of service, admins and proxies, asked of a node over its socket.
 
 use super::*;
-use crate::types::{Level, Property, Rejection};
+use crate::types::{Level, Property, Rejection, Side};
 use crate::wire::admin::{Origin, PropertyValue, ProxyWish, QosWish, Target};
 
 fn name(text: &str) -> Name {
@@ -19,10 +19,10 @@ fn proxy_wish(text: &str, qos: &[(&str, &str)]) -> ProxyWish {
     let qos = qos.iter().map(|(name, value)| (name.to_string(), value.to_string()));
     ProxyWish {
         name: name(text),
-        settings: None,
         start: Default::default(),
         admin: Some(name("fast")),
         qos: qos.collect(),
+        types: Default::default(),
     }
 }
 
@@ -34,13 +34,18 @@ async fn quality_is_set_inherited_checked_and_refused() {
     let admin = admin(&ready.admin);
     let channel = name("orders");
     let limit = [(Property::MaxQueueLength, Some(1000))];
-    let made = admin.create_channel_with(&channel, &Default::default(), &limit).await.unwrap();
+    let made = admin.create_channel(&channel, &limit).await.unwrap();
     assert_eq!(made.value.qos.get(Property::MaxQueueLength), Some(1000));
 
-    let qos = [(Property::OrderPolicy, Some(2))];
-    let fast = admin.create_admin(&channel, &name("fast"), &qos).await.unwrap().value;
+    let (qos, all) = ([(Property::OrderPolicy, Some(2))], Default::default());
+    let fast = admin
+        .create_admin(&channel, Side::Consumer, &name("fast"), &qos, &all)
+        .await
+        .unwrap()
+        .value;
     assert_eq!((fast.admin.proxies, fast.cut.next_seq), (0, 1));
-    let again = refusal(admin.create_admin(&channel, &name("fast"), &[]).await);
+    let again = admin.create_admin(&channel, Side::Consumer, &name("fast"), &[], &all).await;
+    let again = refusal(again);
     assert_eq!(again.code, Code::AdminExists);
 
     let wish = proxy_wish("p", &[("pacing_interval", "50")]);
@@ -51,7 +56,8 @@ async fn quality_is_set_inherited_checked_and_refused() {
     assert_eq!(other.code, Code::ProxyExists);
 
     // What is set for the admin holds for its proxy, which learns it at the cut.
-    let target = Target::Admin { channel: channel.clone(), admin: name("fast") };
+    let target =
+        Target::Admin { channel: channel.clone(), side: Side::Consumer, admin: name("fast") };
     let changes = [(Property::OrderPolicy, None), (Property::Timeout, Some(7000))];
     let set = admin.set_qos(&target, &changes).await.unwrap();
     assert!(set.value.cut.index > fast.cut.index && set.value.cut.index <= set.applied);
@@ -91,9 +97,13 @@ async fn quality_is_set_inherited_checked_and_refused() {
     let admins = admin.admins(&channel).await.unwrap().value.admins;
     assert_eq!(admins, report.admins);
     let states: Vec<_> = admins.iter().map(|a| (a.name.as_str(), a.proxies, a.suspended)).collect();
-    assert_eq!(states, [("default", 0, false), ("fast", 1, true)]);
+    assert_eq!(
+        states,
+        [("default", 0, false), ("fast", 1, true), ("default", 0, false)],
+        "both sides"
+    );
 
-    let gone = admin.remove_admin(&channel, &name("fast")).await.unwrap().value;
+    let gone = admin.remove_admin(&channel, Side::Consumer, &name("fast")).await.unwrap().value;
     assert_eq!(gone.admin.proxies, 1);
     assert!(admin.channel(&channel).await.unwrap().value.proxies.is_empty());
     assert_eq!(refusal(admin.qos(&target).await).code, Code::UnknownAdmin);

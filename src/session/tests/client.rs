@@ -12,7 +12,7 @@ use crate::env::testing::TestTime;
 use crate::env::{Publisher, Runtime, Watch, watch};
 use crate::session::{End, Options, serve};
 use crate::transport::{Reader, Writer, split};
-use crate::types::{LaneId, Name, Opener, ProxyId, ProxySettings, Qos, SeqRanges, Start, limits};
+use crate::types::{LaneId, Name, Opener, ProxyId, Qos, SeqRanges, Start, limits};
 use crate::wire::{
     Attach, AttachTarget, Attached, ClientMessage, Deliver, FlowMode, LaneTarget, OpenLane,
     Publish, PublishAck, ServerMessage, Settle,
@@ -53,6 +53,7 @@ impl Node {
         let options = Options {
             cluster: self.cluster.clone(),
             delivery: self.delivery.clone(),
+            suppliers: crate::session::Suppliers::default(),
             env: self.time.clone(),
             event_bytes_max: limits::EVENT_BYTES_MAX,
             shutdown: self.stopping.clone(),
@@ -110,7 +111,7 @@ impl Client {
 
     pub async fn open(&mut self, target: LaneTarget, opener: Opener) -> (LaneId, u32) {
         let channel = Name::default_channel();
-        self.say(OpenLane { request: 1, channel, target, opener }).await;
+        self.say(OpenLane { request: 1, channel, target, opener, admin: None }).await;
         match self.hear().await {
             ServerMessage::LaneOpened(opened) => (opened.lane, opened.epoch),
             other => panic!("{other:?}"),
@@ -136,20 +137,16 @@ impl Client {
     }
 
     /// Attaches consumer 7 to the durable proxy `p` of the default channel.
-    pub async fn attach(&mut self, settings: ProxySettings, mode: FlowMode) -> ProxyId {
+    pub async fn attach(&mut self, qos: Qos, mode: FlowMode) -> ProxyId {
         let name = Name::new("p").unwrap();
-        let target = AttachTarget::Durable {
-            name,
-            settings: Some(settings),
-            start: Start::All,
-            admin: None,
-            qos: Qos::default(),
-        };
+        let (start, types) = (Start::All, Default::default());
+        let target = AttachTarget::Durable { name, start, admin: None, qos, types };
         self.attach_to(Name::default_channel(), target, mode).await.proxy.unwrap()
     }
 
     pub async fn subscribe(&mut self, start: Start, mode: FlowMode) -> Attached {
-        let target = AttachTarget::Volatile { start, resume_after: None };
+        let target =
+            AttachTarget::Volatile { start, resume_after: None, types: Default::default() };
         self.attach_to(Name::default_channel(), target, mode).await
     }
 
@@ -159,7 +156,7 @@ impl Client {
         target: AttachTarget,
         mode: FlowMode,
     ) -> Attached {
-        self.say(Attach { request: 2, consumer: 7, channel, target, mode }).await;
+        self.say(Attach { request: 2, consumer: 7, channel, target, mode, client: 1 }).await;
         match self.hear().await {
             ServerMessage::Attached(attached) => attached,
             other => panic!("{other:?}"),
@@ -202,6 +199,7 @@ pub fn acks(proxy: ProxyId, seqs: &[u64]) -> Settle {
     Settle {
         batch: 1,
         proxy,
+        fencing: 0,
         acks: seqs.iter().copied().collect(),
         nacks: Vec::new(),
         terms: Vec::new(),

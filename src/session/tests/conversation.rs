@@ -6,9 +6,9 @@ use crate::delivery::testing::{FakeCluster, block, default_channel};
 use crate::delivery::{Cluster, Request, SessionId};
 use crate::dispatch::Attachment;
 use crate::machine::{Command, Reply};
-use crate::session::{Effect, Pending, Session};
+use crate::session::{Effect, Pending, Session, Suppliers};
 use crate::types::{
-    Code, LaneId, Name, Opener, ProxyId, ProxySettings, Qos, Rejection, SeqRange, SeqRanges, Start,
+    Code, LaneId, Name, Opener, Property, ProxyId, Qos, Rejection, SeqRange, SeqRanges, Start,
     Tenure, limits,
 };
 use crate::wire::{
@@ -19,27 +19,31 @@ use crate::wire::{
 const PUSH: FlowMode = FlowMode::Push { credit_events: 10, credit_bytes: 1000 };
 
 /// A session and its machine; proposals are applied when `reply` is called.
-struct Rig {
-    cluster: FakeCluster,
-    session: Session,
+pub(super) struct Rig {
+    pub cluster: FakeCluster,
+    pub session: Session,
     proposed: Vec<(Command, Pending)>,
 }
 
 impl Rig {
-    fn new() -> Rig {
+    pub fn new() -> Rig {
         let cluster = FakeCluster::new();
         let tenure = cluster.tenure().unwrap();
-        Rig { cluster, session: Session::new(SessionId(1), tenure, 64), proposed: Vec::new() }
+        Rig {
+            cluster,
+            session: Session::new(SessionId(1), tenure, 64, Suppliers::default()),
+            proposed: Vec::new(),
+        }
     }
 
     /// Says something; hands back what is to be sent, asked or closed.
-    fn say(&mut self, message: impl Into<ClientMessage>) -> Vec<Effect> {
+    pub fn say(&mut self, message: impl Into<ClientMessage>) -> Vec<Effect> {
         let (session, message) = (&mut self.session, message.into());
         self.cluster.read(|machine| session.on_message(message, machine));
         self.effects()
     }
 
-    fn effects(&mut self) -> Vec<Effect> {
+    pub fn effects(&mut self) -> Vec<Effect> {
         let mut rest = Vec::new();
         for effect in self.session.take_effects() {
             match effect {
@@ -51,7 +55,7 @@ impl Rig {
     }
 
     /// Applies what was proposed, in order.
-    fn reply(&mut self) -> Vec<Effect> {
+    pub fn reply(&mut self) -> Vec<Effect> {
         for (command, pending) in std::mem::take(&mut self.proposed) {
             let reply = self.cluster.apply(command);
             self.answer(pending, Ok(reply));
@@ -64,7 +68,7 @@ impl Rig {
         self.cluster.read(|machine| session.on_reply(pending, outcome, machine));
     }
 
-    fn open_lane(&mut self) -> (LaneId, u32) {
+    pub fn open_lane(&mut self) -> (LaneId, u32) {
         self.say(open(LaneTarget::Fresh));
         match self.reply().as_slice() {
             [Effect::Send(ServerMessage::LaneOpened(opened))] => (opened.lane, opened.epoch),
@@ -73,39 +77,46 @@ impl Rig {
     }
 }
 
-fn open(target: LaneTarget) -> OpenLane {
+pub(super) fn open(target: LaneTarget) -> OpenLane {
     let opener = Opener { client: 1, attempt: 1 };
-    OpenLane { request: 1, channel: Name::default_channel(), target, opener }
+    OpenLane { request: 1, channel: Name::default_channel(), target, opener, admin: None }
 }
 
 /// The same client opens a lane again.
-fn reopen(lane: LaneId) -> OpenLane {
+pub(super) fn reopen(lane: LaneId) -> OpenLane {
     let opener = Opener { client: 1, attempt: 2 };
     OpenLane { opener, ..open(LaneTarget::Existing(lane)) }
 }
 
-fn publish((lane, epoch): (LaneId, u32), first_sequence: u64, bodies: &[&str]) -> Publish {
+pub(super) fn publish(
+    (lane, epoch): (LaneId, u32),
+    first_sequence: u64,
+    bodies: &[&str],
+) -> Publish {
     Publish { lane, epoch, first_sequence, count: bodies.len() as u32, events: block(bodies) }
 }
 
-fn durable(settings: Option<ProxySettings>) -> Attach {
+pub(super) fn durable(qos: Qos) -> Attach {
     let name = Name::new("p").unwrap();
-    let target = AttachTarget::Durable {
-        name,
-        settings,
-        start: Start::New,
-        admin: None,
-        qos: Qos::default(),
-    };
-    Attach { request: 5, consumer: 7, channel: Name::default_channel(), target, mode: PUSH }
+    let (start, types) = (Start::New, Default::default());
+    let target = AttachTarget::Durable { name, start, admin: None, qos, types };
+    Attach {
+        request: 5,
+        consumer: 7,
+        channel: Name::default_channel(),
+        target,
+        mode: PUSH,
+        client: 1,
+    }
 }
 
 fn volatile(mode: FlowMode) -> Attach {
-    let target = AttachTarget::Volatile { start: Start::New, resume_after: None };
-    Attach { request: 5, consumer: 7, channel: Name::default_channel(), target, mode }
+    let target =
+        AttachTarget::Volatile { start: Start::New, resume_after: None, types: Default::default() };
+    Attach { request: 5, consumer: 7, channel: Name::default_channel(), target, mode, client: 1 }
 }
 
-fn failed(effects: &[Effect]) -> Code {
+pub(super) fn failed(effects: &[Effect]) -> Code {
     match effects {
         [Effect::Send(ServerMessage::Failed(failed))] => failed.rejection.code,
         other => panic!("expected a failure: {other:?}"),
@@ -299,7 +310,7 @@ fn two_users_of_a_lane_hear_of_their_own_publishes() {
 fn dead_letter_channels_take_no_lanes() {
     let mut rig = Rig::new();
     let lane = rig.open_lane();
-    rig.say(durable(None));
+    rig.say(durable(Qos::default()));
     rig.reply();
     rig.say(publish(lane, 1, &["a"]));
     rig.reply();
@@ -311,7 +322,7 @@ fn dead_letter_channels_take_no_lanes() {
     let proxy = rig
         .cluster
         .read(|m| m.channel(default_channel(m)).unwrap().proxy(&Name::new("p").unwrap()).unwrap());
-    let settle = crate::machine::Settle { proxy, revision: 1, parts: vec![part] };
+    let settle = crate::machine::Settle { proxy, revision: 1, fencing: 0, parts: vec![part] };
     rig.cluster.apply(Command::Settle(settle));
     let dead = Name::default_channel().dead_letter();
     let open = OpenLane { channel: dead, ..open(LaneTarget::Fresh) };
@@ -321,7 +332,8 @@ fn dead_letter_channels_take_no_lanes() {
 #[test]
 fn a_durable_consumer_is_made_once_and_answered_before_it_is_served() {
     let mut rig = Rig::new();
-    assert_eq!(rig.say(durable(None)), []);
+    let limited = Qos::from([(Property::MaxDeliveries, 2)]);
+    assert_eq!(rig.say(durable(limited.clone())), []);
     let effects = rig.reply();
     let [
         Effect::Send(ServerMessage::Attached(attached)),
@@ -333,16 +345,20 @@ fn a_durable_consumer_is_made_once_and_answered_before_it_is_served() {
     assert_eq!((attached.request, attached.consumer, attached.proxy), (5, 7, Some(*proxy)));
     assert_eq!((attached.revision, attached.next_seq), (1, 1));
 
-    for settings in [None, Some(ProxySettings::default())] {
-        let again = Attach { consumer: 8, ..durable(settings.clone()) };
+    for qos in [Qos::default(), limited.clone()] {
+        let again = Attach { consumer: 8, ..durable(qos) };
         let effects = rig.say(again);
         assert_eq!(effects.len(), 2, "no command for one that exists");
         rig.say(Detach { consumer: 8 });
     }
-    let other = ProxySettings { max_deliveries: 3, ..ProxySettings::default() };
-    rig.say(Attach { consumer: 9, ..durable(Some(other)) });
+    let other = Qos::from([(Property::MaxDeliveries, 3)]);
+    rig.say(Attach { consumer: 9, ..durable(other) });
     assert_eq!(failed(&rig.reply()), Code::ProxyExists);
-    assert_eq!(rig.say(Attach { consumer: 9, ..durable(None) }).len(), 2, "the handle is free");
+    assert_eq!(
+        rig.say(Attach { consumer: 9, ..durable(Qos::default()) }).len(),
+        2,
+        "the handle is free"
+    );
 }
 
 #[test]
@@ -360,13 +376,14 @@ fn volatile_consumers_start_where_they_ask() {
         (Start::New, Some(3), 4),
         (Start::New, Some(u64::MAX), 4),
     ] {
-        let target = AttachTarget::Volatile { start, resume_after };
+        let target = AttachTarget::Volatile { start, resume_after, types: Default::default() };
         let effects = rig.say(Attach { target, ..volatile(PUSH) });
         let Some(Effect::Ask(Request::Attach { attachment, .. })) = effects.last() else {
             panic!("{effects:?}")
         };
         let channel = rig.cluster.read(default_channel);
-        assert_eq!(*attachment, Attachment::Volatile { channel, next_seq: expected });
+        let types = Default::default();
+        assert_eq!(*attachment, Attachment::Volatile { channel, next_seq: expected, types });
         rig.say(Detach { consumer: 7 });
     }
 }
@@ -394,7 +411,7 @@ fn bad_attaches_are_refused() {
 #[test]
 fn detaching_while_attaching_wins() {
     let mut rig = Rig::new();
-    rig.say(durable(None));
+    rig.say(durable(Qos::default()));
     let effects = rig.say(Detach { consumer: 7 });
     assert!(matches!(effects.as_slice(), [Effect::Send(ServerMessage::Closed(_))]));
     assert_eq!(rig.reply(), [], "the late reply attaches nobody");
@@ -435,6 +452,7 @@ fn settlements_are_checked_and_passed_on() {
     let good = Settle {
         batch: 1,
         proxy: ProxyId(1),
+        fencing: 0,
         acks: SeqRanges::from_iter([1]),
         nacks: Vec::new(),
         terms: Vec::new(),

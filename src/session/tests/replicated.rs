@@ -10,7 +10,7 @@ use crate::env::{TokioRuntime, watch};
 use crate::session::Options;
 use crate::storage::{self, Drive, Owner};
 use crate::transport::MemNet;
-use crate::types::{ClusterId, Code, NodeId, ProxySettings, limits};
+use crate::types::{ClusterId, Code, NodeId, Qos, limits};
 use crate::wire::ServerMessage;
 
 async fn replica() -> Replica<TokioRuntime> {
@@ -37,13 +37,14 @@ async fn pipelined_publishes_reach_an_acking_consumer_through_the_log() {
     let options = Options {
         cluster: replica.clone(),
         delivery: delivery::start(replica.clone(), env.clone()),
+        suppliers: crate::session::Suppliers::default(),
         env,
         event_bytes_max: limits::EVENT_BYTES_MAX,
         shutdown,
     };
     let mut supplier = Client::connect(options.clone(), 1 << 20);
     let mut consumer = Client::connect(options, 1 << 20);
-    let proxy = consumer.attach(ProxySettings::default(), push(60_000)).await;
+    let proxy = consumer.attach(Qos::default(), push(60_000)).await;
 
     let publish = async {
         let lane = supplier.open_lane().await;

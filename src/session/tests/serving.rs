@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::client::{Node, acks, push};
 use crate::session::End;
 use crate::types::{
-    Code, Name, Opener, ProxySettings, Rejection, SeqRange, SeqRanges, Start, limits,
+    Code, Name, Opener, Property, Qos, Rejection, SeqRange, SeqRanges, Start, limits,
 };
 use crate::wire::{
     AttachTarget, Credit, Detach, FlowMode, LaneTarget, Nack, OpenLane, Ping, Pong, Pull,
@@ -20,7 +20,7 @@ fn bodies(found: &[(u64, u32, String)]) -> Vec<&str> {
 async fn published_events_are_pushed_and_acked() {
     let node = Node::new();
     let (mut supplier, mut consumer) = (node.client(), node.client());
-    let proxy = consumer.attach(ProxySettings::default(), push(100)).await;
+    let proxy = consumer.attach(Qos::default(), push(100)).await;
     let lane = supplier.open_lane().await;
     let ack = supplier.publish(lane, 1, &["a", "b"]).await;
     assert_eq!((ack.runs[0].first_seq, ack.runs[0].count), (1, 2));
@@ -37,7 +37,7 @@ async fn published_events_are_pushed_and_acked() {
 async fn pulls_give_what_is_there_or_wait_for_it() {
     let node = Node::new();
     let (mut supplier, mut consumer) = (node.client(), node.client());
-    consumer.attach(ProxySettings::default(), FlowMode::Pull).await;
+    consumer.attach(Qos::default(), FlowMode::Pull).await;
     let lane = supplier.open_lane().await;
     supplier.publish(lane, 1, &["a", "b", "c"]).await;
     let pull = Pull { request: 9, consumer: 7, events_max: 2, bytes_max: 1 << 20, wait_ms: 1000 };
@@ -67,8 +67,8 @@ async fn pulls_give_what_is_there_or_wait_for_it() {
 async fn nacked_and_expired_deliveries_come_again_and_end_as_dead_letters() {
     let node = Node::new();
     let (mut supplier, mut consumer) = (node.client(), node.client());
-    let settings = ProxySettings { ack_wait_ms: 1000, max_deliveries: 3, max_in_flight: 10 };
-    let proxy = consumer.attach(settings, push(100)).await;
+    let qos = Qos::from([(Property::AckWait, 1000), (Property::MaxDeliveries, 3)]);
+    let proxy = consumer.attach(qos, push(100)).await;
     let lane = supplier.open_lane().await;
     supplier.publish(lane, 1, &["poison"]).await;
     assert_eq!(consumer.deliveries(1).await[0].1, 1);
@@ -87,7 +87,8 @@ async fn nacked_and_expired_deliveries_come_again_and_end_as_dead_letters() {
     let mut undertaker = node.client();
     node.time.advance(1500);
     let dead = Name::default_channel().dead_letter();
-    let target = AttachTarget::Volatile { start: Start::All, resume_after: None };
+    let target =
+        AttachTarget::Volatile { start: Start::All, resume_after: None, types: Default::default() };
     // The third attempt is over once the dead letter lies in its channel.
     while node.delivery.stats(vec![proxy]).await.proxies[&proxy].in_flight > 0 {
         tokio::task::yield_now().await;
@@ -131,7 +132,7 @@ async fn interest_is_told_when_a_lane_is_opened() {
     let channel = Name::default_channel();
     for expected in [false, true, false] {
         let (target, opener) = (LaneTarget::Fresh, Opener::default());
-        let open = OpenLane { request: 1, channel: channel.clone(), target, opener };
+        let open = OpenLane { request: 1, channel: channel.clone(), target, opener, admin: None };
         client.say(open).await;
         let ServerMessage::LaneOpened(opened) = client.hear().await else { panic!() };
         assert_eq!(opened.channel_interest, expected);
@@ -153,7 +154,7 @@ async fn an_opening_over_an_old_connection_that_comes_late_fences_nobody() {
     let attempt = |attempt| Opener { client: 7, attempt };
     let lane = new.open(named(), attempt(2)).await;
     let (request, channel) = (1, Name::default_channel());
-    old.say(OpenLane { request, channel, target: named(), opener: attempt(1) }).await;
+    old.say(OpenLane { request, channel, target: named(), opener: attempt(1), admin: None }).await;
     let ServerMessage::Failed(failed) = old.hear().await else { panic!() };
     assert_eq!(failed.rejection.code, Code::LaneFenced);
     let ack = new.publish(lane, 1, &["a"]).await;
@@ -166,7 +167,7 @@ async fn a_client_that_does_not_read_holds_up_nobody() {
     let mut stuck = node.client_with_pipe(512);
     let (mut supplier, mut consumer) = (node.client(), node.client());
     stuck.subscribe(Start::New, push(60_000)).await;
-    let proxy = consumer.attach(ProxySettings::default(), push(60_000)).await;
+    let proxy = consumer.attach(Qos::default(), push(60_000)).await;
     let lane = supplier.open_lane().await;
     let hundred = vec!["some body"; 100];
     for i in 0..50 {
@@ -208,7 +209,7 @@ async fn an_unreadable_payload_is_told_or_tried_again_and_the_rest_goes_on() {
     let ServerMessage::Gap(gap) = volatile.hear().await else { panic!() };
     assert_eq!(gap.missed, SeqRange::one(2));
 
-    let proxy = durable.attach(ProxySettings::default(), push(10)).await;
+    let proxy = durable.attach(Qos::default(), push(10)).await;
     assert_eq!(bodies(&durable.deliveries(2).await), ["a", "c"]);
     // The session passes the failure on before it reads on: the answer to a ping comes later.
     durable.say(Ping { nonce: 1 }).await;
@@ -228,7 +229,7 @@ async fn an_unreadable_payload_is_told_or_tried_again_and_the_rest_goes_on() {
 async fn the_end_of_a_tenure_sends_clients_elsewhere_and_a_new_one_redelivers() {
     let node = Node::new();
     let (mut supplier, mut consumer) = (node.client(), node.client());
-    let proxy = consumer.attach(ProxySettings::default(), push(10)).await;
+    let proxy = consumer.attach(Qos::default(), push(10)).await;
     let lane = supplier.open_lane().await;
     supplier.publish(lane, 1, &["a"]).await;
     consumer.deliveries(1).await;
@@ -243,8 +244,7 @@ async fn the_end_of_a_tenure_sends_clients_elsewhere_and_a_new_one_redelivers() 
 
     node.cluster.begin_tenure();
     let mut consumer = node.client();
-    let settings = ProxySettings::default();
-    assert_eq!(consumer.attach(settings, push(10)).await, proxy);
+    assert_eq!(consumer.attach(Qos::default(), push(10)).await, proxy);
     let again = consumer.deliver().await;
     assert!(again.events[0].maybe_redelivered);
     assert_eq!(consumer.ack(proxy, &[1]).await, 1);
@@ -334,7 +334,7 @@ async fn a_full_log_queue_refuses_and_the_client_goes_on() {
 async fn an_ack_that_finds_the_log_full_is_confirmed_when_there_is_room() {
     let node = Node::new();
     let (mut supplier, mut consumer) = (node.client(), node.client());
-    let proxy = consumer.attach(ProxySettings::default(), push(10)).await;
+    let proxy = consumer.attach(Qos::default(), push(10)).await;
     let lane = supplier.open_lane().await;
     supplier.publish(lane, 1, &["a"]).await;
     consumer.deliveries(1).await;
@@ -357,7 +357,7 @@ async fn an_ack_that_finds_the_log_full_is_confirmed_when_there_is_room() {
 async fn a_leader_that_a_majority_does_not_confirm_serves_nobody() {
     let node = Node::new();
     let (mut supplier, mut consumer) = (node.client(), node.client());
-    consumer.attach(ProxySettings::default(), push(100)).await;
+    consumer.attach(Qos::default(), push(100)).await;
     let lane = supplier.open_lane().await;
     supplier.publish(lane, 1, &["acked elsewhere by now"]).await;
     // It was replaced, and has not heard of it.

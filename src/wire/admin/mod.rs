@@ -18,9 +18,9 @@ pub use letters::{
     LetterLedger, LetterList, LetterOutcome, LetterReport, LetterResult, LetterShown, LettersDone,
 };
 pub use quality::{
-    AdminChanged, AdminList, AdminReport, Cut, Origin, PropertyRange, PropertyReport,
-    PropertyValue, ProxyCreated, ProxyWish, QosFault, QosReport, QosSet, QosValidation, QosWish,
-    Suspension, Target, qos_wish, read_wish, unit,
+    AdminChanged, AdminList, AdminReport, Cut, OfferedType, OfferedTypes, Origin, PropertyRange,
+    PropertyReport, PropertyValue, ProxyCreated, ProxyWish, QosFault, QosReport, QosSet,
+    QosValidation, QosWish, Subscribed, Suspension, Target, qos_wish, read_wish, unit,
 };
 pub use service::{
     AdminService, AdminServiceClient, AdminServiceRequest, AdminServiceResponse, client_transport,
@@ -28,6 +28,6 @@ pub use service::{
 };
 pub use values::{
     Answer, Audit, BackupBegun, BackupFile, BackupPiece, BackupPlan, ChannelEntry, ChannelList,
-    ChannelReport, ClusterInfo, ClusterStatus, Joined, Member, MemberEntry, Members, NodeAudit,
-    NodeReport, ProxyReport, Role, SnapshotReport, Transferred,
+    ChannelReport, ClusterInfo, ClusterStatus, Joined, LaneReport, Member, MemberEntry, Members,
+    NodeAudit, NodeReport, ProxyReport, Role, SnapshotReport, Suppliers, Transferred,
 };

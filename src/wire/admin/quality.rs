@@ -1,4 +1,4 @@
-//! Quality of service, consumer admins and proxies, in the words of the admin service. Field names
+//! Quality of service, admins and proxies, in the words of the admin service. Field names
 //! are a contract with scripts: add, never rename.
 
 use std::collections::BTreeMap;
@@ -8,16 +8,32 @@ use serde::{Deserialize, Serialize};
 
 use super::ProxyReport;
 use crate::types::{
-    Domain, Level, Name, Property, ProxySettings, Qos, QosChange, QosError, Seq, Start,
+    Domain, EventType, Level, Name, Property, Qos, QosChange, QosError, Seq, Side, Start,
+    Subscription,
 };
 
 /// What a question about the quality of service is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    Channel { channel: Name },
-    Admin { channel: Name, admin: Name },
-    Proxy { channel: Name, proxy: Name },
+    Channel {
+        channel: Name,
+    },
+    Admin {
+        channel: Name,
+        #[serde(default)]
+        side: Side,
+        admin: Name,
+    },
+    Proxy {
+        channel: Name,
+        proxy: Name,
+    },
+    /// A lane that has a name.
+    Lane {
+        channel: Name,
+        lane: Name,
+    },
 }
 
 impl Target {
@@ -26,7 +42,18 @@ impl Target {
         match self {
             Target::Channel { channel }
             | Target::Admin { channel, .. }
-            | Target::Proxy { channel, .. } => channel,
+            | Target::Proxy { channel, .. }
+            | Target::Lane { channel, .. } => channel,
+        }
+    }
+
+    /// Its own name.
+    pub fn name(&self) -> &Name {
+        match self {
+            Target::Channel { channel: name }
+            | Target::Admin { admin: name, .. }
+            | Target::Proxy { proxy: name, .. }
+            | Target::Lane { lane: name, .. } => name,
         }
     }
 
@@ -34,8 +61,9 @@ impl Target {
     pub fn level(&self) -> Level {
         match self {
             Target::Channel { .. } => Level::Channel,
-            Target::Admin { .. } => Level::Admin,
+            Target::Admin { side, .. } => side.admin_level(),
             Target::Proxy { .. } => Level::Proxy,
+            Target::Lane { .. } => Level::Lane,
         }
     }
 }
@@ -44,8 +72,11 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Channel { channel } => write!(f, "channel '{channel}'"),
-            Target::Admin { channel, admin } => write!(f, "admin '{admin}' of channel '{channel}'"),
+            Target::Admin { channel, admin, .. } => {
+                write!(f, "{} '{admin}' of channel '{channel}'", self.level())
+            }
             Target::Proxy { channel, proxy } => write!(f, "proxy '{proxy}' of channel '{channel}'"),
+            Target::Lane { channel, lane } => write!(f, "lane '{lane}' of channel '{channel}'"),
         }
     }
 }
@@ -162,6 +193,8 @@ pub enum Origin {
     Channel,
     Admin,
     Proxy,
+    SupplierAdmin,
+    Lane,
 }
 
 impl Origin {
@@ -172,6 +205,8 @@ impl Origin {
             Origin::Channel => "channel",
             Origin::Admin => "admin",
             Origin::Proxy => "proxy",
+            Origin::SupplierAdmin => "supplier admin",
+            Origin::Lane => "lane",
         }
     }
 }
@@ -199,14 +234,16 @@ pub struct PropertyReport {
     pub meaning: String,
 }
 
-/// The quality of service of a channel, an admin or a proxy.
+/// The quality of service of a channel, an admin, a proxy or a lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QosReport {
     pub channel: Name,
     pub level: Level,
-    /// The admin asked about, or that of the proxy.
+    /// The admin asked about, or that of the proxy or lane.
     pub admin: Option<Name>,
     pub proxy: Option<Name>,
+    #[serde(default)]
+    pub lane: Option<Name>,
     /// What is set here.
     pub qos: Qos,
     /// All properties that can be set here.
@@ -274,19 +311,25 @@ pub fn unit(property: Property) -> &'static str {
     }
 }
 
-/// A consumer admin.
+/// An admin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdminReport {
     pub name: Name,
+    #[serde(default)]
+    pub side: Side,
     /// What is set for it.
     pub qos: Qos,
-    /// Its proxies deliver nothing.
+    /// Its proxies deliver nothing, or its lanes take nothing.
     pub suspended: bool,
-    /// How many durable proxies are of it.
+    /// Of a consumer admin: the types of events that its proxies get, as far as they want them
+    /// themselves; none named: all.
+    #[serde(default)]
+    pub types: Subscription,
+    /// How many durable proxies are of it, or lanes.
     pub proxies: u64,
 }
 
-/// The consumer admins of a channel.
+/// The admins of a channel: first those of consumers, then those of suppliers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdminList {
     pub channel: Name,
@@ -306,9 +349,6 @@ pub struct AdminChanged {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProxyWish {
     pub name: Name,
-    /// `None`: the defaults, or whatever an existing one has.
-    #[serde(default)]
-    pub settings: Option<ProxySettings>,
     /// Where it begins; of no matter to one that exists.
     #[serde(default)]
     pub start: Start,
@@ -317,6 +357,9 @@ pub struct ProxyWish {
     pub admin: Option<Name>,
     #[serde(default)]
     pub qos: QosWish,
+    /// The types of events that it wants; none named: all, or whatever an existing one wants.
+    #[serde(default)]
+    pub types: Subscription,
 }
 
 /// Answer to the creation of a proxy.
@@ -336,8 +379,36 @@ pub struct ProxyCreated {
 pub struct Suspension {
     pub channel: Name,
     pub level: Level,
-    /// Of the admin or proxy.
+    /// Of the admin, proxy or lane.
     pub name: Name,
     pub suspended: bool,
     pub cut: Cut,
+}
+
+/// Answer to a change of subscription: what an admin or a proxy wants now; no patterns: everything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscribed {
+    pub channel: Name,
+    pub level: Level,
+    /// Of the admin or proxy.
+    pub name: Name,
+    pub types: Subscription,
+    pub cut: Cut,
+}
+
+/// A type that events of a channel have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedType {
+    #[serde(flatten)]
+    pub event_type: EventType,
+    /// Retained events of it.
+    pub events: u64,
+}
+
+/// The types of a channel's retained events (OMG `obtain_offered_types`), in order. Events without a
+/// type are not counted here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedTypes {
+    pub channel: Name,
+    pub types: Vec<OfferedType>,
 }

@@ -10,14 +10,16 @@ use tokio_util::codec::LengthDelimitedCodec;
 
 use super::letters::{LetterList, LetterShown, LettersDone};
 use super::quality::{
-    AdminChanged, AdminList, ProxyCreated, ProxyWish, QosReport, QosSet, QosValidation, QosWish,
-    Suspension, Target,
+    AdminChanged, AdminList, OfferedTypes, ProxyCreated, ProxyWish, QosReport, QosSet,
+    QosValidation, QosWish, Subscribed, Suspension, Target,
 };
 use super::values::{
     Answer, Audit, BackupBegun, BackupPiece, BackupPlan, ChannelList, ChannelReport, ClusterInfo,
     ClusterStatus, Joined, Member, Members, NodeAudit, NodeReport, Transferred,
 };
-use crate::types::{ChannelSettings, Name, NodeId, Rejection, Seq, SeqRanges, limits};
+use crate::types::{
+    Name, NodeId, Rejection, Seq, SeqRanges, Side, Subscription, TypePattern, limits,
+};
 
 /// What can be asked of any node. Unless said otherwise a node that does not lead passes the
 /// question on, or refuses with `no_leader`, retryable.
@@ -69,11 +71,8 @@ pub trait AdminService {
     /// One channel with its ledger and proxies.
     async fn channel(name: Name) -> Result<Answer<ChannelReport>, Rejection>;
 
-    /// Creates a channel.
-    async fn create_channel(
-        name: Name,
-        settings: ChannelSettings,
-    ) -> Result<Answer<ChannelReport>, Rejection>;
+    /// Creates a channel, and sets this for it.
+    async fn create_channel(name: Name, qos: QosWish) -> Result<Answer<ChannelReport>, Rejection>;
 
     /// Removes a channel with all its events and proxies; answers what it was.
     async fn remove_channel(name: Name) -> Result<Answer<ChannelReport>, Rejection>;
@@ -81,14 +80,8 @@ pub trait AdminService {
     /// Removes a durable proxy; what it has not settled is no longer kept for it.
     async fn remove_proxy(channel: Name, proxy: Name) -> Result<Answer<ChannelReport>, Rejection>;
 
-    /// Creates a channel for which something is set from its beginning on.
-    async fn create_channel_with(
-        name: Name,
-        settings: ChannelSettings,
-        qos: QosWish,
-    ) -> Result<Answer<ChannelReport>, Rejection>;
-
-    /// The quality of service of a channel, an admin or a proxy: what is set, what is inherited.
+    /// The quality of service of a channel, an admin, a proxy or a lane: what is set, what is
+    /// inherited.
     async fn qos(target: Target) -> Result<Answer<QosReport>, Rejection>;
 
     /// Sets properties, or inherits them again; all of it, or nothing if a part of it cannot be.
@@ -100,18 +93,24 @@ pub trait AdminService {
         wish: QosWish,
     ) -> Result<Answer<QosValidation>, Rejection>;
 
-    /// The consumer admins of a channel.
+    /// The admins of a channel, of both sides.
     async fn admins(channel: Name) -> Result<Answer<AdminList>, Rejection>;
 
-    /// Creates a consumer admin.
+    /// Creates an admin.
     async fn create_admin(
         channel: Name,
+        side: Side,
         name: Name,
         qos: QosWish,
+        types: Subscription,
     ) -> Result<Answer<AdminChanged>, Rejection>;
 
-    /// Removes a consumer admin with its proxies; answers what it was.
-    async fn remove_admin(channel: Name, name: Name) -> Result<Answer<AdminChanged>, Rejection>;
+    /// Removes an admin with its proxies or lanes; answers what it was.
+    async fn remove_admin(
+        channel: Name,
+        side: Side,
+        name: Name,
+    ) -> Result<Answer<AdminChanged>, Rejection>;
 
     /// Creates a durable proxy; one that exists as asked for is answered as it is.
     async fn create_proxy(
@@ -119,8 +118,19 @@ pub trait AdminService {
         wish: ProxyWish,
     ) -> Result<Answer<ProxyCreated>, Rejection>;
 
-    /// Suspends an admin or a proxy, which then deliver nothing, or ends that.
+    /// Suspends an admin, a proxy or a lane, or ends that: what is suspended delivers nothing, or
+    /// takes nothing.
     async fn suspend(target: Target, suspended: bool) -> Result<Answer<Suspension>, Rejection>;
+
+    /// Changes which types of events an admin or a proxy wants (OMG `subscription_change`).
+    async fn subscribe(
+        target: Target,
+        add: Vec<TypePattern>,
+        remove: Vec<TypePattern>,
+    ) -> Result<Answer<Subscribed>, Rejection>;
+
+    /// The types of a channel's retained events (OMG `obtain_offered_types`).
+    async fn offered_types(channel: Name) -> Result<Answer<OfferedTypes>, Rejection>;
 
     /// Begins a backup of everything acknowledged before the question was asked. The node that
     /// answers takes it, leading or not, after it has asked the leader how far that is; what follows

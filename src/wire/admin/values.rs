@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AdminReport, LetterLedger};
 use crate::types::{
-    ChannelId, ChannelSettings, ClusterId, Name, NodeId, ProxyId, ProxySettings, Qos, Seq, Tenure,
+    ChannelId, ClusterId, Name, NodeId, ProxyId, Qos, Seq, Side, Subscription, Tenure,
 };
 
 /// An answer, and how far to trust it.
@@ -180,11 +180,17 @@ pub struct ChannelReport {
     pub last_seq: Seq,
     /// Earliest sequence retained.
     pub first_retained: Seq,
-    pub settings: ChannelSettings,
+    /// Bytes pending at which publishes are refused.
+    pub max_queue_bytes: u64,
+    /// Newest events kept whoever has settled them: as many as all three limits allow.
+    pub history_events: u64,
+    pub history_bytes: u64,
+    /// In milliseconds; 0: no limit.
+    pub history_age_ms: u64,
     /// What is set for it.
     #[serde(default)]
     pub qos: Qos,
-    /// Its consumer admins.
+    /// Its admins, of both sides.
     #[serde(default)]
     pub admins: Vec<AdminReport>,
     /// Plain subscribers, which share the volatile default proxy; soft state of the leader, 0
@@ -195,6 +201,60 @@ pub struct ChannelReport {
     #[serde(default)]
     pub dead_letters: Option<LetterLedger>,
     pub proxies: Vec<ProxyReport>,
+    /// Its events are in the leader's memory alone; the numbers are those of this tenure.
+    #[serde(default)]
+    pub best_effort: bool,
+    /// Its suppliers' side; nothing where many channels are told of at once.
+    #[serde(default)]
+    pub suppliers: Suppliers,
+}
+
+impl ChannelReport {
+    /// The admin of this side and name.
+    pub fn admin(&self, side: Side, name: &Name) -> Option<&AdminReport> {
+        self.admins.iter().find(|admin| admin.side == side && admin.name == *name)
+    }
+}
+
+/// What suppliers of a channel are connected to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Suppliers {
+    /// Lanes without a name, a setting or an admin of their own: together the default proxy.
+    pub shared_lanes: u64,
+    /// How many of these are connected now; soft state of the leader, 0 elsewhere.
+    pub clients: u64,
+    /// All other lanes.
+    pub lanes: Vec<LaneReport>,
+}
+
+/// A lane, what the channel keeps of a supplier.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LaneReport {
+    /// Its id, as in `5.0`.
+    pub lane: String,
+    pub name: Option<Name>,
+    /// The supplier admin it is of.
+    pub admin: Name,
+    /// What is set for it alone.
+    pub qos: Qos,
+    /// It takes nothing. That of its admin counts as well, and is told with the admin.
+    pub suspended: bool,
+    /// How often it was opened.
+    pub epoch: u32,
+    /// The last lane sequence accepted or stepped over; 0: none.
+    pub last_sequence: u64,
+    /// Its supplier is there now; soft state of the leader, as what follows.
+    #[serde(default)]
+    pub connected: bool,
+    /// Its supplier serves a source, which is polled.
+    #[serde(default)]
+    pub pulled: bool,
+    /// How often it was, on this connection.
+    #[serde(default)]
+    pub polls: u64,
+    /// How long ago it was used, in milliseconds.
+    pub idle_ms: u64,
 }
 
 /// A durable proxy with its ledger: `offered` is the sum of all outcomes and `pending`.
@@ -214,7 +274,24 @@ pub struct ProxyReport {
     pub in_flight: u64,
     /// Clients attached now; soft state of the leader, 0 elsewhere.
     pub clients: u64,
-    pub settings: ProxySettings,
+    /// Lease of a delivery, own or inherited, as the next two.
+    pub ack_wait_ms: u64,
+    /// Failed deliveries after which an event is a dead letter; 0: no limit.
+    pub max_deliveries: u32,
+    /// Events that may be out or wait to go again.
+    pub max_in_flight: u32,
+    /// One of its clients gets all events; the next three are about that.
+    #[serde(default)]
+    pub exclusive: bool,
+    /// The client that does, by its number and its handle of the consumer; `None`: nobody.
+    #[serde(default)]
+    pub holder: Option<String>,
+    /// The token of the latest holder; `None`: there was none.
+    #[serde(default)]
+    pub fencing_token: Option<u64>,
+    /// The clients that stand by, first come first; soft state of the leader, none elsewhere.
+    #[serde(default)]
+    pub standby: Vec<String>,
     /// The consumer admin it is of.
     #[serde(default = "Name::default_admin")]
     pub admin: Name,
@@ -224,6 +301,9 @@ pub struct ProxyReport {
     /// It delivers nothing. That of its admin counts as well, and is told with the admin.
     #[serde(default)]
     pub suspended: bool,
+    /// The types of events that it wants itself; none named: all. Those of its admin count as well.
+    #[serde(default)]
+    pub types: Subscription,
     /// Turns to be served that it had; soft state of the leader, 0 elsewhere.
     #[serde(default)]
     pub turns: u64,
@@ -243,6 +323,9 @@ pub struct ChannelEntry {
     pub last_seq: Seq,
     pub retained: u64,
     pub proxies: u64,
+    /// Its events are in the leader's memory alone.
+    #[serde(default)]
+    pub best_effort: bool,
 }
 
 /// Answer of `channel ls`.

@@ -51,7 +51,7 @@ fn numbers_of_codes_and_outcomes_are_fixed() {
     }
 }
 
-const CODES: [Code; 29] = [
+const CODES: [Code; 32] = [
     Code::BadRequest,
     Code::VersionMismatch,
     Code::Unauthorized,
@@ -81,4 +81,7 @@ const CODES: [Code; 29] = [
     Code::AdminExists,
     Code::TooManyAdmins,
     Code::InvalidQos,
+    Code::Suspended,
+    Code::LaneExists,
+    Code::Fenced,
 ];

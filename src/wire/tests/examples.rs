@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::types::{
-    ClusterId, Code, Event, EventBytes, LaneId, Name, NodeId, Opener, Outcome, ProxyId,
-    ProxySettings, Qos, Rejection, SeqRange, Stamp, Start, Tenure,
+    ClusterId, Code, Event, EventBytes, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
+    Qos, Rejection, SeqRange, Stamp, Start, Subscription, Tenure,
 };
 use crate::wire::*;
 
@@ -34,42 +34,48 @@ pub fn handshake() -> Vec<(&'static str, Encoded)> {
         ..Hello::new(Service::Peer, "")
     };
     let welcome = Welcome {
-        version: 4,
+        version: 7,
         cluster: ClusterId(0xab),
         node: NodeId(1),
         incarnation: 3,
         leader: true,
         event_bytes_max: 1 << 20,
         lane_in_flight_max: 8192,
-        newest: 4,
+        newest: 7,
     };
     let refused = Rejection::new(Code::Unauthorized, "wrong token").hint("see --token");
     vec![
         ("hello of a client", client.encode()),
         ("hello of a peer", peer.encode()),
-        ("welcome, version 4", Greeting::Welcome(welcome).encode()),
-        ("welcome", Greeting::Welcome(Welcome { version: 6, newest: 6, ..welcome }).encode()),
+        ("welcome", Greeting::Welcome(welcome).encode()),
         ("refused", Greeting::Refused(refused).encode()),
     ]
 }
 
 pub fn client() -> Vec<(&'static str, ClientMessage)> {
     let opener = Opener { client: 400, attempt: 2 };
-    let lane = |target| OpenLane { request: 1, channel: name("c"), target, opener };
-    let attach =
-        |target, mode| Attach { request: 2, consumer: 9, channel: name("c"), target, mode };
-    let volatile = AttachTarget::Volatile { start: Start::All, resume_after: Some(41) };
-    let settings = ProxySettings { ack_wait_ms: 30_000, max_deliveries: 5, max_in_flight: 100 };
+    let lane = |target| OpenLane { request: 1, channel: name("c"), target, opener, admin: None };
+    let attach = |target, mode| Attach {
+        request: 2,
+        consumer: 9,
+        channel: name("c"),
+        target,
+        mode,
+        client: 400,
+    };
+    let types = ["telecom::*".parse().unwrap(), "order".parse().unwrap()].into_iter().collect();
+    let volatile = AttachTarget::Volatile { start: Start::All, resume_after: Some(41), types };
     let durable = AttachTarget::Durable {
         name: name("d"),
-        settings: Some(settings),
         start: Start::Seq(5),
         admin: None,
-        qos: Qos::default(),
+        qos: Qos::from([(Property::AckWait, 30_000), (Property::MaxDeliveries, 5)]),
+        types: Subscription::default(),
     };
     let settle = Settle {
         batch: 6,
         proxy: ProxyId(77),
+        fencing: 300,
         acks: [1, 2, 3, 10].into_iter().collect(),
         nacks: vec![Nack { sequences: [5].into_iter().collect(), delay_ms: 1000 }],
         terms: vec![Terminate { sequences: [6].into_iter().collect(), reason: "bad".into() }],
@@ -77,10 +83,15 @@ pub fn client() -> Vec<(&'static str, ClientMessage)> {
     };
     vec![
         ("open lane, fresh", lane(LaneTarget::Fresh).into()),
-        ("open lane, named", lane(LaneTarget::Named(name("l"))).into()),
+        (
+            "open lane, named, of an admin",
+            OpenLane { admin: Some(name("a")), ..lane(LaneTarget::Named(name("l"))) }.into(),
+        ),
         ("open lane, existing", lane(LaneTarget::Existing(LANE)).into()),
         ("publish", Publish::new(LANE, 1, 1000, block()).into()),
         ("skip", Skip { request: 3, lane: LANE, epoch: 1, through: 12 }.into()),
+        ("serve", Serve { request: 4, lane: LANE, epoch: 1 }.into()),
+        ("polled", Polled { lane: LANE, epoch: 1, poll: 2, count: 300 }.into()),
         ("attach, volatile, pull", attach(volatile, FlowMode::Pull).into()),
         (
             "attach, durable, push",
@@ -105,6 +116,7 @@ pub fn delivery(body: &'static str) -> Delivery {
         sequence: 1000,
         delivery: 1,
         maybe_redelivered: false,
+        fencing: 0,
         accepted: Stamp(1_700_000_000_000_000),
         dead_letter: None,
         event: event(body),
@@ -119,6 +131,7 @@ pub fn server() -> Vec<(&'static str, ServerMessage)> {
         held_since: 1,
         last_sequence: 12,
         channel_interest: true,
+        best_effort: false,
     };
     let run = AckRun { first_sequence: 1000, count: 2, first_seq: 10, duplicate: false };
     let refused =
@@ -151,11 +164,13 @@ pub fn server() -> Vec<(&'static str, ServerMessage)> {
         revision: 1,
         next_seq: 11,
         tenure: Tenure(20),
+        best_effort: true,
     };
     vec![
         ("lane opened", opened.into()),
         ("publish ack", PublishAck { lane: LANE, epoch: 1, runs: vec![run], refused }.into()),
         ("done", Done { request: 3 }.into()),
+        ("poll", Poll { lane: LANE, epoch: 1, poll: 2, most: 300 }.into()),
         ("failed", Failed { request: 4, rejection: busy.clone() }.into()),
         ("attached", attached.into()),
         ("deliver", deliver.into()),

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::examples;
 use crate::types::{
-    Code, Event, LaneId, Name, Opener, Outcome, ProxyId, ProxySettings, Qos, Rejection, SeqRange,
-    SeqRanges, Stamp, Start, Tenure,
+    Code, Event, LaneId, Name, Opener, Outcome, Property, ProxyId, Qos, Rejection, SeqRange,
+    SeqRanges, Stamp, Start, Subscription, Tenure, TypePattern,
 };
 use crate::wire::*;
 
@@ -83,17 +83,24 @@ fn rejection() -> impl Strategy<Value = Rejection> {
     })
 }
 
+fn subscription() -> impl Strategy<Value = Subscription> {
+    let pattern =
+        "[a-z*]{1,9}(::[a-z*]{0,9})?".prop_map(|text| text.parse::<TypePattern>().unwrap());
+    prop::collection::vec(pattern, 0..4).prop_map(|patterns| patterns.into_iter().collect())
+}
+
 fn target() -> impl Strategy<Value = AttachTarget> {
-    let settings = (any::<u64>(), any::<u32>(), any::<u32>()).prop_map(|(wait, max, flight)| {
-        ProxySettings { ack_wait_ms: wait, max_deliveries: max, max_in_flight: flight }
-    });
     prop_oneof![
-        (start(), any::<Option<u64>>())
-            .prop_map(|(start, resume_after)| AttachTarget::Volatile { start, resume_after }),
-        (name(), prop::option::of(settings), start()).prop_map(|(name, settings, start)| {
-            let (admin, qos) = (Some(name.clone()), Qos::default());
-            AttachTarget::Durable { name, settings, start, admin, qos }
+        (start(), any::<Option<u64>>(), subscription()).prop_map(|(start, resume_after, types)| {
+            AttachTarget::Volatile { start, resume_after, types }
         }),
+        (name(), any::<Option<u32>>(), start(), subscription()).prop_map(
+            |(name, wait, start, types)| {
+                let (admin, mut qos) = (Some(name.clone()), Qos::default());
+                qos.set(Property::AckWait, wait.map(i64::from));
+                AttachTarget::Durable { name, start, admin, qos, types }
+            }
+        ),
     ]
 }
 
@@ -106,6 +113,7 @@ fn settle() -> impl Strategy<Value = Settle> {
         |(batch, proxy, acks, (nacks, terms), touches)| Settle {
             batch,
             proxy: ProxyId(proxy),
+            fencing: proxy / 3,
             acks,
             nacks,
             terms,
@@ -128,13 +136,14 @@ fn client_message() -> impl Strategy<Value = ClientMessage> {
             Some((credit_events, credit_bytes)) => FlowMode::Push { credit_events, credit_bytes },
             None => FlowMode::Pull,
         };
-        Attach { request, consumer, channel, target, mode }.into()
+        Attach { request, consumer, channel, target, mode, client: u64::from(request) << 9 }.into()
     });
     let opener = (any::<u64>(), any::<u64>());
     let opener = opener.prop_map(|(client, attempt)| Opener { client, attempt });
     let open =
         (any::<u32>(), name(), name(), opener).prop_map(|(request, channel, lane, opener)| {
-            OpenLane { request, channel, target: LaneTarget::Named(lane), opener }.into()
+            OpenLane { request, channel, target: LaneTarget::Named(lane), opener, admin: None }
+                .into()
         });
     prop_oneof![publish, attach, open, settle().prop_map(ClientMessage::from)]
 }
@@ -158,6 +167,7 @@ fn delivery() -> impl Strategy<Value = Delivery> {
                 sequence,
                 delivery,
                 maybe_redelivered,
+                fencing: seq / 5,
                 accepted,
                 dead_letter,
                 event,

@@ -2,7 +2,7 @@
 
 use super::{Lane, LaneIdentity};
 use crate::client::LaneChoice;
-use crate::types::{Code, LaneId, Rejection};
+use crate::types::{Code, LaneId, Name, Rejection};
 use crate::wire::{LaneOpened, LaneTarget};
 
 impl Lane {
@@ -21,11 +21,18 @@ impl Lane {
         })
     }
 
+    /// The supplier admin to ask for.
+    pub fn admin(&self) -> Option<Name> {
+        self.options.admin.clone()
+    }
+
     /// The server opened the lane: everything sent before is fenced, and it says which sequence it
     /// accepted or stepped over last.
     pub fn opened(&mut self, answer: &LaneOpened) {
+        let answer = &self.remembered(answer);
         let last = answer.last_sequence;
         self.interest = answer.channel_interest;
+        self.best_effort = answer.best_effort;
         match self.identity.replace(LaneIdentity { lane: answer.lane, epoch: answer.epoch }) {
             None => self.begin(last),
             Some(before) => {
@@ -39,6 +46,20 @@ impl Lane {
             self.maybe_through = last;
             self.flow.open(self.base, last + 1);
         }
+    }
+
+    /// A new leader of a best-effort channel knows nothing of what was accepted before: what this
+    /// run was told holds, and what it was not told goes again.
+    fn remembered(&self, answer: &LaneOpened) -> LaneOpened {
+        let mut answer = answer.clone();
+        if answer.best_effort {
+            let told = match self.identity {
+                Some(_) => self.base - 1,
+                None => self.options.first_sequence.map_or(0, |first| first.saturating_sub(1)),
+            };
+            answer.last_sequence = answer.last_sequence.max(told);
+        }
+        answer
     }
 
     /// The first opening fixes where the user's sequences begin.

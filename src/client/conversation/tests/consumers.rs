@@ -120,6 +120,7 @@ fn delivery(seq: Seq, n: u32) -> crate::wire::Delivery {
         sequence: seq,
         delivery: n,
         maybe_redelivered: n > 1,
+        fencing: 0,
         accepted: crate::types::Stamp(0),
         dead_letter: None,
         event: event("x"),
@@ -134,6 +135,7 @@ fn attached() -> crate::wire::Attached {
         revision: 0,
         next_seq: 1,
         tenure: crate::types::Tenure(1),
+        best_effort: false,
     }
 }
 
