@@ -10,8 +10,8 @@
 //! - *Discarded*: the proxy may have had a limit.
 //! - *With a client*: one got it in the tenure of the judgement and has said nothing of it since, and
 //!   its lease cannot have ended by the stamp. It may have lost it without a trace if it went, or if a
-//!   fault was under way since `attach_lag` before the event was published: nothing is concluded
-//!   then.
+//!   fault was under way, or an operator changed anything, since `attach_lag` before the event was
+//!   published: nothing is concluded then.
 //! - *Counted once*: in the end a ledger counts no more of a kind than there are events that were
 //!   judged so, if every entry of the log was seen.
 //!
@@ -39,6 +39,8 @@ pub(super) struct JudgedRightly {
     stamp: u64,
     /// When faults were last under way, and how many are.
     faulty: (u64, u64),
+    /// When an operator last changed anything.
+    redefined: u64,
     log: Set,
     judged: u64,
 }
@@ -94,6 +96,7 @@ impl JudgedRightly {
             consumers: BTreeMap::new(),
             stamp: 0,
             faulty: (0, 0),
+            redefined: 0,
             log: Set::default(),
             judged: 0,
         }
@@ -140,7 +143,8 @@ impl JudgedRightly {
             return Ok(());
         }
         self.judged += seqs.len() as u64;
-        let quiet_since = if self.faulty.1 > 0 { at } else { self.faulty.0 };
+        let calm_since = if self.faulty.1 > 0 { at } else { self.faulty.0 };
+        let quiet_since = calm_since.max(self.redefined);
         let lag = self.lag;
         let limited = self.definitions.least(name, "max_events_per_consumer").is_some();
         let consumer = entry(&mut self.consumers, name);
@@ -258,6 +262,8 @@ impl Invariant for JudgedRightly {
                 }
             }
             What::Delivered { .. } => self.delivered(record),
+            // What was judged before it does not count and is given back: a client may get it.
+            What::Redefine { .. } => self.redefined = at,
             What::Fault { stage: Stage::Begin, .. } => self.faulty = (at, self.faulty.1 + 1),
             What::Fault { stage: Stage::End, .. } => {
                 self.faulty = (at, self.faulty.1.saturating_sub(1));
