@@ -76,6 +76,8 @@ pub const ENTRIES_IN_FLIGHT_MAX: usize = 4;
 pub const INTAKE_BYTES_MAX: usize = 64 << 20;
 /// Bytes a source may add to log entries in one turn before the next source has its turn.
 pub const INTAKE_QUANTUM_BYTES: usize = 16 << 10;
+/// Lanes of which is told how long they waited for a turn; beyond it the oldest are forgotten.
+pub const INTAKE_LANES_TOLD_MAX: usize = 4_096;
 /// What a waiting command is charged beyond its own bytes.
 pub const INTAKE_ITEM_BYTES: usize = 64;
 

@@ -243,6 +243,6 @@ pub struct ProxyOrLane {
 /// of service: see `aqueduct qos properties`.
 #[derive(Debug, Subcommand)]
 pub enum Scheduler {
-    /// Show the policy of a channel, what it promises, and how long each proxy waits
+    /// Show the policies of a channel, what they promise, and how long each proxy and lane waits
     Show { channel: Name },
 }
