@@ -229,10 +229,10 @@ impl Consumer {
     }
 
     /// Under a new fencing token nothing counts that came under an earlier one: what the user has not
-    /// taken of it comes again.
+    /// taken of it comes again. Where there is none any more, all that came still counts.
     fn take_note_of_tokens(&mut self, events: &[Delivery]) {
         for delivery in events {
-            if !self.settling.delivered(delivery.seq, delivery.fencing) {
+            if !self.settling.delivered(delivery.seq, delivery.fencing) || delivery.fencing == 0 {
                 continue;
             }
             let fencing = delivery.fencing;

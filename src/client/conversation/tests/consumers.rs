@@ -182,3 +182,23 @@ fn a_copy_is_dropped_once_and_a_true_redelivery_is_not() {
     let seqs: Vec<Seq> = c.take(9).iter().map(|d| d.seq).collect();
     assert!(seqs.contains(&1), "the redelivery of the nacked event was dropped: {seqs:?}");
 }
+
+/// A proxy that is exclusive no longer leaves its events where they are: they are the consumer's still.
+#[test]
+fn what_came_under_a_token_is_kept_when_there_are_none_any_more() {
+    let options = SubscribeOptions::durable(name("w"));
+    let mut c = Consumer::new(Name::default_channel(), options, Mode::Push);
+    c.attach(Duration::ZERO).unwrap();
+    c.attached(&attached(), &mut 0);
+    let under = |seq: Seq, fencing: u64| crate::wire::Delivery { fencing, ..delivery(seq, 1) };
+    c.deliver(vec![under(1, 56), under(2, 56)]).unwrap();
+    c.deliver(vec![under(3, 57), under(4, 57)]).unwrap();
+    c.deliver(vec![under(5, 0)]).unwrap();
+    let taken: Vec<Seq> = c.take(usize::MAX).iter().map(|delivery| delivery.seq).collect();
+    assert_eq!(taken, [3, 4, 5]);
+    let mut batch = 0;
+    c.settling.settle(&taken, crate::client::Verdict::Ack, &mut batch);
+    let said = c.settling.say(Duration::ZERO, &mut batch).unwrap();
+    assert_eq!((said.fencing, said.acks.count()), (0, 3));
+    assert_eq!(c.settling.say(Duration::ZERO, &mut batch), None);
+}
