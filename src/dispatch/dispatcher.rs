@@ -252,6 +252,7 @@ impl Dispatcher {
         if queue.is_crowded() {
             return Err(crowded(proxy));
         }
+        queue.hear_from(None);
         let (channel, start) = (queue.facts.channel, queue.facts.start_seq);
         let end_seq = facts.next_seq(channel).unwrap_or(start);
         let offered = SeqRange { first: start, last: end_seq.saturating_sub(1) };

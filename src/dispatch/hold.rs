@@ -4,7 +4,7 @@
 //! Who holds it is a fact, and so is the token that fences off the holders before. Here it is only
 //! decided who is to be proposed, and nothing goes to anybody before the fact is there.
 
-use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::queue::Queue;
 use super::window::State;
@@ -20,6 +20,12 @@ pub(super) struct Holding {
     seen: bool,
     /// After a change of leader it has until then to come back.
     patience: Option<Stamp>,
+    /// It gave a verdict since it was last looked at the time…
+    spoke: bool,
+    /// …and that was then.
+    heard: Option<Stamp>,
+    /// A lease of it ended without a word from it; it has said nothing since.
+    silent: bool,
     /// A change is on its way to the log.
     proposed: bool,
     /// Not to be proposed again before.
@@ -37,6 +43,18 @@ impl Holding {
     /// When to look again.
     pub fn next_due(&self) -> Option<Stamp> {
         self.pause.max(self.patience)
+    }
+
+    /// The holder gave a verdict: it lives.
+    pub fn hear(&mut self) {
+        (self.spoke, self.silent) = (true, false);
+    }
+
+    /// What was said was said by now.
+    pub fn pass_time(&mut self, now: Stamp) {
+        if std::mem::take(&mut self.spoke) {
+            self.heard = Some(now);
+        }
     }
 
     /// What belongs to the holder before, to be proposed before anything else.
@@ -76,6 +94,7 @@ impl Queue {
         let found = self.members.iter().rev().find(|(_, member)| is_holder(member));
         let active = found.map(|(consumer, _)| *consumer);
         if std::mem::replace(&mut self.holding.active, active) != active {
+            (self.holding.spoke, self.holding.heard, self.holding.silent) = (false, None, false);
             active.into_iter().for_each(|consumer| self.turns.insert(consumer));
         }
     }
@@ -96,8 +115,37 @@ impl Queue {
         self.members.iter().filter(move |(consumer, _)| waits(consumer)).map(|(_, m)| *m)
     }
 
+    /// A consumer said something of its events.
+    pub fn hear_from(&mut self, from: Option<ConsumerKey>) {
+        if from.is_none_or(|consumer| self.holding.active == Some(consumer)) {
+            self.holding.hear();
+        }
+    }
+
+    /// A lease ended then. True: its consumer holds the proxy, said nothing as long as it lasted, and
+    /// somebody else stands by. So it is not the event that failed.
+    pub fn falls_silent(&mut self, consumer: ConsumerKey, due: Stamp) -> bool {
+        let ack_wait_ms = self.facts.service.ack_wait_ms;
+        let spoke = self.holding.heard.is_some_and(|heard| heard.plus_millis(ack_wait_ms) > due);
+        if self.holding.active != Some(consumer) || spoke {
+            return false;
+        }
+        self.holding.silent = true;
+        self.relief().is_some()
+    }
+
+    /// Who takes over from a holder that fell silent: who came next after it. Until then nothing
+    /// more goes to it.
+    pub fn relief(&self) -> Option<Member> {
+        let silent = self.holding.active.filter(|_| self.holding.silent)?;
+        let later = self.members.range((Bound::Excluded(silent), Bound::Unbounded));
+        let in_turn = later.map(|(_, member)| member).chain(self.members.values());
+        in_turn.copied().find(|member| Some(*member) != self.facts.holder)
+    }
+
     /// Proposes who is to hold the proxy next, if that is to change: whoever came first. A holder
-    /// that went is replaced at once; one that a new leader has not seen yet has time to come back.
+    /// that went is replaced at once, one that fell silent by who came after it; one that a new
+    /// leader has not seen yet has time to come back, while somebody waits for that.
     pub fn succeed(&mut self, now: Stamp) -> Option<Action> {
         self.holding.pause = self.holding.pause.filter(|pause| *pause > now);
         if !self.facts.service.exclusive || self.holding.proposed || self.holding.pause.is_some() {
@@ -105,9 +153,12 @@ impl Queue {
         }
         if self.holding.active.is_some() {
             (self.holding.seen, self.holding.patience) = (true, None);
-            return None;
+            return self.relief().map(|next| self.hold(Some(next)));
         }
-        let next = first(&self.members);
+        let next = self.members.values().next().copied();
+        if next.is_none() {
+            self.holding.patience = None;
+        }
         match (self.facts.holder, next) {
             (None, None) => {
                 self.holding.seen = false;
@@ -124,8 +175,12 @@ impl Queue {
             _ => {}
         }
         (self.holding.seen, self.holding.patience) = (true, None);
+        Some(self.hold(next))
+    }
+
+    fn hold(&mut self, holder: Option<Member>) -> Action {
         self.holding.proposed = true;
-        Some(Action::Hold { proxy: self.id, holder: next })
+        Action::Hold { proxy: self.id, holder }
     }
 
     /// The proposal of a holder came to its end.
@@ -135,8 +190,4 @@ impl Queue {
             self.holding.pause = Some(now.plus_millis(limits::VERDICT_PAUSE_MS_MAX));
         }
     }
-}
-
-fn first(members: &BTreeMap<ConsumerKey, Member>) -> Option<Member> {
-    members.values().next().copied()
 }

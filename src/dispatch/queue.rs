@@ -238,6 +238,7 @@ impl Queue {
         until: Option<Stamp>,
         now: Stamp,
     ) {
+        self.hear_from(from);
         let slots: Vec<(Seq, State)> =
             self.window.range(range).map(|slot| (slot.seq, slot.state)).collect();
         for (seq, state) in slots {
@@ -266,6 +267,7 @@ impl Queue {
 
     /// Starts the lease of these anew.
     pub fn touch(&mut self, range: SeqRange, from: Option<ConsumerKey>, now: Stamp) {
+        self.hear_from(from);
         let due_now = self.lease_from(now);
         let theirs: Vec<Seq> = self.window.range(range).map(|slot| slot.seq).collect();
         for seq in theirs {
@@ -338,19 +340,25 @@ impl Queue {
         }
     }
 
+    /// Whether nobody is given anything: it is suspended, or waits for another holder.
+    pub fn rests(&self) -> bool {
+        self.facts.rests || self.relief().is_some()
+    }
+
     /// When time alone next changes something.
     pub fn next_due(&self) -> Option<Stamp> {
         let delay = self.delayed.first().map(|(until, _)| *until);
         let pause = self.proposals.pause.until().filter(|_| !self.verdicts.is_empty());
         let own = [self.lease_check, delay, pause, self.timeout_due, self.holding.next_due()];
-        // Nothing comes of these while it is suspended; serving it anew sets them anew.
+        // Nothing comes of these while it rests; serving it anew sets them anew.
         let limits = [self.pacing.next_due(), self.rate.next_due()];
-        let limits = limits.into_iter().filter(|_| !self.facts.rests);
+        let limits = limits.into_iter().filter(|_| !self.rests());
         own.into_iter().chain(limits).flatten().min()
     }
 
     /// Lets delays and leases end.
     pub fn pass_time(&mut self, now: Stamp) {
+        self.holding.pass_time(now);
         while let Some(&(until, seq)) = self.delayed.first() {
             if until > now {
                 break;
@@ -369,7 +377,9 @@ impl Queue {
         let mut earliest: Option<Stamp> = None;
         for slot in self.window.iter() {
             match slot.state {
-                State::InFlight { due, .. } if due <= now => expired.push(slot.seq),
+                State::InFlight { consumer, due, .. } if due <= now => {
+                    expired.push((slot.seq, consumer, due));
+                }
                 State::InFlight { due, .. } => {
                     earliest = Some(earliest.map_or(due, |e| e.min(due)));
                 }
@@ -382,8 +392,11 @@ impl Queue {
         if planted(Bug::LeasesNeverEnd) {
             return;
         }
-        for seq in expired {
-            self.fail(seq, self.pause_after(seq, now));
+        for (seq, consumer, due) in expired {
+            match self.falls_silent(consumer, due) {
+                true => self.requeue(seq, None),
+                false => self.fail(seq, self.pause_after(seq, now)),
+            }
         }
     }
 

@@ -47,7 +47,7 @@ impl Queue {
         out: &mut Vec<Action>,
     ) -> usize {
         let mut given = 0;
-        let rests = self.facts.rests && !planted(Bug::SuspensionIgnored);
+        let rests = self.rests() && !planted(Bug::SuspensionIgnored);
         while !rests && given < events_max {
             let paced = self.allowance(sight, consumers);
             let allowed = paced.min(self.rate.allows(self.facts.service.rate, sight.now));

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fake::{CHANNEL, FakeFacts};
 use crate::dispatch::*;
-use crate::types::{Member, Order, Outcome, ProxyId, Seq, SeqRanges, Stamp, Subscription, limits};
+use crate::types::{
+    Member, Order, Outcome, ProxyId, Seq, SeqRanges, Service, Stamp, Subscription, limits,
+};
 
 /// The place of an event in the order of a proxy.
 fn key(facts: &FakeFacts, id: ProxyId, seq: Seq) -> (i128, Seq) {
@@ -88,6 +90,13 @@ pub struct ProxyModel {
     handed_over: bool,
     /// What its window may not exceed in this poll.
     window_max: usize,
+    /// The consumer that holds it, and whether another client stands by.
+    active: Option<ConsumerKey>,
+    others: bool,
+    /// Of that consumer: it spoke since the last poll; when it did last; a lease ended without.
+    spoke: bool,
+    heard: Option<Stamp>,
+    silent: bool,
 }
 
 #[derive(Debug)]
@@ -305,11 +314,36 @@ impl ProxyModel {
         }
     }
 
-    pub fn expire(&mut self, now: Stamp, max: u32) {
-        let over = |e: &Event| matches!(e.place, Place::InFlight { due, .. } if due <= now);
-        let expired: Vec<Seq> =
-            self.events.iter().filter(|(_, e)| over(e)).map(|(s, _)| *s).collect();
-        expired.into_iter().for_each(|seq| self.fail(seq, Stamp(0), max));
+    /// Leases end: a failure, unless the holder said nothing all the time and can be relieved.
+    pub fn expire(&mut self, now: Stamp, service: &Service) {
+        if std::mem::take(&mut self.spoke) {
+            self.heard = Some(now);
+        }
+        let over = |e: &Event| match e.place {
+            Place::InFlight { consumer, due } if due <= now => Some((consumer, due)),
+            _ => None,
+        };
+        let expired: Vec<(Seq, (ConsumerKey, Stamp))> =
+            self.events.iter().filter_map(|(seq, e)| Some((*seq, over(e)?))).collect();
+        for (seq, (consumer, due)) in expired {
+            let word = self.heard.map(|heard| heard.plus_millis(service.ack_wait_ms));
+            let silent = self.active == Some(consumer) && word.is_none_or(|word| word <= due);
+            self.silent |= silent;
+            match silent && self.others {
+                true => {
+                    let place = Place::Waiting { not_before: Stamp(0) };
+                    self.events.get_mut(&seq).unwrap().place = place;
+                }
+                false => self.fail(seq, Stamp(0), service.max_deliveries),
+            }
+        }
+    }
+
+    /// A consumer gave a verdict; `None`: whoever may.
+    pub fn hear(&mut self, from: Option<ConsumerKey>) {
+        if from.is_none_or(|consumer| self.active == Some(consumer)) {
+            (self.spoke, self.silent) = (true, false);
+        }
     }
 
     fn deliver(
@@ -421,10 +455,11 @@ impl Model {
         settling: impl Fn(ProxyId) -> SeqRanges,
         now: Stamp,
     ) {
+        self.look_who_holds(facts);
         for (id, proxy) in &mut self.proxies {
             proxy.hand_over(facts.proxy(*id).map_or(0, |known| known.fencing));
             let service = facts.proxies[id].facts.service;
-            proxy.expire(now, service.max_deliveries);
+            proxy.expire(now, &service);
             // A lower limit takes nothing back.
             proxy.window_max = proxy.window().max(service.max_in_flight as usize);
         }
@@ -510,6 +545,21 @@ impl Model {
         }
     }
 
+    /// Consumers or holders changed.
+    pub fn look_who_holds(&mut self, facts: &FakeFacts) {
+        for id in self.proxies.keys().copied().collect::<Vec<_>>() {
+            let holder = facts.proxy(id).and_then(|known| known.holder);
+            let active = self.active(id, holder);
+            let mut here = self.consumers.values().filter(|consumer| consumer.proxy == Some(id));
+            let others = here.any(|consumer| Some(consumer.member) != holder);
+            let proxy = self.proxies.get_mut(&id).unwrap();
+            proxy.others = others;
+            if std::mem::replace(&mut proxy.active, active) != active {
+                (proxy.spoke, proxy.heard, proxy.silent) = (false, None, false);
+            }
+        }
+    }
+
     /// The consumer that a holder is: the latest of its connections.
     fn active(&self, id: ProxyId, holder: Option<Member>) -> Option<ConsumerKey> {
         let is_holder = |(_, consumer): &(&ConsumerKey, &ConsumerModel)| {
@@ -537,8 +587,10 @@ impl Model {
                 Some(id) => {
                     let known = facts.proxy(id).unwrap();
                     let active = self.active(id, known.holder) == Some(*key);
-                    let rests = known.rests || (known.service.exclusive && !active);
-                    let waits = self.proxies[&id].deliverable(facts, id, now).filter(|_| !rests);
+                    let proxy = &self.proxies[&id];
+                    let relieved = proxy.silent && proxy.others;
+                    let rests = known.rests || (known.service.exclusive && (!active || relieved));
+                    let waits = proxy.deliverable(facts, id, now).filter(|_| !rests);
                     assert_eq!(waits, None, "{key:?} wants it: {:?}", self.proxies[&id]);
                 }
             }

@@ -253,6 +253,7 @@ impl World {
         let mut consumer = ConsumerModel::new(proxy, member, next, mode);
         consumer.types = types;
         self.model.consumers.insert(key, consumer);
+        self.model.look_who_holds(&self.facts);
     }
 
     fn some_consumer(&self, n: u64) -> Option<ConsumerKey> {
@@ -264,6 +265,7 @@ impl World {
         let Some(key) = self.some_consumer(n) else { return };
         self.dispatcher.detach(key, how);
         let Some(id) = self.model.consumers.remove(&key).and_then(|c| c.proxy) else { return };
+        self.model.look_who_holds(&self.facts);
         let max = self.max(id);
         let proxy = self.model.proxies.get_mut(&id).unwrap();
         for seq in held(proxy, |c| c == key) {
@@ -320,7 +322,9 @@ impl World {
         assert_eq!(taken.unwrap(), range.len());
         let pending = self.facts.pending(id);
         let seqs = (range.first..=range.last).filter(|seq| pending.contains(seq));
-        self.model.proxies.get_mut(&id).unwrap().settling(seqs);
+        let proxy = self.model.proxies.get_mut(&id).unwrap();
+        proxy.hear(None);
+        proxy.settling(seqs);
     }
 
     fn nack(&mut self, id: ProxyId, range: SeqRange, delay_ms: u64, n: u64) {
@@ -333,6 +337,7 @@ impl World {
         let until = if delay_ms > 0 { self.now.plus_millis(delay_ms) } else { Stamp(0) };
         let max = self.max(id);
         let proxy = self.model.proxies.get_mut(&id).unwrap();
+        proxy.hear(from);
         let theirs = held(proxy, |c| from.is_none_or(|f| f == c));
         for (_, event) in proxy.events.range_mut(range.first..=range.last) {
             if let Place::Waiting { not_before } = &mut event.place {
@@ -352,6 +357,7 @@ impl World {
         self.dispatcher.touch(id, from, &SeqRanges::from_iter([range]), self.now);
         let until = self.now.plus_millis(self.facts.proxies[&id].facts.service.ack_wait_ms);
         let proxy = self.model.proxies.get_mut(&id).unwrap();
+        proxy.hear(from);
         for (_, event) in proxy.events.range_mut(range.first..=range.last) {
             if let Place::InFlight { consumer, due } = &mut event.place
                 && from.is_none_or(|f| f == *consumer)
