@@ -7,6 +7,7 @@ use super::calendar::Calendar;
 use super::catalog::Catalog;
 use super::consumers::{Consumers, Origin};
 use super::fanout::Cursor;
+use super::proposals::Again;
 use super::queue::Queue;
 use super::serve::Sight;
 use super::timers::Timers;
@@ -312,7 +313,12 @@ impl Dispatcher {
     /// poll after a pause proposes it anew, together with what came meanwhile. False if nothing
     /// will come because the proxy is gone.
     pub fn refused(&mut self, proxy: ProxyId, proposal: u64, now: Stamp) -> bool {
-        self.report(proxy, |queue| queue.refused(proposal, now)).unwrap_or(false)
+        let again = self.report(proxy, |queue| queue.refused(proposal, now));
+        let again = again.unwrap_or(Again::Nothing);
+        if again != Again::All {
+            self.choose_anew(proxy);
+        }
+        again != Again::Nothing
     }
 
     /// The proposal was refused for good, or its outcome is unknown: what it settles and the facts

@@ -92,7 +92,8 @@ impl Queue {
                     false if place.is_some() => self.refuse(seq),
                     false => {}
                     true if self.has_ended(&slot, now) => ended.insert(seq),
-                    true => {}
+                    // Its timeout may be longer than it was.
+                    true => self.timed_out = self.timed_out.min(seq),
                 }
             }
             ended.iter().for_each(|range| self.judge_ended(range, Outcome::Expired));

@@ -39,6 +39,15 @@ impl Proposal {
     }
 }
 
+/// What of a refused proposal is said again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    All,
+    /// All but what was judged under an earlier definition.
+    Part,
+    Nothing,
+}
+
 /// The proposals of a proxy that nothing was heard of yet, and when it may make more.
 #[derive(Debug, Default)]
 pub(super) struct Proposals {
@@ -58,7 +67,8 @@ impl Proposals {
     }
 
     /// Hands everything that waits to the driver. Attempts come first: once an event is settled
-    /// they would not count. They were judged under this revision, and said under this token.
+    /// they would not count. They were said under this token, and judged under this revision, or
+    /// under an earlier one: then the machine counts no judgement, and they are judged anew.
     pub fn make(
         &mut self,
         verdicts: &mut Verdicts,
@@ -67,7 +77,8 @@ impl Proposals {
         out: &mut Vec<Action>,
     ) {
         self.make_attempts(verdicts, proxy, out);
-        let parts = verdicts.take_settlements();
+        let (judged_under, parts) = verdicts.take_settlements();
+        let revision = judged_under.unwrap_or(revision);
         if !parts.is_empty() {
             let said = Proposal::Settle { revision, fencing, parts: parts.clone() };
             let proposal = self.launch(said);
@@ -118,27 +129,30 @@ impl Queue {
         self.lose(lost, now);
     }
 
-    /// It is in no log: what it said is said again after a pause. False if it is unknown, or was said
-    /// under a token that is not the current one any more: then it is over.
-    pub fn refused(&mut self, proposal: u64, now: Stamp) -> bool {
-        let Some(refused) = self.proposals.land(proposal) else { return false };
+    /// It is in no log: what it said is said again after a pause, but for judgements made under an
+    /// earlier definition. Nothing is if it is unknown, or was said under a token that is not the
+    /// current one any more.
+    pub fn refused(&mut self, proposal: u64, now: Stamp) -> Again {
+        let Some(refused) = self.proposals.land(proposal) else { return Again::Nothing };
+        let mut again = Again::All;
         match refused {
             Proposal::Settle { fencing, parts, .. } if fencing != self.facts.fencing => {
                 self.lose(parts, now);
-                return false;
+                return Again::Nothing;
             }
             Proposal::Settle { revision, parts, .. } => {
                 let old = revision != self.facts.revision;
-                let unfit = |part: &Settlement| old && part.outcome == Outcome::Filtered;
-                let (lost, again): (Vec<_>, Vec<_>) = parts.into_iter().partition(unfit);
-                self.verdicts.settle_again(&again);
+                let unfit = |part: &Settlement| old && is_judgement(part.outcome);
+                let (lost, kept): (Vec<_>, Vec<_>) = parts.into_iter().partition(unfit);
+                again = if lost.is_empty() { Again::All } else { Again::Part };
+                self.verdicts.settle_again(&kept, revision);
                 self.lose(lost, now);
                 self.sieve.press();
             }
             Proposal::Count(sequences) => self.verdicts.count_again(&sequences),
         }
         self.proposals.pause.start(now);
-        true
+        again
     }
 
     /// It did not make it, or nobody knows: what of it is still pending goes again, but for what

@@ -179,7 +179,7 @@ impl Queue {
 
     /// The definition of the proxy says that these have ended.
     pub fn judge_ended(&mut self, range: SeqRange, outcome: Outcome) {
-        self.verdicts.judge(range, outcome);
+        self.verdicts.judge(range, outcome, self.facts.revision);
         self.start_settling(range);
     }
 

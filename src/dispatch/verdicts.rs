@@ -11,6 +11,8 @@ pub(super) struct Verdicts {
     acked: SeqRanges,
     /// By the definition of the proxy: filtered, expired or discarded.
     judged: BTreeMap<Outcome, SeqRanges>,
+    /// By the earliest of its revisions, if there are such.
+    judged_under: Option<u64>,
     /// By reason.
     dead: BTreeMap<String, SeqRanges>,
     /// One set for each command, since a command counts an event once. There is more than one only
@@ -23,8 +25,9 @@ impl Verdicts {
         self.acked.insert_range(range);
     }
 
-    /// The definition of the proxy says that these have ended so.
-    pub fn judge(&mut self, range: SeqRange, outcome: Outcome) {
+    /// This revision of the definition of the proxy says that these have ended so.
+    pub fn judge(&mut self, range: SeqRange, outcome: Outcome, revision: u64) {
+        self.judged_under = Some(self.judged_under.map_or(revision, |first| first.min(revision)));
         self.judged.entry(outcome).or_default().insert_range(range);
     }
 
@@ -81,9 +84,11 @@ impl Verdicts {
             && self.judged.keys().all(|outcome| *outcome == Outcome::Filtered)
     }
 
-    /// Takes what is to be settled. Acks come first: they win over dead letters.
-    pub fn take_settlements(&mut self) -> Vec<Settlement> {
+    /// Takes what is to be settled, and under which revision it was judged. Acks come first: they
+    /// win over dead letters.
+    pub fn take_settlements(&mut self) -> (Option<u64>, Vec<Settlement>) {
         let mut parts = Vec::new();
+        let revision = self.judged_under.take();
         if !self.acked.is_empty() {
             let sequences = std::mem::take(&mut self.acked);
             parts.push(Settlement { outcome: Outcome::Acked, sequences, reason: String::new() });
@@ -94,7 +99,7 @@ impl Verdicts {
         for (reason, sequences) in std::mem::take(&mut self.dead) {
             parts.push(Settlement { outcome: Outcome::DeadLettered, sequences, reason });
         }
-        parts
+        (revision, parts)
     }
 
     /// Takes the attempts, a set for each command.
@@ -102,14 +107,14 @@ impl Verdicts {
         std::mem::take(&mut self.attempts)
     }
 
-    /// Settlements taken before wait again.
-    pub fn settle_again(&mut self, parts: &[Settlement]) {
+    /// Settlements taken before, judged under this revision, wait again.
+    pub fn settle_again(&mut self, parts: &[Settlement], revision: u64) {
         for part in parts {
             for range in part.sequences.iter() {
                 match part.outcome {
                     Outcome::Acked => self.ack(range),
                     Outcome::DeadLettered => self.bury(range, &part.reason),
-                    judged => self.judge(range, judged),
+                    judged => self.judge(range, judged, revision),
                 }
             }
         }

@@ -233,9 +233,20 @@ impl ProxyModel {
         !self.judged.is_empty() || !self.filtered.is_empty()
     }
 
-    fn proposed(&mut self, facts: &FakeFacts, id: ProxyId, parts: &[Settlement], now: Stamp) {
+    fn proposed(
+        &mut self,
+        facts: &FakeFacts,
+        (id, revision): (ProxyId, u64),
+        parts: &[Settlement],
+        now: Stamp,
+    ) {
         let quiet = self.quiet_until > now && !self.handed_over;
         assert!(!quiet, "a proposal before the pause is over");
+        let current = revision == facts.proxies[&id].facts.revision;
+        for part in parts.iter().filter(|part| current && part.outcome == Outcome::Expired) {
+            let mut seqs = part.sequences.iter().flat_map(|range| range.first..=range.last);
+            assert!(seqs.all(|seq| has_ended(facts, id, seq, now)), "{part:?} has not ended");
+        }
         for part in parts.iter().filter(|part| part.outcome == Outcome::Filtered) {
             let mut seqs = part.sequences.iter().flat_map(|range| range.first..=range.last);
             let unwanted = seqs.all(|seq| !facts.wants(id, seq));
@@ -469,11 +480,12 @@ impl Model {
         self.judge_deliveries(facts, actions, now);
         for action in actions {
             match action {
-                Action::Settle { proxy, parts, .. } => {
-                    self.proxies.get_mut(proxy).unwrap().proposed(facts, *proxy, parts, now);
+                Action::Settle { proxy, revision, parts, .. } => {
+                    let model = self.proxies.get_mut(proxy).unwrap();
+                    model.proposed(facts, (*proxy, *revision), parts, now);
                 }
                 Action::CountAttempts { proxy, .. } => {
-                    self.proxies.get_mut(proxy).unwrap().proposed(facts, *proxy, &[], now);
+                    self.proxies.get_mut(proxy).unwrap().proposed(facts, (*proxy, 0), &[], now);
                 }
                 Action::PullDone { consumer, request, delivered } => {
                     let consumer = self.consumers.get_mut(consumer).unwrap();

@@ -442,14 +442,15 @@ impl World {
             }
             Fate::Refused => {
                 let stale = self.facts.proxies[&proxy].facts.revision != revision;
+                // What was judged under an earlier definition is judged anew.
+                let unfit = |part: &Settlement| stale && is_judged(part.outcome);
                 let filters = |part: &Settlement| part.outcome == Outcome::Filtered;
-                let (filtered, again): (Vec<_>, Vec<_>) = parts.iter().cloned().partition(filters);
+                let (unfit, again): (Vec<_>, Vec<_>) = parts.iter().cloned().partition(unfit);
+                let (filtered, again): (Vec<_>, Vec<_>) = again.into_iter().partition(filters);
                 let (filtered, again) = (sequences(&filtered), sequences(&again));
                 model.wait_again(again.iter().flat_map(|r| r.first..=r.last), self.now);
-                match stale {
-                    true => model.settle_failed(&filtered, &others, self.now),
-                    false => model.filter_again(filtered.iter().flat_map(|r| r.first..=r.last)),
-                }
+                model.filter_again(filtered.iter().flat_map(|r| r.first..=r.last));
+                model.settle_failed(&sequences(&unfit), &others, self.now);
                 model.forget_pause();
             }
             Fate::Failed => model.settle_failed(&all, &others, self.now),
