@@ -282,6 +282,11 @@ impl Channel {
             // The leader makes room.
             false => 0,
         };
+        let events = match (self.admission.best_effort, events) {
+            (false, events) => events,
+            (true, 0) => limits::BEST_EFFORT_EVENTS_MAX,
+            (true, events) => events.min(limits::BEST_EFFORT_EVENTS_MAX),
+        };
         Room { bytes: self.admission.max_queue_bytes, events, types: false }
     }
 
