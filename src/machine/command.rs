@@ -129,6 +129,14 @@ pub enum Command {
         proxy: ProxyId,
         holder: Option<Member>,
     },
+    /// These proxies have clients, or had until just now.
+    MarkActive {
+        proxies: Vec<ProxyId>,
+    },
+    /// Deletes those of these proxies that had no client for as long as theirs may be.
+    ExpireProxies {
+        proxies: Vec<ProxyId>,
+    },
 }
 
 /// Who gets a dead letter that is replayed.
@@ -245,6 +253,8 @@ pub enum Reply {
     Held {
         fencing: u64,
     },
+    /// The proxies that were deleted.
+    Expired(Vec<(ProxyId, ChannelId, Name)>),
 }
 
 /// Consecutive dead letters to which the same happened.

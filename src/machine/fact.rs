@@ -26,6 +26,7 @@ pub(super) enum Kind {
     ProxyQos = 16,
     LetterCounts = 17,
     Hold = 18,
+    Activity = 19,
 }
 
 /// Most words that a fact of numbers can have.

@@ -68,6 +68,7 @@ pub enum Property {
     HistoryBytes = 29,
     HistoryAge = 30,
     ExclusiveConsumer = 31,
+    InactivityExpiry = 32,
 }
 
 /// What values a property takes.
@@ -205,6 +206,8 @@ table! {
         "events older than this leave the history, whatever the other limits say; 0: no limit";
     ExclusiveConsumer "exclusive_consumer" "ExclusiveConsumer", Domain::Flag, default 0, CONSUMERS,
         "whether one of the proxy's clients gets all events, and the others stand by";
+    InactivityExpiry "inactivity_expiry" "InactivityExpiry", number(0, AGE_MS, "ms"), default 0, ABOVE_EVENT,
+        "a proxy without a client for so long is deleted; 0: never";
 }
 
 impl Property {

@@ -2,6 +2,7 @@
 
 mod define;
 mod hold;
+mod inactivity;
 mod lanes;
 mod letters;
 mod publish;
@@ -102,6 +103,8 @@ impl Machine {
             Command::DropLetters { channel, sequences } => self.drop_letters(*channel, sequences),
             Command::TrimHistory { channels } => self.trim_history(channels),
             Command::Hold { proxy, holder } => self.hold(*proxy, *holder),
+            Command::MarkActive { proxies } => self.mark_active(proxies),
+            Command::ExpireProxies { proxies } => self.expire_proxies(proxies),
         }
     }
 }
