@@ -19,6 +19,7 @@ use crate::consensus::{
 use crate::delivery::{self, World};
 use crate::env::{Runtime, TokioRuntime, Watch};
 use crate::machine::{Command, Reply};
+use crate::session;
 use crate::transport::Net;
 use crate::types::{ClusterId, Code, Name, NodeId, Rejection};
 use crate::wire::admin::{
@@ -48,6 +49,8 @@ pub trait Local: Send + Sync + 'static {
 pub struct Options<N> {
     pub replica: Replica<TokioRuntime>,
     pub delivery: delivery::Handle,
+    /// Which lanes are connected here.
+    pub suppliers: session::Suppliers,
     /// Best-effort channels, while this node leads.
     pub transient: delivery::Transient,
     pub net: N,
@@ -312,7 +315,8 @@ impl<N: Net> Office<N> {
         let found = self.look(|world| {
             let channel = world.facts.channel_by_name(name)?;
             let report = report::channel(&world, channel.id())?;
-            Some(ChannelReport { suppliers: report::suppliers(world.facts, channel), ..report })
+            let suppliers = report::suppliers(world.facts, channel, &self.0.options.suppliers);
+            Some(ChannelReport { suppliers, ..report })
         });
         let mut reports = [found.ok_or_else(|| unknown_channel(name))?];
         self.add_soft_state(&mut reports).await;

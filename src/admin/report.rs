@@ -6,6 +6,7 @@ use super::letters;
 use crate::consensus;
 use crate::delivery::{ProxyStats, World};
 use crate::machine::{Admin, Channel, Lane, Machine, Proxy};
+use crate::session;
 use crate::types::{ChannelId, Name, Outcome, ProxyId, Seq, Side};
 use crate::wire::admin::{
     AdminReport, ChannelEntry, ChannelReport, LaneReport, LetterLedger, Member, MemberEntry,
@@ -81,13 +82,20 @@ pub fn admins(machine: &Machine, channel: &Channel) -> Vec<AdminReport> {
     of(Side::Consumer).chain(of(Side::Supplier)).collect()
 }
 
-/// What the suppliers of a channel are connected to.
-pub fn suppliers(machine: &Machine, channel: &Channel) -> Suppliers {
+/// What the suppliers of a channel are connected to, and which of it is in use on this node.
+pub fn suppliers(
+    machine: &Machine,
+    channel: &Channel,
+    connected: &session::Suppliers,
+) -> Suppliers {
+    let connected = connected.of(machine.lanes_of(channel.id()).map(Lane::id));
+    let now = |lane: &Lane| connected.get(&lane.id());
     let shares = |lane: &&Lane| {
         lane.name().is_none()
             && *lane.admin() == Name::default_admin()
             && lane.qos().is_empty()
             && !lane.is_suspended()
+            && !now(lane).is_some_and(|connected| connected.pulled)
     };
     let report = |lane: &Lane| LaneReport {
         lane: lane.id().to_string(),
@@ -97,11 +105,15 @@ pub fn suppliers(machine: &Machine, channel: &Channel) -> Suppliers {
         suspended: lane.is_suspended(),
         epoch: lane.epoch(),
         last_sequence: lane.next_sequence() - 1,
+        connected: now(lane).is_some(),
+        pulled: now(lane).is_some_and(|connected| connected.pulled),
+        polls: now(lane).map_or(0, |connected| connected.polls),
         idle_ms: machine.stamp().0.saturating_sub(lane.last_used().0) / 1000,
     };
     let (shared, own): (Vec<_>, Vec<_>) = machine.lanes_of(channel.id()).partition(shares);
+    let clients = shared.iter().filter(|lane| now(lane).is_some()).count() as u64;
     let lanes = own.into_iter().map(report).collect();
-    Suppliers { shared_lanes: shared.len() as u64, lanes }
+    Suppliers { shared_lanes: shared.len() as u64, clients, lanes }
 }
 
 /// One durable proxy; nothing in flight.

@@ -116,6 +116,15 @@ pub enum Command {
     Dead(Dead),
     /// Publish events: the argument, a file, or stdin line by line
     Pub(Publish),
+    /// Serve a source of events that the cluster polls: lines of a file, or of stdin
+    #[command(after_help = "Examples:
+  aqueduct serve orders --lane meter --file readings.txt
+  tail -f readings.txt | aqueduct serve orders --admin sensors
+
+The cluster asks for events every poll_interval (a property, 100 ms unless it is set), and at once
+again while there are as many as it asked for. A file served on a lane with a name again goes on
+after the last line that was accepted.")]
+    Serve(Serve),
     /// Receive events as they come
     Sub(Subscribe),
     /// Fetch events from a durable consumer
@@ -299,6 +308,27 @@ pub struct ChannelCreate {
     /// `aqueduct qos properties` lists them.
     #[arg(long, value_name = "PROPERTY=VALUE", value_delimiter = ',', value_parser = property_value)]
     pub qos: Vec<QosChange>,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Channel to supply.
+    pub channel: Name,
+    /// Serve the lines of this file; without it, those of stdin.
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Name of the lane: line N of a file is its sequence N.
+    #[arg(long, value_name = "NAME")]
+    pub lane: Option<Name>,
+    /// Supplier admin that the lane is of [default: default].
+    #[arg(long, value_name = "NAME")]
+    pub admin: Option<Name>,
+    /// Each line is a CloudEvent 1.0 in JSON.
+    #[arg(long)]
+    pub cloud_event: bool,
+    /// Print nothing per event, only the closing line.
+    #[arg(long, short)]
+    pub quiet: bool,
 }
 
 #[derive(Debug, Args)]

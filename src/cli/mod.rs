@@ -27,6 +27,7 @@ mod quality;
 mod receive;
 mod recover;
 mod scheduler;
+mod serve;
 mod status;
 
 use std::ffi::OsString;
@@ -116,6 +117,7 @@ async fn dispatch(common: &Common, command: &Command) -> Result<Exit, Failure> {
         Command::Scheduler(command) => scheduler::run(common, command).await,
         Command::Dead(command) => dead::run(common, command).await,
         Command::Pub(flags) => publish::run(common, flags).await,
+        Command::Serve(flags) => serve::run(common, flags).await,
         Command::Sub(flags) => receive::subscribe(common, flags).await,
         Command::Pull(flags) => receive::pull(common, flags).await,
         Command::Ack(flags) => receive::ack(common, flags).await,

@@ -124,7 +124,7 @@ enum LaneLine {
         lane: Box<LaneReport>,
     },
     /// Suppliers content with the defaults.
-    Shared { why: &'static str, name: Option<Name>, lanes: u64 },
+    Shared { why: &'static str, name: Option<Name>, lanes: u64, clients: u64 },
 }
 
 /// Why clients are on a default proxy.
@@ -140,8 +140,8 @@ async fn list(common: &Common, channel: &Name) -> Result<(), Failure> {
         Line::Durable { durable: true, why, state, proxy: Box::new(proxy.clone()) }
     };
     let proxies = report.proxies.iter().map(durable).chain([shared]).collect();
-    let lanes = report.suppliers.shared_lanes;
-    let shared = LaneLine::Shared { why: SHARED, name: None, lanes };
+    let (lanes, clients) = (report.suppliers.shared_lanes, report.suppliers.clients);
+    let shared = LaneLine::Shared { why: SHARED, name: None, lanes, clients };
     let own = |lane: &LaneReport| {
         let (why, state) = (why(lane), lane_state(&report, lane));
         LaneLine::Own { why, state, lane: Box::new(lane.clone()) }
@@ -154,11 +154,13 @@ async fn list(common: &Common, channel: &Name) -> Result<(), Failure> {
 
 /// Why a lane is not part of the default one.
 fn why(lane: &LaneReport) -> String {
+    let pulled = lane.pulled.then(|| "pull".to_string());
     let named = lane.name.as_ref().map(|_| "named".to_string());
     let admin = (lane.admin != Name::default_admin()).then(|| format!("admin {}", lane.admin));
     let set = (!lane.qos.is_empty()).then(|| "QoS".to_string());
     let suspended = lane.suspended.then(|| "suspended".to_string());
-    let reasons: Vec<String> = [named, admin, set, suspended].into_iter().flatten().collect();
+    let reasons: Vec<String> =
+        [pulled, named, admin, set, suspended].into_iter().flatten().collect();
     format!("own: {}", reasons.join(", "))
 }
 
@@ -235,6 +237,7 @@ fn suppliers(channel: &ChannelReport) -> String {
         "why",
         "admin",
         "lanes",
+        "clients",
         "last sequence",
         "last used",
         "state",
@@ -247,6 +250,7 @@ fn suppliers(channel: &ChannelReport) -> String {
             why(lane),
             lane.admin.to_string(),
             lane.lane.clone(),
+            output::count(lane.connected.into()),
             lane.last_sequence.to_string(),
             format!("{} s ago", lane.idle_ms / 1000),
             lane_state(channel, lane).into(),
@@ -259,6 +263,7 @@ fn suppliers(channel: &ChannelReport) -> String {
         SHARED.into(),
         Name::default_admin().to_string(),
         output::count(channel.suppliers.shared_lanes),
+        output::count(channel.suppliers.clients),
         none(),
         none(),
         told(false, rests).into(),

@@ -158,7 +158,7 @@ impl Source {
 }
 
 /// How a body becomes an event.
-enum Form {
+pub enum Form {
     /// It is the body of events like this one.
     Body(Box<Event>),
     /// It is a CloudEvent.
@@ -166,6 +166,11 @@ enum Form {
 }
 
 impl Form {
+    /// It is the body of an event that says nothing else.
+    pub fn plain() -> Form {
+        Form::Body(Box::default())
+    }
+
     fn of(flags: &Publish) -> Result<Form, Failure> {
         if flags.cloud_event {
             return Ok(Form::CloudEvent);
@@ -192,7 +197,8 @@ impl Form {
         })))
     }
 
-    fn event(&self, body: Vec<u8>) -> Result<EventBytes, String> {
+    /// The event of a body, or why it is none.
+    pub fn event(&self, body: Vec<u8>) -> Result<EventBytes, String> {
         let event = match self {
             Form::Body(like) => Event { body: body.into(), ..(**like).clone() },
             Form::CloudEvent => Event::from_cloud_event(&body)
@@ -203,7 +209,7 @@ impl Form {
 }
 
 /// Prints answers and counts them.
-struct Report {
+pub struct Report {
     format: Format,
     quiet: bool,
     lane: String,
@@ -215,7 +221,8 @@ struct Report {
 }
 
 impl Report {
-    fn new(format: Format, quiet: bool, publisher: &Publisher) -> Report {
+    /// Nothing was answered yet.
+    pub fn new(format: Format, quiet: bool, publisher: &Publisher) -> Report {
         Report {
             format,
             quiet,
@@ -232,7 +239,8 @@ impl Report {
         self.acked + self.refused + self.unknown
     }
 
-    fn add(&mut self, ranges: &[AckRange]) {
+    /// Prints answers.
+    pub fn add(&mut self, ranges: &[AckRange]) {
         let mut out = std::io::stdout().lock();
         for range in ranges {
             let count = u64::from(range.count);
@@ -283,7 +291,7 @@ impl Report {
     }
 
     /// Prints why something was not accepted, if so, and the closing line, which is the last.
-    fn close(self) -> Exit {
+    pub fn close(self) -> Exit {
         if let Some(rejection) = self.last_refusal.clone() {
             Failure::from(rejection).print(self.format);
         }

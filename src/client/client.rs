@@ -8,8 +8,8 @@ use super::conversation::{Conversation, Key, Mode, Settlements, Verdict};
 use super::driver::Driver;
 use super::shared::Shared;
 use super::{
-    ConnectionEvent, Options, PublishOptions, Publisher, Puller, SubscribeOptions, Subscriber,
-    Token,
+    ConnectionEvent, Options, PublishOptions, Publisher, PullSupplier, Puller, SubscribeOptions,
+    Subscriber, Token,
 };
 use crate::env::{Runtime, TokioRuntime};
 use crate::transport::{Net, TcpNet};
@@ -92,6 +92,19 @@ impl Client {
         options: impl Into<PublishOptions>,
     ) -> Result<Publisher, Rejection> {
         Publisher::open(self.alive.clone(), channel, options.into()).await
+    }
+
+    /// Opens a lane whose source this client serves: the cluster polls it.
+    ///
+    /// # Errors
+    /// As [`Client::publisher`].
+    pub async fn pull_supplier(
+        &self,
+        channel: Name,
+        options: impl Into<PublishOptions>,
+    ) -> Result<PullSupplier, Rejection> {
+        let options = PublishOptions { polled: true, ..options.into() };
+        self.publisher(channel, options).await.map(PullSupplier::new)
     }
 
     /// Attaches a consumer that is sent events as they come.

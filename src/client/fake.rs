@@ -10,8 +10,9 @@ use crate::types::{
 };
 use crate::wire::{
     AckRun, Attach, AttachTarget, Attached, ClientMessage, Closed, Credit, Deliver, Delivery, Done,
-    EventsBlock, Failed, FlowMode, Gap, LaneOpened, LaneTarget, OpenLane, Pong, Publish,
-    PublishAck, Pull, PullDone, ServerMessage, Settle, SettleConfirmed, Skip, Welcome,
+    EventsBlock, Failed, FlowMode, Gap, LaneOpened, LaneTarget, OpenLane, Poll, Polled, Pong,
+    Publish, PublishAck, Pull, PullDone, Serve, ServerMessage, Settle, SettleConfirmed, Skip,
+    Welcome,
 };
 
 /// The body of an event that no server takes.
@@ -250,7 +251,12 @@ struct FakeConsumer {
 #[derive(Debug, Default)]
 pub struct FakeSession {
     consumers: BTreeMap<u32, FakeConsumer>,
+    /// Polls made over this connection.
+    polls: u32,
 }
+
+/// Events asked for in one poll.
+pub const POLLED: u32 = 30;
 
 impl FakeSession {
     /// What the server says to a message.
@@ -289,6 +295,11 @@ impl FakeSession {
             ClientMessage::Detach(detach) => {
                 self.consumers.remove(&detach.consumer);
                 vec![Closed { consumer: detach.consumer, reason: None }.into()]
+            }
+            ClientMessage::Serve(Serve { lane, epoch, .. })
+            | ClientMessage::Polled(Polled { lane, epoch, .. }) => {
+                self.polls += 1;
+                vec![Poll { lane, epoch, poll: self.polls, most: POLLED }.into()]
             }
             ClientMessage::Ping(ping) => vec![Pong { nonce: ping.nonce }.into()],
         }

@@ -105,6 +105,9 @@ pub struct PublishOptions {
     /// The supplier admin of a new lane; an existing one must be of it. `None`: the default one, or
     /// whichever an existing one is of.
     pub admin: Option<Name>,
+    /// The supplier serves a source, and the lane is polled: see [`super::PullSupplier`]. Its events
+    /// have no deadline; they are offered until they are answered.
+    pub polled: bool,
     /// Lane sequence of the first event. `None`: the one after the last accepted. A smaller one
     /// repeats: events accepted before are answered as duplicates with their original place.
     pub first_sequence: Option<u64>,
@@ -123,6 +126,7 @@ impl Default for PublishOptions {
         PublishOptions {
             lane: LaneChoice::Fresh,
             admin: None,
+            polled: false,
             first_sequence: None,
             deadline: Duration::from_secs(30),
             in_flight_events: limits::LANE_IN_FLIGHT_MAX,

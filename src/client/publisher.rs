@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::sync::{Notify, oneshot};
 
 use super::client::Alive;
-use super::conversation::{Key, LaneIdentity};
+use super::conversation::{Key, Lane, LaneIdentity};
 use super::shared::State;
 use super::{Ack, AckRange, PublishError, PublishOptions};
 use crate::types::{Code, Event, EventBytes, LaneId, Name, Rejection, limits};
@@ -235,6 +235,44 @@ impl Publisher {
         // Publishing in bulk may wait for the room that this made.
         self.news.notify_waiters();
         acks
+    }
+
+    /// Publishes a sequence of events and waits for all answers; in their order.
+    ///
+    /// # Errors
+    /// The first event that was refused, or whose outcome is unknown. Those before it were accepted;
+    /// those after it may have been.
+    pub async fn publish_all(&self, events: &[Event]) -> Result<Vec<Ack>, PublishError> {
+        let mut receipts = Vec::with_capacity(events.len());
+        for event in events {
+            receipts.push(self.send(encode(event)?).await?);
+        }
+        let mut acks = Vec::with_capacity(receipts.len());
+        for receipt in receipts {
+            acks.push(receipt.await?);
+        }
+        Ok(acks)
+    }
+
+    /// Waits until the lane has something to say.
+    pub(super) async fn wait_on_lane<T>(&self, mut ready: impl FnMut(&mut Lane) -> Option<T>) -> T {
+        let shared = &self.alive.shared;
+        shared.wait(&self.news, |state| ready(state.conversation.lane(self.key)?)).await
+    }
+
+    /// Does something with the lane, and sends what it has to say.
+    pub(super) fn on_lane(&self, act: impl FnOnce(&mut Lane)) {
+        if let Some(lane) = self.alive.shared.lock().conversation.lane(self.key) {
+            act(lane);
+        }
+        self.alive.shared.wake.notify_one();
+    }
+
+    /// Why the lane is of no more use.
+    pub(super) fn failure(&self) -> Rejection {
+        let mut state = self.alive.shared.lock();
+        let failed = state.conversation.lane(self.key).and_then(|lane| lane.failed().cloned());
+        failed.unwrap_or_else(|| Rejection::new(Code::ShuttingDown, "the client was closed"))
     }
 
     /// Waits until every event given so far, and since, has its answer.

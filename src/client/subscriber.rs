@@ -71,6 +71,17 @@ impl Subscriber {
         Ok(Vec::from(std::mem::take(&mut self.local)))
     }
 
+    /// The next events, at most `max` and at least one; waits for it. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Subscriber::next`].
+    pub async fn next_sequence(&mut self, max: usize) -> Result<Vec<Delivery>, Rejection> {
+        if self.local.is_empty() {
+            self.local = self.take().await?;
+        }
+        Ok(self.local.drain(..max.clamp(1, self.local.len())).collect())
+    }
+
     async fn take(&self) -> Result<VecDeque<Delivery>, Rejection> {
         let attachment = &self.settler.attachment;
         let taken = attachment.wait(|consumer| {
@@ -100,6 +111,27 @@ impl Subscriber {
     /// As [`Settler::settle`].
     pub async fn ack(&self, seqs: &[Seq]) -> Result<(), Rejection> {
         self.settler.ack(seqs).await
+    }
+
+    /// Processes events with `work` in batches of at most `max`, and acknowledges each batch that it
+    /// has done, until it says no.
+    ///
+    /// # Errors
+    /// As [`Subscriber::next`].
+    pub async fn for_each_batch(
+        &mut self,
+        max: usize,
+        mut work: impl FnMut(&[Delivery]) -> bool,
+    ) -> Result<(), Rejection> {
+        loop {
+            let batch = self.next_sequence(max).await?;
+            if !work(&batch) {
+                batch.into_iter().rev().for_each(|delivery| self.local.push_front(delivery));
+                return Ok(());
+            }
+            let seqs: Vec<Seq> = batch.iter().map(|delivery| delivery.seq).collect();
+            self.settler.ack(&seqs).await?;
+        }
     }
 
     /// Processes events one by one with `work`, and acknowledges what it has done, until it says

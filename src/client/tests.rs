@@ -193,6 +193,98 @@ async fn failovers_are_pauses() {
     assert_eq!(cluster.proxies[&subscriber.proxy().unwrap()].settled.len(), EVENTS);
 }
 
+/// A source of numbered events that remembers what was accepted.
+#[derive(Default)]
+struct Numbers {
+    given: usize,
+    accepted: u64,
+}
+
+impl Source for &mut Numbers {
+    async fn take(&mut self, most: usize) -> Option<Vec<EventBytes>> {
+        assert_eq!(most, fake::POLLED as usize);
+        // Now a full batch, now less, now nothing, and then the end.
+        let count = [most, 7, 0][self.given % 3].min(1000 - self.given);
+        let first = self.given;
+        self.given += count.max(usize::from(first < 1000 && count == 0));
+        let events = (first..self.given).map(event).collect();
+        (first < 1000).then_some(events)
+    }
+
+    fn answered(&mut self, answers: &[AckRange]) {
+        assert!(answers.iter().all(|range| matches!(range.fate, Fate::Accepted { .. })));
+        self.accepted += answers.iter().map(|range| u64::from(range.count)).sum::<u64>();
+    }
+}
+
+#[tokio::test]
+async fn a_polled_source_is_accepted_once_whatever_happens_to_connections() {
+    let servers = Servers::start(3).await;
+    let client = servers.client().await;
+    let supplier = client.pull_supplier(channel(), LaneChoice::Fresh).await.unwrap();
+    let breaking = servers.clone();
+    let failovers = tokio::spawn(async move {
+        for i in 1..=4 {
+            while breaking.cluster.lock().unwrap().log.len() < i * 200 {
+                breaking.changed.notified().await;
+            }
+            breaking.fail_over().await;
+        }
+    });
+    let mut numbers = Numbers::default();
+    supplier.serve(&mut numbers).await.unwrap();
+    assert_eq!((numbers.given, numbers.accepted), (1000, 1000));
+    failovers.await.unwrap();
+    let cluster = servers.cluster.lock().unwrap();
+    let bodies: Vec<_> = cluster.log.iter().map(|(_, _, event)| event.clone()).collect();
+    assert_eq!(bodies, (0..1000).map(event).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_closure_is_a_source_and_a_lane_lost_to_another_ends_it() {
+    let servers = Servers::start(3).await;
+    let client = servers.client().await;
+    let mut left = 3;
+    let closure = move |_most| {
+        left -= 1;
+        let events = (left >= 0).then(|| vec![event(left as usize)]);
+        async move { events }
+    };
+    let named = || LaneChoice::Named(Name::new("ours").unwrap());
+    let supplier = client.pull_supplier(channel(), named()).await.unwrap();
+    supplier.serve(closure).await.unwrap();
+    assert_eq!(servers.cluster.lock().unwrap().log.len(), 3);
+    let other = client.pull_supplier(channel(), named()).await.unwrap();
+    let lost = supplier.serve(|_most| async { Some(Vec::new()) }).await.unwrap_err();
+    assert_eq!(lost.rejection().code, Code::LaneFenced);
+    drop(other);
+}
+
+#[tokio::test]
+async fn sequences_are_published_and_answered_together() {
+    let servers = Servers::start(1).await;
+    let publisher = servers.client().await.publisher(channel(), LaneChoice::Fresh).await.unwrap();
+    let events: Vec<Event> = (0..5).map(|i: u8| Event::of_body(vec![i])).collect();
+    let acks = publisher.publish_all(&events).await.unwrap();
+    assert_eq!(acks.iter().map(|ack| ack.seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+
+    let client = servers.client().await;
+    let mut subscriber = client.subscribe(channel(), worker(Start::All)).await.unwrap();
+    let mut batches = Vec::new();
+    let work = |batch: &[Delivery]| {
+        batches.push(batch.iter().map(|delivery| delivery.seq).collect::<Vec<_>>());
+        batches.concat().len() < 5
+    };
+    subscriber.for_each_batch(2, work).await.unwrap();
+    assert_eq!(batches.concat(), [1, 2, 3, 4, 5]);
+    assert!(batches.iter().all(|batch| batch.len() <= 2));
+    // The last was not done.
+    assert_eq!(
+        subscriber.flush().await.unwrap().confirmed,
+        5 - batches[batches.len() - 1].len() as u64
+    );
+}
+
 #[tokio::test]
 async fn many_tasks_share_a_publisher() {
     let servers = Servers::start(3).await;

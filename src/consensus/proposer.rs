@@ -152,6 +152,11 @@ impl Proposer {
         done(Err(error));
     }
 
+    /// Bytes of commands that wait for an entry.
+    pub fn waiting_bytes(&self) -> usize {
+        self.shared.lock().intake.bytes()
+    }
+
     /// Commands are taken from now on, for this tenure.
     pub fn open(&self, tenure: Tenure) {
         self.shared.lock().gate = Gate::Open(tenure);

@@ -271,6 +271,11 @@ impl<E: RaftRuntime> Replica<E> {
         self.0.proposer.submit(source, command, done);
     }
 
+    /// Bytes of commands that wait for a log entry.
+    pub fn waiting_bytes(&self) -> usize {
+        self.0.proposer.waiting_bytes()
+    }
+
     /// Who leads, and whether this node may serve.
     pub fn leadership(&self) -> Watch<Leadership> {
         self.0.leadership.clone()

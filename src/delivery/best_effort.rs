@@ -8,7 +8,7 @@ use super::cluster::{Changes, Cluster, Done};
 use super::facts::World;
 use super::transient::Transient;
 use crate::machine::{Command, Machine, Reply};
-use crate::types::{ChannelId, LaneId, Payload, PayloadKey, Rejection, Stamp, Tenure};
+use crate::types::{ChannelId, LaneId, Payload, PayloadKey, ProxyId, Rejection, Stamp, Tenure};
 
 /// A cluster whose leader keeps the events of best-effort channels in its memory.
 #[derive(Clone)]
@@ -31,6 +31,13 @@ impl<C: Cluster> BestEffort<C> {
     fn mirror<T>(&self, facts: &Machine, look: impl FnOnce(Option<&mut Machine>) -> T) -> T {
         let tenure = self.cluster.tenure();
         self.transient.mirror(facts, (tenure, self.cluster.now()), look)
+    }
+
+    /// Memory knows who holds the proxy before anybody else does.
+    fn held(&self, id: ProxyId) {
+        self.cluster.read(|facts| {
+            self.mirror(facts, |machine| machine.map(|machine| machine.mirror_proxy(facts, id)));
+        });
     }
 
     /// Memory knows the lane before its supplier does; how far it is, memory tells.
@@ -57,9 +64,11 @@ impl<C: Cluster> Cluster for BestEffort<C> {
             Ok(reply) => return done(Ok(reply)),
             Err(command) => command,
         };
-        if !matches!(command, Command::OpenLane { .. } | Command::CreateProxy { .. }) {
-            return self.cluster.submit(source, command, done);
-        }
+        let held = match &command {
+            Command::OpenLane { .. } | Command::CreateProxy { .. } => None,
+            Command::Hold { proxy, .. } => Some(*proxy),
+            _ => return self.cluster.submit(source, command, done),
+        };
         let own = self.clone();
         let done = move |mut outcome: Result<Reply, Rejection>| {
             match &mut outcome {
@@ -67,11 +76,15 @@ impl<C: Cluster> Cluster for BestEffort<C> {
                     own.lane_opened(*lane, last_sequence);
                 }
                 Ok(Reply::ProxyReady { .. }) => own.see(|_| ()),
-                _ => {}
+                _ => held.into_iter().for_each(|proxy| own.held(proxy)),
             }
             done(outcome);
         };
         self.cluster.submit(source, command, Box::new(done));
+    }
+
+    fn is_congested(&self) -> bool {
+        self.cluster.is_congested()
     }
 
     fn read<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {

@@ -19,6 +19,9 @@ pub trait Cluster: Clone + Send + Sync + 'static {
     /// order, and sources get fair shares.
     fn submit(&self, source: u64, command: Command, done: Done);
 
+    /// Whether so much is queued that nobody should be asked for more.
+    fn is_congested(&self) -> bool;
+
     /// Looks at the machine. Must be short: it holds up apply.
     fn read<T>(&self, look: impl FnOnce(&Machine) -> T) -> T;
 

@@ -117,9 +117,8 @@ impl Facts for World<'_> {
     }
 
     fn proxy(&self, proxy: ProxyId) -> Option<ProxyFacts> {
-        // Who holds it is a fact, whatever becomes of its events.
-        let held = self.facts.proxy(proxy).filter(|proxy| proxy.service().exclusive);
         let proxy = self.of_proxy(proxy).proxy(proxy)?;
+        let held = Some(proxy).filter(|proxy| proxy.service().exclusive);
         Some(ProxyFacts {
             channel: proxy.channel(),
             revision: proxy.revision(),

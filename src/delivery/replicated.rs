@@ -6,7 +6,7 @@ use std::future::Future;
 use super::cluster::{Changes, Cluster, Done};
 use crate::consensus::{self, ProposeError, RaftRuntime, Replica};
 use crate::machine::{Command, Machine};
-use crate::types::{ChannelId, Payload, PayloadKey, Rejection, Stamp, Tenure};
+use crate::types::{ChannelId, Payload, PayloadKey, Rejection, Stamp, Tenure, limits};
 
 impl<E: RaftRuntime> Cluster for Replica<E> {
     type Changes = consensus::Changes;
@@ -14,6 +14,10 @@ impl<E: RaftRuntime> Cluster for Replica<E> {
     fn submit(&self, source: u64, command: Command, done: Done) {
         let done = move |outcome: Result<_, ProposeError>| done(outcome.map_err(Rejection::from));
         Replica::submit(self, source, command, Box::new(done));
+    }
+
+    fn is_congested(&self) -> bool {
+        self.waiting_bytes() > limits::POLL_WAITING_BYTES_MAX
     }
 
     fn read<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {

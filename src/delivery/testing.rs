@@ -158,6 +158,10 @@ impl Cluster for FakeCluster {
         done(Ok(self.apply(command)));
     }
 
+    fn is_congested(&self) -> bool {
+        self.0.world.lock().unwrap().held.is_some()
+    }
+
     fn read<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
         look(&self.0.world.lock().unwrap().machine)
     }

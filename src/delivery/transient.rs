@@ -62,9 +62,10 @@ impl Transient {
         let memory = memory.get_or_insert_with(|| Memory::new(tenure, now));
         if !memory.machine.mirrors(facts) {
             memory.machine.mirror(facts);
-            self.mark(memory.machine.take_touched());
         }
-        look(Some(&mut memory.machine))
+        let seen = look(Some(&mut memory.machine));
+        self.mark(memory.machine.take_touched());
+        seen
     }
 
     /// Looks at `facts`, with what this leader keeps beside them as it is.

@@ -245,6 +245,11 @@ impl Channel {
         count
     }
 
+    /// Whether not even an empty event finds room.
+    pub fn is_full(&self) -> bool {
+        !self.proxies.is_empty() && self.room().is_full(self.pending(), 0)
+    }
+
     fn room(&self) -> Room {
         let events = match self.admission.reject_new_events {
             true => self.admission.max_queue_length,

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::fact::{self, Kind};
-use super::{Channel, Lane, Proxy};
-use crate::types::{ChannelId, LaneId, Name, ProxyId, Qos, Seq, SeqRange, Stamp, Tenure};
+use super::{Channel, Lane, Proxy, apply};
+use crate::types::{
+    ChannelId, LaneId, Name, ProxyId, Qos, Rejection, Seq, SeqRange, Stamp, Supply, Tenure,
+};
 
 /// The replicated machine. Cheap to clone: see the module.
 #[derive(Debug, Clone)]
@@ -115,6 +117,18 @@ impl Machine {
     pub fn lanes_of(&self, channel: ChannelId) -> impl Iterator<Item = &Lane> {
         let ids = self.channel(channel).into_iter().flat_map(|channel| &channel.lanes);
         ids.filter_map(|id| self.lane(*id))
+    }
+
+    /// What holds for a lane, its own or inherited. Refused while it takes no events: it or its
+    /// supplier admin is suspended, or its channel is full; and if there is no such lane.
+    pub fn supply(&self, id: LaneId) -> Result<Supply, Rejection> {
+        let lane = self.lane(id).ok_or_else(|| apply::unknown_lane(id))?;
+        let channel = self.channel(lane.channel()).ok_or_else(|| apply::unknown_lane(id))?;
+        let supply = self.supply_of(channel, lane)?;
+        match channel.is_full() {
+            true => Err(apply::full(channel)),
+            false => Ok(supply),
+        }
     }
 
     /// All lanes, by id.

@@ -19,7 +19,7 @@ use super::fact::Sum;
 use super::settled::Settled;
 use super::slots::Slots;
 use super::{Channel, Lane, Machine, Proxy};
-use crate::types::{ChannelId, LaneId, Seq, Stamp, Tenure};
+use crate::types::{ChannelId, LaneId, ProxyId, Seq, Stamp, Tenure};
 
 impl Machine {
     /// A machine for the best-effort channels of a tenure that began at `now`; it knows none yet.
@@ -88,6 +88,14 @@ impl Machine {
         self.names.insert(defined.name().clone(), id);
         self.resolve(id);
         self.touched.insert(id);
+    }
+
+    /// Takes over how a proxy of a best-effort channel is defined, and who holds it.
+    pub fn mirror_proxy(&mut self, facts: &Machine, id: ProxyId) {
+        if let (Some(own), Some(proxy)) = (self.proxies.get_mut(&id), facts.proxy(id)) {
+            Arc::make_mut(own).follow(proxy);
+            self.touched.insert(proxy.channel());
+        }
     }
 
     /// Takes over who may publish on a lane of a best-effort channel.

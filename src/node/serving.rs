@@ -117,6 +117,7 @@ impl Serving {
             token: token.clone(),
             incarnation: identity.incarnation,
         };
+        let suppliers = session::Suppliers::default();
         let office = Office::new(admin::Options {
             replica: replica.clone(),
             delivery: delivery.clone(),
@@ -127,10 +128,12 @@ impl Serving {
             token,
             incarnation: identity.incarnation,
             local: Arc::new(health.clone()),
+            suppliers: suppliers.clone(),
         });
         let sessions = session::Options {
             cluster,
             delivery,
+            suppliers,
             env: env.clone(),
             event_bytes_max: config.event_bytes_max.0 as usize,
             shutdown: leaving,

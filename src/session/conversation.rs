@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::consumers::Consumer;
 use super::lane::Lane;
+use super::sources::Source;
+use super::suppliers::Suppliers;
 use super::view::View;
 use crate::delivery::{Request, SessionId};
 use crate::machine::{Command, Reply};
@@ -19,6 +21,9 @@ pub struct Session {
     pub(super) lanes: BTreeMap<LaneId, Lane>,
     /// Lanes that may have answers to hand out.
     pub(super) answered: BTreeSet<LaneId>,
+    /// Lanes that are polled.
+    pub(super) sources: BTreeMap<LaneId, Source>,
+    pub(super) suppliers: Suppliers,
     pub(super) consumers: BTreeMap<u32, Consumer>,
     /// Bytes of publishes that wait for their answer.
     pub(super) publish_bytes: usize,
@@ -52,13 +57,21 @@ pub enum Pending {
 
 impl Session {
     /// A conversation that begins in this tenure. `event_bytes_max`: the largest event taken.
-    pub fn new(id: SessionId, tenure: Tenure, event_bytes_max: usize) -> Session {
+    /// `suppliers` is told which lanes it has open.
+    pub fn new(
+        id: SessionId,
+        tenure: Tenure,
+        event_bytes_max: usize,
+        suppliers: Suppliers,
+    ) -> Session {
         Session {
             id,
             tenure,
             event_bytes_max,
             lanes: BTreeMap::new(),
             answered: BTreeSet::new(),
+            sources: BTreeMap::new(),
+            suppliers,
             consumers: BTreeMap::new(),
             publish_bytes: 0,
             requests: 0,
@@ -73,6 +86,8 @@ impl Session {
             ClientMessage::OpenLane(open) => self.open_lane(open, view),
             ClientMessage::Publish(publish) => self.publish(publish),
             ClientMessage::Skip(skip) => self.skip(skip),
+            ClientMessage::Serve(serve) => self.serve_source(serve),
+            ClientMessage::Polled(polled) => self.polled(polled),
             ClientMessage::Attach(attach) => self.attach(attach, view),
             ClientMessage::Credit(credit) => self.credit(credit),
             ClientMessage::Pull(pull) => self.pull(pull),
@@ -179,6 +194,12 @@ impl Session {
 
     pub(super) fn fail(&mut self, request: u32, rejection: Rejection) {
         self.send(Failed { request, rejection });
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.suppliers.left(self.id, self.lanes.keys());
     }
 }
 

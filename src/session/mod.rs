@@ -17,6 +17,8 @@
 //! - A session lives in one tenure. When the tenure ends it says goodbye, and the client resumes.
 //! - A client that does not read stops being read, and holds up nobody else: queues are per
 //!   session, and bounded by what the client itself has in flight.
+//! - A source that a client serves is polled when it is due, one poll at a time, and only while there
+//!   is room for what it may give: in its lane, its channel and the queue to the log.
 //! - An event whose payload cannot be read is offered again later; the events behind it go on.
 //!
 //! Left out: the handshake (the node does it), which events go to whom (`dispatch`), and resuming
@@ -27,6 +29,8 @@ mod conversation;
 mod lane;
 mod publishing;
 mod serve;
+mod sources;
+mod suppliers;
 mod view;
 mod writer;
 
@@ -35,4 +39,5 @@ mod tests;
 
 pub use conversation::{Effect, Pending, Session};
 pub use serve::{End, Options, serve};
+pub use suppliers::{Connected, Suppliers};
 pub use view::{ChannelView, ProxyView, View};

@@ -47,6 +47,8 @@ impl Session {
                 // publishes it still hears, and nothing after it has lost the lane.
                 self.collect_answers();
                 self.lanes.insert(lane, Lane::new(lane, channel, epoch));
+                self.sources.remove(&lane);
+                self.suppliers.connected(lane, self.id);
                 let channel_interest = view.has_interest(channel);
                 self.send(LaneOpened {
                     request,
@@ -123,6 +125,12 @@ impl Session {
             Ok(_) => self.send(Done { request }),
             Err(rejection) => self.fail(request, rejection),
         }
+    }
+
+    /// Refused unless the client has this lane open in this epoch.
+    pub(super) fn user_of(&self, id: LaneId, epoch: u32) -> Result<(), Rejection> {
+        let lane = self.lanes.get(&id).ok_or_else(|| lane_not_open(id))?;
+        if lane.epoch == epoch { Ok(()) } else { Err(fenced(lane, epoch)) }
     }
 
     /// Turns the answers that may leave into messages.

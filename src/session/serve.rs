@@ -8,13 +8,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use super::conversation::{Effect, Pending, Session, goodbye};
+use super::suppliers::Suppliers;
 use super::view::{ChannelView, ProxyView, View};
 use super::writer::Writer;
 use crate::delivery::{Cluster, Handle, Outbox};
 use crate::env::{Runtime, Watch};
 use crate::machine::Reply;
 use crate::transport::{Frame, FrameError, FrameReader, FrameWriter};
-use crate::types::{ChannelId, Code, Name, Rejection, Seq, Tenure, limits};
+use crate::types::{ChannelId, Code, LaneId, Name, Rejection, Seq, Supply, Tenure, limits};
 use crate::wire::ClientMessage;
 
 /// Submissions of sessions are told from those of delivery, which go by proxy, by this bit.
@@ -27,6 +28,8 @@ const BURST_FRAMES: usize = 64;
 pub struct Options<C, E> {
     pub cluster: C,
     pub delivery: Handle,
+    /// Told which lanes are open.
+    pub suppliers: Suppliers,
     pub env: E,
     /// Largest event taken, in bytes.
     pub event_bytes_max: usize,
@@ -59,7 +62,7 @@ where
     C: Cluster,
     E: Runtime,
 {
-    let Options { cluster, delivery, env, event_bytes_max, shutdown } = options;
+    let Options { cluster, delivery, suppliers, env, event_bytes_max, shutdown } = options;
     let outbox = Outbox::default();
     let connection = delivery.connect(outbox.clone());
     let mut writer = Writer {
@@ -74,7 +77,7 @@ where
     let mut write = pin!(writer.run());
     let end = match cluster.tenure() {
         Some(tenure) => {
-            let session = Session::new(connection.id(), tenure, event_bytes_max);
+            let session = Session::new(connection.id(), tenure, event_bytes_max, suppliers);
             let (replies_in, replies) = mpsc::unbounded_channel();
             let talk = Talk {
                 session,
@@ -82,6 +85,7 @@ where
                 outbox: outbox.clone(),
                 cluster,
                 delivery,
+                env: env.clone(),
                 replies_in,
                 replies,
             };
@@ -103,12 +107,13 @@ where
 }
 
 /// The listening half.
-struct Talk<R, C> {
+struct Talk<R, C, E> {
     session: Session,
     reader: FrameReader<R>,
     outbox: Outbox,
     cluster: C,
     delivery: Handle,
+    env: E,
     replies_in: mpsc::UnboundedSender<Answer>,
     /// Bounded by what the session has in flight.
     replies: mpsc::UnboundedReceiver<Answer>,
@@ -116,7 +121,7 @@ struct Talk<R, C> {
 
 type Answer = (Pending, Result<Reply, Rejection>);
 
-impl<R: AsyncRead + Unpin, C: Cluster> Talk<R, C> {
+impl<R: AsyncRead + Unpin, C: Cluster, E: Runtime> Talk<R, C, E> {
     async fn run(mut self, tenure: Tenure, mut shutdown: Watch<bool>) -> End {
         let cluster = self.cluster.clone();
         let mut stopping = pin!(shutdown.wait_for(|stop| *stop));
@@ -131,6 +136,7 @@ impl<R: AsyncRead + Unpin, C: Cluster> Talk<R, C> {
             return End::Closed(rejection);
         }
         loop {
+            let poll_pause = self.poll_sources();
             if let Some(end) = self.carry_out().await {
                 return end;
             }
@@ -151,8 +157,22 @@ impl<R: AsyncRead + Unpin, C: Cluster> Talk<R, C> {
                     Err(error) => self.session.close(bad_frame(&error)),
                 },
                 () = self.outbox.emptied(), if !may_read => {}
+                () = self.env.sleep(poll_pause.unwrap_or_default()), if poll_pause.is_some() => {}
             }
         }
+    }
+
+    /// Polls the sources that are due; how long until the next one is.
+    fn poll_sources(&mut self) -> Option<Duration> {
+        self.session.next_poll()?;
+        let now = self.env.monotonic();
+        if self.may_read() {
+            let view = Look { cluster: &self.cluster, delivery: &self.delivery };
+            self.session.poll_sources(now, &view);
+        }
+        let retry = Duration::from_millis(limits::POLL_RETRY_MS);
+        let pause = |at: Duration| if at > now { at - now } else { retry };
+        self.session.next_poll().map(pause)
     }
 
     /// Whether the client may have more on its way.
@@ -260,6 +280,14 @@ impl<C: Cluster> View for Look<'_, C> {
 
     fn proxy(&self, channel: ChannelId, name: &Name) -> Option<ProxyView> {
         self.cluster.read(|machine| View::proxy(machine, channel, name))
+    }
+
+    fn supply(&self, lane: LaneId) -> Result<Supply, Rejection> {
+        let supply = self.cluster.read(|machine| View::supply(machine, lane))?;
+        match self.cluster.is_congested() {
+            true => Err(Rejection::new(Code::Overloaded, "the queue to the log is long")),
+            false => Ok(supply),
+        }
     }
 
     fn has_interest(&self, channel: ChannelId) -> bool {

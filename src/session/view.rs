@@ -1,7 +1,7 @@
 //! What a session must know of the replicated state.
 
 use crate::machine::Machine;
-use crate::types::{ChannelId, Name, ProxyId, Qos, Seq, Stamp};
+use crate::types::{ChannelId, LaneId, Name, ProxyId, Qos, Rejection, Seq, Stamp, Supply};
 
 /// A short look at the replicated state.
 pub trait View {
@@ -24,6 +24,9 @@ pub trait View {
 
     /// The durable proxy of this name.
     fn proxy(&self, channel: ChannelId, name: &Name) -> Option<ProxyView>;
+
+    /// How a lane is polled; refused while it should not be, and if there is no such lane.
+    fn supply(&self, lane: LaneId) -> Result<Supply, Rejection>;
 
     /// Whether anybody waits for the channel's events: a durable proxy, or a subscriber now.
     fn has_interest(&self, channel: ChannelId) -> bool;
@@ -80,6 +83,10 @@ impl View for Machine {
         let id = Machine::channel(self, channel)?.proxy(name)?;
         let proxy = Machine::proxy(self, id)?;
         Some(ProxyView { id, revision: proxy.revision(), qos: proxy.qos().clone() })
+    }
+
+    fn supply(&self, lane: LaneId) -> Result<Supply, Rejection> {
+        Machine::supply(self, lane)
     }
 
     fn has_interest(&self, channel: ChannelId) -> bool {

@@ -43,6 +43,11 @@ pub const LANES_MAX: usize = 100_000;
 /// An unused lane expires after this long, in milliseconds (a replicated fact).
 pub const LANE_IDLE_MS: u64 = 24 * 3600 * 1000;
 
+/// While more bytes than this wait for a log entry no supplier is polled …
+pub const POLL_WAITING_BYTES_MAX: usize = 2 * BATCH_BYTES_TARGET;
+/// … and one that may not be polled now is looked at again after this long, in milliseconds.
+pub const POLL_RETRY_MS: u64 = 20;
+
 /// Channels in a cluster. Creating one more is refused with `too_many_channels`.
 pub const CHANNELS_MAX: usize = 10_000;
 /// Durable proxies of one channel. Creating one more is refused with `too_many_proxies`.

@@ -68,7 +68,8 @@ pub enum Property {
     HistoryBytes = 29,
     HistoryAge = 30,
     ExclusiveConsumer = 31,
-    InactivityExpiry = 32,
+    PollInterval = 32,
+    InactivityExpiry = 33,
 }
 
 /// What values a property takes.
@@ -119,6 +120,7 @@ const AGE_MS: i64 = 315_360_000_000;
 const CHANNEL: &[Level] = &[Level::Channel];
 const EVENT: &[Level] = &[Level::Event];
 const CONSUMERS: &[Level] = &[Level::Admin, Level::Proxy];
+const SUPPLIERS: &[Level] = &[Level::Channel, Level::SupplierAdmin, Level::Lane];
 /// What events inherit from whom they are supplied by.
 const SUPPLIED: &[Level] = &[Level::Channel, Level::SupplierAdmin, Level::Lane, Level::Event];
 const ABOVE_EVENT: &[Level] = &[Level::Channel, Level::Admin, Level::Proxy];
@@ -164,8 +166,8 @@ table! {
         "which event goes first; any: as fifo";
     DiscardPolicy "discard_policy" "DiscardPolicy", DISCARDS, default 0, ABOVE_EVENT,
         "which event goes when there are too many; any: as fifo, the oldest";
-    MaximumBatchSize "maximum_batch_size" "MaximumBatchSize", number(1, limits::FRAME_EVENTS_MAX as i64, "events"), default limits::FRAME_EVENTS_MAX as i64, ABOVE_EVENT,
-        "most events handed over at once";
+    MaximumBatchSize "maximum_batch_size" "MaximumBatchSize", number(1, limits::FRAME_EVENTS_MAX as i64, "events"), default limits::FRAME_EVENTS_MAX as i64, &[Level::Channel, Level::Admin, Level::Proxy, Level::SupplierAdmin, Level::Lane],
+        "most events handed over at once, or asked of a supplier that is polled";
     PacingInterval "pacing_interval" "PacingInterval", number(0, 3_600_000, "ms"), default 0, ABOVE_EVENT,
         "events are collected so long into a batch, unless it is full before; 0: they go at once";
     MaxQueueLength "max_queue_length" "MaxQueueLength", number(0, COUNT_MAX, "events"), default 0, CHANNEL,
@@ -206,6 +208,8 @@ table! {
         "events older than this leave the history, whatever the other limits say; 0: no limit";
     ExclusiveConsumer "exclusive_consumer" "ExclusiveConsumer", Domain::Flag, default 0, CONSUMERS,
         "whether one of the proxy's clients gets all events, and the others stand by";
+    PollInterval "poll_interval" "PollInterval", number(1, 3_600_000, "ms"), default 100, SUPPLIERS,
+        "a supplier that is polled is asked so often, and at once again while it gives as many events as asked for";
     InactivityExpiry "inactivity_expiry" "InactivityExpiry", number(0, AGE_MS, "ms"), default 0, ABOVE_EVENT,
         "a proxy without a client for so long is deleted; 0: never";
 }

@@ -139,12 +139,16 @@ pub struct History {
     pub age_ms: u64,
 }
 
-/// What events that ask for nothing get from whom they are supplied by, when they are accepted.
+/// What holds for a lane and, when they are accepted, for events of it that ask for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Supply {
     pub priority: i16,
     /// 0: never.
     pub timeout_ms: u64,
+    /// How often it is polled, if it is.
+    pub poll_ms: u64,
+    /// How many events are asked for then.
+    pub batch_max: u32,
 }
 
 impl Supply {
@@ -154,6 +158,8 @@ impl Supply {
         Supply {
             priority: value(Property::Priority) as i16,
             timeout_ms: value(Property::Timeout).unsigned_abs(),
+            poll_ms: value(Property::PollInterval).unsigned_abs(),
+            batch_max: value(Property::MaximumBatchSize).unsigned_abs() as u32,
         }
     }
 }

@@ -13,6 +13,8 @@ messages! {
         0x10 OpenLane head,
         0x11 Publish tail,
         0x12 Skip head,
+        0x13 Serve head,
+        0x14 Polled head,
         0x18 Attach head,
         0x19 Credit head,
         0x1a Pull head,
@@ -68,6 +70,25 @@ pub struct Skip {
     pub lane: LaneId,
     pub epoch: u32,
     pub through: u64,
+}
+
+/// Makes an open lane one that the server polls: the client serves a source. Answered only when that
+/// ends: by `Failed`, for example because the lane was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serve {
+    pub request: u32,
+    pub lane: LaneId,
+    pub epoch: u32,
+}
+
+/// Everything for a `Poll` has been published: `count` events, or none if the source had none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Polled {
+    pub lane: LaneId,
+    pub epoch: u32,
+    /// The number of the poll.
+    pub poll: u32,
+    pub count: u32,
 }
 
 /// Attaches a consumer. Answered by `Attached` or `Failed`.

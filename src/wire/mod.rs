@@ -36,7 +36,7 @@ mod tests;
 pub use block::{EventsBlock, EventsBlockBuilder};
 pub use client::{
     Attach, AttachTarget, ClientMessage, Credit, Detach, FlowMode, LaneTarget, Nack, OpenLane,
-    Ping, Publish, Pull, Settle, Skip, Terminate,
+    Ping, Polled, Publish, Pull, Serve, Settle, Skip, Terminate,
 };
 pub use codec::{Encoded, Payload, WireError};
 pub use deliver::{DeadLetter, Deliver, Delivery};
@@ -45,6 +45,6 @@ pub use handshake::{
     speak_at_most,
 };
 pub use server::{
-    AckRun, Attached, Closed, Done, Failed, Gap, Goodbye, LaneOpened, Pong, PublishAck, PullDone,
-    ServerMessage, SettleConfirmed,
+    AckRun, Attached, Closed, Done, Failed, Gap, Goodbye, LaneOpened, Poll, Pong, PublishAck,
+    PullDone, ServerMessage, SettleConfirmed,
 };

@@ -14,6 +14,7 @@ messages! {
         0x41 PublishAck head,
         0x42 Done head,
         0x43 Failed head,
+        0x44 Poll head,
         0x48 Attached head,
         0x49 Deliver tail,
         0x4a PullDone head,
@@ -42,6 +43,18 @@ pub struct LaneOpened {
     /// An acknowledgement of the channel means: in the leader's memory. What was acknowledged by
     /// an earlier leader may be lost, and `last_sequence` does not tell of it.
     pub best_effort: bool,
+}
+
+/// Asks the source that is served on a lane for events. The client publishes them on the lane and
+/// ends with `Polled`; until then the lane is not polled again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Poll {
+    pub lane: LaneId,
+    pub epoch: u32,
+    /// Counted up for each poll of the lane on this connection.
+    pub poll: u32,
+    /// At most so many events are wanted.
+    pub most: u32,
 }
 
 /// What became of one or several publishes of a lane. After a refusal the lane expects the first

@@ -1,6 +1,7 @@
 //! The suppliers' side of a channel: admins that group lanes, what is inherited, and who is
 //! suspended or ended with them.
 
+use base64::prelude::*;
 use serde_json::{Value, json};
 
 use crate::support::{Cluster, cluster, finish};
@@ -62,6 +63,58 @@ async fn suppliers_inherit_wait_while_suspended_and_end_with_their_admin() {
     let gone = cluster.run(&["qos", "get", "default", "--lane", "probe", "-o", "json"]).await;
     assert_eq!(document(&gone)["error"]["code"], "unknown_lane");
     cluster.audit().await;
+}
+
+/// The leader is killed while it polls, twice, and the supplier, too: nothing is lost, and nothing
+/// comes twice, although the supplier starts again with the whole file.
+#[tokio::test]
+async fn a_polled_file_comes_once_whoever_dies() {
+    const LINES: usize = 40_000;
+    let mut cluster = cluster(3, &[]).await;
+    cluster.consumer("default", "all").await;
+    let set = ["--supplier", "--qos", "maximum_batch_size=20,poll_interval=5"];
+    cluster.lines(&[&["admin", "create", "default", "meters"][..], &set].concat()).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("readings");
+    let lines: Vec<String> = (0..LINES).map(|i| format!("reading {i}")).collect();
+    std::fs::write(&file, lines.join("\n")).expect("write the file");
+    let file = file.to_str().expect("a path of text").to_string();
+    let serve = ["serve", "default", "--file", &file, "--lane", "meter", "--admin", "meters"];
+    let at = |share: usize| {
+        move |s: &Value| s["channels"][0]["last_seq"].as_u64() >= Some((LINES * share / 10) as u64)
+    };
+
+    let first = cluster.spawn(&serve);
+    cluster.until("some came", at(1)).await;
+    let lane = cluster.lane(Some("meter")).await;
+    assert_eq!((&lane["pulled"], &lane["connected"]), (&json!(true), &json!(true)));
+    assert_eq!(lane["why"], "own: pull, named, admin meters");
+    let killed = cluster.kill_leader().await;
+    cluster.until("more came, by another leader", at(3)).await;
+    cluster.restart(killed).await;
+    // The supplier is killed.
+    drop(first);
+    let second = cluster.spawn(&serve);
+    cluster.until("more came, by another supplier", at(5)).await;
+    let killed = cluster.kill_leader().await;
+    let acks = finish(second).await;
+    cluster.restart(killed).await;
+    let closing = acks.last().expect("a closing line");
+    assert_eq!((&closing["refused"], &closing["unknown"]), (&json!(0), &json!(0)));
+
+    let deliveries = cluster.drain("default", "all", "2").await;
+    let mut bodies: Vec<(u64, String)> =
+        deliveries.iter().map(|d| (d["seq"].as_u64().expect("a sequence"), body(d))).collect();
+    bodies.sort();
+    bodies.dedup();
+    let bodies: Vec<String> = bodies.into_iter().map(|(_, body)| body).collect();
+    assert_eq!(bodies, lines, "each line once, in order");
+    cluster.audit().await;
+}
+
+fn body(delivery: &Value) -> String {
+    let bytes = BASE64_STANDARD.decode(delivery["body_base64"].as_str().expect("a body"));
+    String::from_utf8(bytes.expect("base64")).expect("text")
 }
 
 fn document(output: &std::process::Output) -> Value {

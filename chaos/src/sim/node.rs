@@ -141,6 +141,7 @@ pub async fn start(
         sessions: session::Options {
             cluster,
             delivery: delivery.clone(),
+            suppliers: session::Suppliers::default(),
             env: env.clone(),
             event_bytes_max: limits::EVENT_BYTES_MAX,
             shutdown: leaving,

@@ -17,9 +17,13 @@
 //! has accepted a sequence, or it was stepped over. Only the server's answer to the repeat tells.
 
 mod opening;
+mod polls;
 
 use std::collections::VecDeque;
 use std::time::Duration;
+
+pub use polls::PollToAnswer;
+use polls::Polls;
 
 use super::lane_flow::{Flow, Sent};
 use crate::client::{AckRange, Fate, PublishOptions};
@@ -46,6 +50,7 @@ pub struct LaneIdentity {
 pub enum Say {
     Publish { identity: LaneIdentity, first_sequence: u64, events: EventsBlock },
     Skip { identity: LaneIdentity, through: u64 },
+    Polled { identity: LaneIdentity, poll: u32, count: u32 },
 }
 
 /// The supplier's side of a lane. See the module.
@@ -71,6 +76,8 @@ pub struct Lane {
     earlier_through: u64,
     /// What is on its way over the present connection.
     flow: Flow,
+    /// What the server asked for over it.
+    polls: Polls,
     /// Why the lane is of no more use.
     failed: Option<Rejection>,
     /// Answers for the user, in lane order.
@@ -95,6 +102,7 @@ impl Lane {
             maybe_through: 0,
             earlier_through: 0,
             flow: Flow::default(),
+            polls: Polls::default(),
             failed: None,
             reports: VecDeque::new(),
         }
@@ -143,7 +151,11 @@ impl Lane {
     pub fn push(&mut self, event: EventBytes, now: Duration) -> u64 {
         let sequence = self.next_sequence();
         self.queue_bytes += event.len();
-        self.queue.push_back(Pending { event, deadline: now + self.options.deadline });
+        let deadline = match self.options.polled {
+            true => Duration::MAX,
+            false => now.saturating_add(self.options.deadline),
+        };
+        self.queue.push_back(Pending { event, deadline });
         sequence
     }
 
@@ -159,6 +171,7 @@ impl Lane {
 
     /// The connection is gone: what was sent on it stays unknown until the lane is open again.
     pub fn disconnected(&mut self) {
+        self.polls.close();
         let fatal = self.flow.close();
         if let Some(rejection) = fatal {
             self.fail(rejection);
@@ -168,6 +181,9 @@ impl Lane {
     /// What to say next on the present connection.
     pub fn say(&mut self, now: Duration) -> Option<Say> {
         let identity = self.identity?;
+        if let Some(said) = self.say_polled() {
+            return Some(said);
+        }
         let end = self.next_sequence();
         if self.failed.is_some() || !self.flow.may_send(now) || end == self.base {
             return None;
@@ -340,8 +356,8 @@ impl Lane {
 
     /// When [`Self::tick`] or [`Self::say`] may have something to do again.
     pub fn wake_at(&self) -> Option<Duration> {
-        let deadline = self.queue.front()?.deadline;
-        Some(self.flow.resume_at().map_or(deadline, |at| at.min(deadline)))
+        let deadline = Some(self.queue.front()?.deadline).filter(|at| *at < Duration::MAX);
+        deadline.into_iter().chain(self.flow.resume_at()).min()
     }
 
     /// Whether the server owes an answer.

@@ -64,6 +64,16 @@ impl Flow {
         self.draining.take().and_then(|drained| drained.fatal)
     }
 
+    /// Whether the lane is open on the present connection.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether everything from `base` to before `end` has been sent, and none of it was refused.
+    pub fn has_sent(&self, base: u64, end: u64) -> bool {
+        self.open && self.draining.is_none() && self.cursor.max(base) >= end
+    }
+
     /// Whether anything may be sent now.
     pub fn may_send(&self, now: Duration) -> bool {
         self.open && self.draining.is_none() && self.paused_until.is_none_or(|until| until <= now)

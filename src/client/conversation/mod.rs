@@ -40,7 +40,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub use consumer::{Consumer, Mode};
-pub use lane::{Lane, LaneIdentity};
+pub use lane::{Lane, LaneIdentity, PollToAnswer};
 pub use link::Step;
 pub use settling::{Settlements, Settling, Verdict};
 
@@ -59,6 +59,8 @@ pub struct Key(pub u32);
 enum Asked {
     Lane(Key),
     Skip(Key),
+    /// Answered only when the lane ends.
+    Serve(Key),
     Attach(Key),
     Pull(Key),
 }
@@ -370,7 +372,7 @@ impl Conversation {
 
     /// Whether the server owes any answer.
     fn owing(&self) -> bool {
-        !self.asked.values().all(|asked| matches!(asked, Asked::Pull(_)))
+        !self.asked.values().all(|asked| matches!(asked, Asked::Pull(_) | Asked::Serve(_)))
             || self.lanes.values().any(Lane::awaits)
             || self.consumers.values().any(Consumer::awaits)
             || self.tokens.values().any(Settling::awaits)

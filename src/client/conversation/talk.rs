@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::lane::Say;
+use super::lane::{Lane, Say};
 use super::{Asked, Conversation, Key, LaneIdentity};
 use crate::client::ConnectionEvent;
 use crate::types::{Code, Rejection};
 use crate::wire::{
-    Attach, Attached, ClientMessage, Closed, Deliver, Failed, Gap, LaneOpened, OpenLane, Publish,
-    PublishAck, PullDone, ServerMessage, SettleConfirmed, Skip,
+    Attach, Attached, ClientMessage, Closed, Deliver, Failed, Gap, LaneOpened, OpenLane, Poll,
+    Polled, Publish, PublishAck, PullDone, Serve, ServerMessage, SettleConfirmed, Skip,
 };
 
 /// Why a message makes no sense.
@@ -81,6 +81,11 @@ impl Conversation {
         let earlier = self.lanes.range(..=self.last_lane).map(|(&key, _)| key);
         let turns: Vec<Key> = later.chain(earlier).collect();
         for key in turns {
+            let source = self.lanes.get_mut(&key).and_then(Lane::tell_of_source);
+            if let Some(LaneIdentity { lane, epoch }) = source {
+                let request = self.request(Asked::Serve(key));
+                return Some(Serve { request, lane, epoch }.into());
+            }
             let Some(said) = self.lanes.get_mut(&key).and_then(|lane| lane.say(now)) else {
                 continue;
             };
@@ -92,6 +97,9 @@ impl Conversation {
                 Say::Skip { identity: LaneIdentity { lane, epoch }, through } => {
                     let request = self.request(Asked::Skip(key));
                     Skip { request, lane, epoch, through }.into()
+                }
+                Say::Polled { identity: LaneIdentity { lane, epoch }, poll, count } => {
+                    Polled { lane, epoch, poll, count }.into()
                 }
             });
         }
@@ -111,6 +119,10 @@ impl Conversation {
                 Ok(())
             }
             ServerMessage::Failed(answer) => self.failed(answer, now),
+            ServerMessage::Poll(poll) => {
+                self.polled(poll);
+                Ok(())
+            }
             ServerMessage::Attached(answer) => self.attached(answer),
             ServerMessage::Deliver(delivered) => self.deliver(delivered),
             ServerMessage::PullDone(answer) => self.pull_done(answer, now),
@@ -161,6 +173,16 @@ impl Conversation {
         Ok(())
     }
 
+    fn polled(&mut self, poll: Poll) {
+        let user = Some(LaneIdentity { lane: poll.lane, epoch: poll.epoch });
+        let asked = |(_, lane): &(&Key, &mut Lane)| lane.identity() == user;
+        // The lane may have been left since.
+        if let Some((&key, lane)) = self.lanes.iter_mut().find(asked) {
+            lane.asked(poll.poll, poll.most);
+            self.news.insert(key);
+        }
+    }
+
     /// A server that cannot serve is left for another.
     fn look_elsewhere(&mut self, code: Option<Code>) {
         if let Some(code @ (Code::NoLeader | Code::ShuttingDown | Code::Quarantined)) = code {
@@ -177,6 +199,14 @@ impl Conversation {
             Asked::Lane(key) => self.lane_refused(key, rejection, now),
             // The publishes after a skip are refused too, and say what is expected.
             Asked::Skip(_) => {}
+            // The lane is gone, or was lost to somebody else.
+            Asked::Serve(key) => {
+                if let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.failed().is_none())
+                {
+                    lane.fail(rejection);
+                    self.news.insert(key);
+                }
+            }
             Asked::Attach(key) => {
                 if let Some(consumer) = self.consumers.get_mut(&key) {
                     consumer.refused(rejection, now, |attempt| link.pause(attempt));

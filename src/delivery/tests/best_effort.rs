@@ -6,8 +6,8 @@ use super::super::{BestEffort, Changes, Cluster};
 use crate::dispatch::Facts;
 use crate::machine::{Command, LaneTarget, Publish, Reply, Settle, SettlePart, Target};
 use crate::types::{
-    ChannelId, Code, LaneId, Name, Opener, Outcome, Property, ProxyId, Qos, Rejection, SeqRange,
-    SeqRanges, Start, limits,
+    ChannelId, Code, LaneId, Member, Name, Opener, Outcome, Property, ProxyId, Qos, Rejection,
+    SeqRange, SeqRanges, Start, limits,
 };
 
 struct Rig {
@@ -160,6 +160,30 @@ fn memory_is_given_back() {
     assert!(old.0 > first, "the history of 16 MiB has gone on");
     let (kept, bytes) = rig.cluster.transient().payload_count();
     assert!(bytes < 40 << 20, "{kept} payloads of {bytes} bytes");
+}
+
+#[test]
+fn whoever_holds_a_proxy_is_known_at_once() {
+    let rig = Rig::new();
+    let proxy = rig.proxy();
+    let changes = vec![(Property::ExclusiveConsumer, Some(1))];
+    rig.facts.apply(Command::SetQos { target: Target::Proxy(proxy), changes });
+    assert_eq!(rig.cluster.see(|world| world.proxy(proxy)).unwrap().holder, None);
+    let holder = Some(Member { client: 5, consumer: 6 });
+    let held = rig.submit(Command::Hold { proxy, holder });
+    let Ok(Reply::Held { fencing }) = held else { panic!("{held:?}") };
+    let known = rig.cluster.see(|world| world.proxy(proxy)).unwrap();
+    assert_eq!((known.holder, known.fencing), (holder, fencing));
+    let (lane, epoch, _) = rig.open(LaneTarget::Fresh);
+    let first = rig.publish((lane, epoch), 1, &["a"]);
+    let settle = |fencing| {
+        let sequences = SeqRanges::from_iter([SeqRange::one(first)]);
+        let part = SettlePart { outcome: Outcome::Acked, sequences, reason: String::new() };
+        rig.submit(Command::Settle(Settle { proxy, revision: 2, fencing, parts: vec![part] }))
+    };
+    let stale = settle(fencing - 1);
+    assert!(matches!(stale, Ok(Reply::Rejected(_))), "an earlier token: {stale:?}");
+    assert!(matches!(settle(fencing), Ok(Reply::Settled(settled)) if settled.settled == 1));
 }
 
 #[test]

@@ -92,8 +92,12 @@ impl Machine {
         }
     }
 
-    /// What a lane and those above it say for its events; refused if it is suspended.
-    pub(super) fn supply(&self, channel: &Channel, lane: &Lane) -> Result<Supply, Rejection> {
+    /// What holds for a lane, its own or inherited; refused if it is suspended.
+    pub(in crate::machine) fn supply_of(
+        &self,
+        channel: &Channel,
+        lane: &Lane,
+    ) -> Result<Supply, Rejection> {
         let (unset, name) = (Admin::default(), lane.admin());
         let admin = channel.admins.written(Side::Supplier, name).unwrap_or(&unset);
         let suspended = |what: String| {
@@ -173,7 +177,7 @@ fn opened(lane: &Lane) -> Reply {
     Reply::LaneOpened { lane, epoch, held_since, last_sequence }
 }
 
-pub(super) fn unknown_lane(lane: LaneId) -> Rejection {
+pub(in crate::machine) fn unknown_lane(lane: LaneId) -> Rejection {
     Rejection::new(Code::UnknownLane, format!("lane {lane} does not exist here or has expired"))
         .hint("open a new lane; whether events not yet answered were accepted is unknown")
 }

@@ -13,6 +13,8 @@ use super::{Batch, Command, Machine, Reply};
 use crate::types::{Code, PayloadKey, Rejection, Tenure};
 use define::Wish;
 use lanes::Opening;
+pub(super) use lanes::unknown_lane;
+pub(super) use publish::full;
 
 /// Where in the log a command stands.
 #[derive(Debug, Clone, Copy)]

@@ -31,7 +31,7 @@ impl Machine {
                 "lane sequences count from 1 to 2^64 - 2",
             ));
         }
-        let supply = self.supply(channel, lane);
+        let supply = self.supply_of(channel, lane);
         let mut answer = Published::default();
         let repeated = repeat(lane, publish, &mut answer);
         let (Some(lane), Some(channel)) =
@@ -108,7 +108,7 @@ fn accept(
 }
 
 /// The channel has no room for one more event.
-pub(super) fn full(channel: &Channel) -> Rejection {
+pub(in crate::machine) fn full(channel: &Channel) -> Rejection {
     let (name, pending) = (channel.name(), channel.pending());
     let admission = channel.admission();
     let (events, length) = (pending.events, admission.max_queue_length);

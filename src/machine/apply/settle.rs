@@ -14,12 +14,8 @@ type Letter = (Slot, DeadLetter);
 
 impl Machine {
     pub(in crate::machine) fn settle(&mut self, settle: &Settle) -> Answer {
-        // Of best-effort events nothing is a fact that could come too late.
-        let facts = !self.is_transient;
         let (proxy, channel) = self.proxy_and_channel(settle.proxy)?;
-        if facts {
-            check_fencing(proxy, settle)?;
-        }
+        check_fencing(proxy, settle)?;
         let (mut answer, mut letters) = (Settled::default(), Vec::new());
         for part in &settle.parts {
             if is_judgement(part.outcome) && settle.revision != proxy.revision() {

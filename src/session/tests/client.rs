@@ -53,6 +53,7 @@ impl Node {
         let options = Options {
             cluster: self.cluster.clone(),
             delivery: self.delivery.clone(),
+            suppliers: crate::session::Suppliers::default(),
             env: self.time.clone(),
             event_bytes_max: limits::EVENT_BYTES_MAX,
             shutdown: self.stopping.clone(),

@@ -6,7 +6,7 @@ use crate::delivery::testing::{FakeCluster, block, default_channel};
 use crate::delivery::{Cluster, Request, SessionId};
 use crate::dispatch::Attachment;
 use crate::machine::{Command, Reply};
-use crate::session::{Effect, Pending, Session};
+use crate::session::{Effect, Pending, Session, Suppliers};
 use crate::types::{
     Code, LaneId, Name, Opener, Property, ProxyId, Qos, Rejection, SeqRange, SeqRanges, Start,
     Tenure, limits,
@@ -19,27 +19,31 @@ use crate::wire::{
 const PUSH: FlowMode = FlowMode::Push { credit_events: 10, credit_bytes: 1000 };
 
 /// A session and its machine; proposals are applied when `reply` is called.
-struct Rig {
-    cluster: FakeCluster,
-    session: Session,
+pub(super) struct Rig {
+    pub cluster: FakeCluster,
+    pub session: Session,
     proposed: Vec<(Command, Pending)>,
 }
 
 impl Rig {
-    fn new() -> Rig {
+    pub fn new() -> Rig {
         let cluster = FakeCluster::new();
         let tenure = cluster.tenure().unwrap();
-        Rig { cluster, session: Session::new(SessionId(1), tenure, 64), proposed: Vec::new() }
+        Rig {
+            cluster,
+            session: Session::new(SessionId(1), tenure, 64, Suppliers::default()),
+            proposed: Vec::new(),
+        }
     }
 
     /// Says something; hands back what is to be sent, asked or closed.
-    fn say(&mut self, message: impl Into<ClientMessage>) -> Vec<Effect> {
+    pub fn say(&mut self, message: impl Into<ClientMessage>) -> Vec<Effect> {
         let (session, message) = (&mut self.session, message.into());
         self.cluster.read(|machine| session.on_message(message, machine));
         self.effects()
     }
 
-    fn effects(&mut self) -> Vec<Effect> {
+    pub fn effects(&mut self) -> Vec<Effect> {
         let mut rest = Vec::new();
         for effect in self.session.take_effects() {
             match effect {
@@ -51,7 +55,7 @@ impl Rig {
     }
 
     /// Applies what was proposed, in order.
-    fn reply(&mut self) -> Vec<Effect> {
+    pub fn reply(&mut self) -> Vec<Effect> {
         for (command, pending) in std::mem::take(&mut self.proposed) {
             let reply = self.cluster.apply(command);
             self.answer(pending, Ok(reply));
@@ -64,7 +68,7 @@ impl Rig {
         self.cluster.read(|machine| session.on_reply(pending, outcome, machine));
     }
 
-    fn open_lane(&mut self) -> (LaneId, u32) {
+    pub fn open_lane(&mut self) -> (LaneId, u32) {
         self.say(open(LaneTarget::Fresh));
         match self.reply().as_slice() {
             [Effect::Send(ServerMessage::LaneOpened(opened))] => (opened.lane, opened.epoch),
@@ -73,22 +77,26 @@ impl Rig {
     }
 }
 
-fn open(target: LaneTarget) -> OpenLane {
+pub(super) fn open(target: LaneTarget) -> OpenLane {
     let opener = Opener { client: 1, attempt: 1 };
     OpenLane { request: 1, channel: Name::default_channel(), target, opener, admin: None }
 }
 
 /// The same client opens a lane again.
-fn reopen(lane: LaneId) -> OpenLane {
+pub(super) fn reopen(lane: LaneId) -> OpenLane {
     let opener = Opener { client: 1, attempt: 2 };
     OpenLane { opener, ..open(LaneTarget::Existing(lane)) }
 }
 
-fn publish((lane, epoch): (LaneId, u32), first_sequence: u64, bodies: &[&str]) -> Publish {
+pub(super) fn publish(
+    (lane, epoch): (LaneId, u32),
+    first_sequence: u64,
+    bodies: &[&str],
+) -> Publish {
     Publish { lane, epoch, first_sequence, count: bodies.len() as u32, events: block(bodies) }
 }
 
-fn durable(qos: Qos) -> Attach {
+pub(super) fn durable(qos: Qos) -> Attach {
     let name = Name::new("p").unwrap();
     let target = AttachTarget::Durable { name, start: Start::New, admin: None, qos };
     Attach {
@@ -106,7 +114,7 @@ fn volatile(mode: FlowMode) -> Attach {
     Attach { request: 5, consumer: 7, channel: Name::default_channel(), target, mode, client: 1 }
 }
 
-fn failed(effects: &[Effect]) -> Code {
+pub(super) fn failed(effects: &[Effect]) -> Code {
     match effects {
         [Effect::Send(ServerMessage::Failed(failed))] => failed.rejection.code,
         other => panic!("expected a failure: {other:?}"),

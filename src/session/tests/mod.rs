@@ -2,3 +2,4 @@ mod client;
 mod conversation;
 mod replicated;
 mod serving;
+mod sources;

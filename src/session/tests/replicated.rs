@@ -37,6 +37,7 @@ async fn pipelined_publishes_reach_an_acking_consumer_through_the_log() {
     let options = Options {
         cluster: replica.clone(),
         delivery: delivery::start(replica.clone(), env.clone()),
+        suppliers: crate::session::Suppliers::default(),
         env,
         event_bytes_max: limits::EVENT_BYTES_MAX,
         shutdown,

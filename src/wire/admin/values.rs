@@ -223,6 +223,8 @@ impl ChannelReport {
 pub struct Suppliers {
     /// Lanes without a name, a setting or an admin of their own: together the default proxy.
     pub shared_lanes: u64,
+    /// How many of these are connected now; soft state of the leader, 0 elsewhere.
+    pub clients: u64,
     /// All other lanes.
     pub lanes: Vec<LaneReport>,
 }
@@ -243,6 +245,15 @@ pub struct LaneReport {
     pub epoch: u32,
     /// The last lane sequence accepted or stepped over; 0: none.
     pub last_sequence: u64,
+    /// Its supplier is there now; soft state of the leader, as what follows.
+    #[serde(default)]
+    pub connected: bool,
+    /// Its supplier serves a source, which is polled.
+    #[serde(default)]
+    pub pulled: bool,
+    /// How often it was, on this connection.
+    #[serde(default)]
+    pub polls: u64,
     /// How long ago it was used, in milliseconds.
     pub idle_ms: u64,
 }

@@ -88,6 +88,8 @@ pub fn client() -> Vec<(&'static str, ClientMessage)> {
         ("open lane, existing", lane(LaneTarget::Existing(LANE)).into()),
         ("publish", Publish::new(LANE, 1, 1000, block()).into()),
         ("skip", Skip { request: 3, lane: LANE, epoch: 1, through: 12 }.into()),
+        ("serve", Serve { request: 4, lane: LANE, epoch: 1 }.into()),
+        ("polled", Polled { lane: LANE, epoch: 1, poll: 2, count: 300 }.into()),
         ("attach, volatile, pull", attach(volatile, FlowMode::Pull).into()),
         (
             "attach, durable, push",
@@ -165,6 +167,7 @@ pub fn server() -> Vec<(&'static str, ServerMessage)> {
         ("lane opened", opened.into()),
         ("publish ack", PublishAck { lane: LANE, epoch: 1, runs: vec![run], refused }.into()),
         ("done", Done { request: 3 }.into()),
+        ("poll", Poll { lane: LANE, epoch: 1, poll: 2, most: 300 }.into()),
         ("failed", Failed { request: 4, rejection: busy.clone() }.into()),
         ("attached", attached.into()),
         ("deliver", deliver.into()),
