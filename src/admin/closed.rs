@@ -2,12 +2,12 @@
 
 use tarpc::context::Context;
 
-use crate::types::{Name, NodeId, Rejection, Seq, SeqRanges, Side};
+use crate::types::{Name, NodeId, Rejection, Seq, SeqRanges, Side, Subscription, TypePattern};
 use crate::wire::admin::{
     AdminChanged, AdminList, AdminService, Answer, Audit, BackupBegun, BackupPiece, BackupPlan,
     ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined, LetterList, LetterShown,
-    LettersDone, Member, Members, NodeAudit, NodeReport, ProxyCreated, ProxyWish, QosReport,
-    QosSet, QosValidation, QosWish, Suspension, Target, Transferred,
+    LettersDone, Member, Members, NodeAudit, NodeReport, OfferedTypes, ProxyCreated, ProxyWish,
+    QosReport, QosSet, QosValidation, QosWish, Subscribed, Suspension, Target, Transferred,
 };
 
 /// What a node says while it takes no part.
@@ -129,6 +129,7 @@ impl AdminService for Closed {
         _: Side,
         _: Name,
         _: QosWish,
+        _: Subscription,
     ) -> Result<Answer<AdminChanged>, Rejection> {
         Err(self.reason)
     }
@@ -158,6 +159,20 @@ impl AdminService for Closed {
         _: Target,
         _: bool,
     ) -> Result<Answer<Suspension>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn subscribe(
+        self,
+        _: Context,
+        _: Target,
+        _: Vec<TypePattern>,
+        _: Vec<TypePattern>,
+    ) -> Result<Answer<Subscribed>, Rejection> {
+        Err(self.reason)
+    }
+
+    async fn offered_types(self, _: Context, _: Name) -> Result<Answer<OfferedTypes>, Rejection> {
         Err(self.reason)
     }
 

@@ -11,12 +11,15 @@ use super::report;
 use crate::consensus::Route;
 use crate::machine::Command;
 use crate::transport::Net;
-use crate::types::{Code, Name, NodeId, Rejection, Seq, SeqRanges, Side};
+use crate::types::{
+    Code, Name, NodeId, Rejection, Seq, SeqRanges, Side, Subscription, TypePattern,
+};
 use crate::wire::admin::{
     AdminChanged, AdminList, AdminService, AdminServiceClient, Answer, Audit, BackupBegun,
     BackupPiece, BackupPlan, ChannelList, ChannelReport, ClusterInfo, ClusterStatus, Joined,
-    LetterList, LetterShown, LettersDone, Member, Members, NodeAudit, NodeReport, ProxyCreated,
-    ProxyWish, QosReport, QosSet, QosValidation, QosWish, Suspension, Target, Transferred,
+    LetterList, LetterShown, LettersDone, Member, Members, NodeAudit, NodeReport, OfferedTypes,
+    ProxyCreated, ProxyWish, QosReport, QosSet, QosValidation, QosWish, Subscribed, Suspension,
+    Target, Transferred,
 };
 
 /// Who asks.
@@ -257,11 +260,14 @@ impl<N: Net> AdminService for Desk<N> {
         side: Side,
         name: Name,
         qos: QosWish,
+        types: Subscription,
     ) -> Answered<AdminChanged> {
-        let here = self.change(self.office.create_admin(&channel, side, &name, &qos));
+        let types = types.clone();
+        let here =
+            self.change(self.office.create_admin(&channel, side, &name, &qos, types.clone()));
         let asked = (channel.clone(), name.clone(), qos.clone());
         let ask = |s: AdminServiceClient, c| async move {
-            s.create_admin(c, asked.0, side, asked.1, asked.2).await
+            s.create_admin(c, asked.0, side, asked.1, asked.2, types).await
         };
         self.at_leader(c, here, ask).await
     }
@@ -298,6 +304,28 @@ impl<N: Net> AdminService for Desk<N> {
         let here = self.change(self.office.suspend(&target, suspended));
         let asked = target.clone();
         let ask = |s: AdminServiceClient, c| async move { s.suspend(c, asked, suspended).await };
+        self.at_leader(c, here, ask).await
+    }
+
+    async fn subscribe(
+        self,
+        c: Context,
+        target: Target,
+        add: Vec<TypePattern>,
+        remove: Vec<TypePattern>,
+    ) -> Answered<Subscribed> {
+        let here = self.change(self.office.subscribe(&target, add.clone(), remove.clone()));
+        let asked = (target.clone(), add.clone(), remove.clone());
+        let ask = |s: AdminServiceClient, c| async move {
+            s.subscribe(c, asked.0, asked.1, asked.2).await
+        };
+        self.at_leader(c, here, ask).await
+    }
+
+    async fn offered_types(self, c: Context, channel: Name) -> Answered<OfferedTypes> {
+        let here = self.read(self.office.offered_types(&channel));
+        let asked = channel.clone();
+        let ask = |s: AdminServiceClient, c| async move { s.offered_types(c, asked).await };
         self.at_leader(c, here, ask).await
     }
 

@@ -315,7 +315,9 @@ impl<N: Net> Office<N> {
         let found = self.look(|world| {
             let channel = world.facts.channel_by_name(name)?;
             let report = report::channel(&world, channel.id())?;
-            let suppliers = report::suppliers(world.facts, channel, &self.0.options.suppliers);
+            let fared = |lanes: &[_]| self.replica().lane_turns(lanes);
+            let connected = &self.0.options.suppliers;
+            let suppliers = report::suppliers(world.facts, channel, connected, fared);
             Some(ChannelReport { suppliers, ..report })
         });
         let mut reports = [found.ok_or_else(|| unknown_channel(name))?];

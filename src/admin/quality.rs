@@ -5,11 +5,14 @@ use super::office::Office;
 use super::report;
 use crate::machine::{self, Admin, Channel, Command, Lane, Machine, Proxy, Reply};
 use crate::transport::Net;
-use crate::types::{Code, Level, Name, Property, Qos, QosChange, Rejection, Side};
+use crate::types::{
+    Code, EventType, Level, Name, Property, Qos, QosChange, Rejection, Side, Subscription,
+    TypePattern,
+};
 use crate::wire::admin::{
-    AdminChanged, AdminList, AdminReport, ChannelReport, Cut, Origin, PropertyReport,
-    PropertyValue, ProxyCreated, ProxyWish, QosReport, QosSet, QosWish, Suspension, Target,
-    read_wish, unit,
+    AdminChanged, AdminList, AdminReport, ChannelReport, Cut, OfferedType, OfferedTypes, Origin,
+    PropertyReport, PropertyValue, ProxyCreated, ProxyWish, QosReport, QosSet, QosWish, Subscribed,
+    Suspension, Target, read_wish, unit,
 };
 
 impl<N: Net> Office<N> {
@@ -60,14 +63,16 @@ impl<N: Net> Office<N> {
         side: Side,
         name: &Name,
         wish: &QosWish,
+        types: Subscription,
     ) -> Result<AdminChanged, Rejection> {
         let level = side.admin_level();
         let changes = understand(level, wish, &format!("{level} '{name}'"))?;
         let id = self.replica().read(|machine| find_channel(machine, channel).map(Channel::id))?;
-        let command =
-            Command::CreateAdmin { channel: id, side, name: name.clone(), qos: qos_of(&changes) };
+        let (name, qos) = (name.clone(), qos_of(&changes));
+        let command = Command::CreateAdmin { channel: id, side, name: name.clone(), qos, types };
         let cut = cut(self.propose(command).await?)?;
-        Ok(AdminChanged { channel: channel.clone(), admin: self.admin(channel, side, name)?, cut })
+        let admin = self.admin(channel, side, &name)?;
+        Ok(AdminChanged { channel: channel.clone(), admin, cut })
     }
 
     /// Removes an admin with its proxies or lanes; what it was.
@@ -99,11 +104,11 @@ impl<N: Net> Office<N> {
         channel: &Name,
         wish: ProxyWish,
     ) -> Result<ProxyCreated, Rejection> {
-        let ProxyWish { name, start, admin, qos } = wish;
+        let ProxyWish { name, start, admin, qos, types } = wish;
         let changes = understand(Level::Proxy, &qos, &format!("proxy '{name}'"))?;
         let id = self.replica().read(|machine| find_channel(machine, channel).map(Channel::id))?;
         let (qos, known) = (qos_of(&changes), name.clone());
-        let command = Command::CreateProxy { channel: id, name, start, admin, qos };
+        let command = Command::CreateProxy { channel: id, name, start, admin, qos, types };
         match self.propose(command).await? {
             Reply::ProxyReady { start_seq, created, .. } => {
                 let report = self.channel(channel).await?;
@@ -119,12 +124,42 @@ impl<N: Net> Office<N> {
     pub async fn suspend(&self, target: &Target, suspended: bool) -> Result<Suspension, Rejection> {
         let of = self.machine_target(target)?;
         let cut = cut(self.propose(Command::Suspend { target: of, suspended }).await?)?;
-        let (Target::Admin { admin: name, .. }
-        | Target::Proxy { proxy: name, .. }
-        | Target::Lane { lane: name, .. }
-        | Target::Channel { channel: name }) = target;
-        let (channel, level) = (target.channel().clone(), target.level());
+        let (channel, level, name) = (target.channel().clone(), target.level(), target.name());
         Ok(Suspension { channel, level, name: name.clone(), suspended, cut })
+    }
+
+    /// Changes which types of events an admin or a proxy wants.
+    pub async fn subscribe(
+        &self,
+        target: &Target,
+        add: Vec<TypePattern>,
+        remove: Vec<TypePattern>,
+    ) -> Result<Subscribed, Rejection> {
+        let of = self.machine_target(target)?;
+        let cut = cut(self.propose(Command::Subscribe { target: of, add, remove }).await?)?;
+        let types = self.replica().read(|machine| {
+            let found = Found::new(machine, target)?;
+            let admin = found.admin.as_ref().map(|(_, _, admin)| &admin.types);
+            let types = found.proxy.map(Proxy::types).or(admin);
+            Ok::<_, Rejection>(types.cloned().unwrap_or_default())
+        })?;
+        let (channel, level, name) = (target.channel().clone(), target.level(), target.name());
+        Ok(Subscribed { channel, level, name: name.clone(), types, cut })
+    }
+
+    /// The types of a channel's retained events.
+    pub async fn offered_types(&self, channel: &Name) -> Result<OfferedTypes, Rejection> {
+        self.look(|world| {
+            let id = find_channel(world.facts, channel)?.id();
+            let offered = find_channel(world.of(id), channel)?.offered_types();
+            let offered = offered.map(|(_, name, events)| OfferedType {
+                event_type: EventType::clone(name),
+                events,
+            });
+            let mut types: Vec<OfferedType> = offered.collect();
+            types.sort_by(|a, b| a.event_type.cmp(&b.event_type));
+            Ok(OfferedTypes { channel: channel.clone(), types })
+        })
     }
 
     fn machine_target(&self, target: &Target) -> Result<machine::Target, Rejection> {

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::letters;
 use crate::consensus;
 use crate::delivery::{ProxyStats, World};
+use crate::intake::LaneTurns;
 use crate::machine::{Admin, Channel, Lane, Machine, Proxy};
 use crate::session;
-use crate::types::{ChannelId, Name, Outcome, ProxyId, Seq, Side};
+use crate::types::{ChannelId, LaneId, Name, Outcome, ProxyId, Seq, Side};
 use crate::wire::admin::{
     AdminReport, ChannelEntry, ChannelReport, LaneReport, LetterLedger, Member, MemberEntry,
     ProxyReport, Role, SnapshotReport, Suppliers,
@@ -75,8 +76,8 @@ pub fn admins(machine: &Machine, channel: &Channel) -> Vec<AdminReport> {
                 machine.lanes_of(channel.id()).filter(|lane| *lane.admin() == name).count()
             }
         };
-        let (qos, suspended, proxies) = (admin.qos, admin.suspended, members as u64);
-        AdminReport { name, side, qos, suspended, proxies }
+        let Admin { qos, suspended, types } = admin;
+        AdminReport { name, side, qos, suspended, types, proxies: members as u64 }
     };
     let of = |side: Side| channel.admins().iter(side).map(move |admin| report(side, admin));
     of(Side::Consumer).chain(of(Side::Supplier)).collect()
@@ -87,7 +88,12 @@ pub fn suppliers(
     machine: &Machine,
     channel: &Channel,
     connected: &session::Suppliers,
+    fared: impl Fn(&[(ChannelId, LaneId)]) -> Vec<LaneTurns>,
 ) -> Suppliers {
+    let ids: Vec<_> =
+        machine.lanes_of(channel.id()).map(|lane| (channel.id(), lane.id())).collect();
+    let fared: BTreeMap<_, _> = ids.iter().map(|(_, lane)| *lane).zip(fared(&ids)).collect();
+    let turns = |lane: &Lane| fared.get(&lane.id()).copied().unwrap_or_default();
     let connected = connected.of(machine.lanes_of(channel.id()).map(Lane::id));
     let now = |lane: &Lane| connected.get(&lane.id());
     let shares = |lane: &&Lane| {
@@ -108,12 +114,22 @@ pub fn suppliers(
         connected: now(lane).is_some(),
         pulled: now(lane).is_some_and(|connected| connected.pulled),
         polls: now(lane).map_or(0, |connected| connected.polls),
+        turns: turns(lane).turns,
+        waiting_ms: turns(lane).waiting_ms,
+        longest_wait_ms: turns(lane).longest_wait_ms,
         idle_ms: machine.stamp().0.saturating_sub(lane.last_used().0) / 1000,
     };
     let (shared, own): (Vec<_>, Vec<_>) = machine.lanes_of(channel.id()).partition(shares);
     let clients = shared.iter().filter(|lane| now(lane).is_some()).count() as u64;
-    let lanes = own.into_iter().map(report).collect();
-    Suppliers { shared_lanes: shared.len() as u64, clients, lanes }
+    let shared: Vec<LaneTurns> = shared.into_iter().map(turns).collect();
+    Suppliers {
+        shared_lanes: shared.len() as u64,
+        clients,
+        turns: shared.iter().map(|lane| lane.turns).sum(),
+        waiting_ms: shared.iter().map(|lane| lane.waiting_ms).max().unwrap_or(0),
+        longest_wait_ms: shared.iter().map(|lane| lane.longest_wait_ms).max().unwrap_or(0),
+        lanes: own.into_iter().map(report).collect(),
+    }
 }
 
 /// One durable proxy; nothing in flight.
@@ -145,6 +161,7 @@ pub fn proxy(machine: &Machine, proxy: &Proxy) -> ProxyReport {
         admin: proxy.admin().clone(),
         qos: proxy.qos().clone(),
         suspended: proxy.is_suspended(),
+        types: proxy.types().clone(),
         turns: 0,
         waiting_ms: 0,
         longest_wait_ms: 0,

@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-use super::args::{Admin, AdminName, Common};
+use super::args::{Admin, AdminName, AdminTypes, Common};
 use super::exit::{Exit, Failure};
 use super::proxies::lane_name;
 use super::quality::{brief, values};
 use super::{asked, connect_admin, output};
 use crate::types::{Code, Level, Rejection, Side};
 use crate::wire::admin::{
-    AdminList, AdminReport, Answer, LaneReport, PropertyReport, ProxyReport, Target,
+    AdminList, AdminReport, Answer, LaneReport, PropertyReport, ProxyReport, Subscribed, Target,
 };
 
 /// Runs an `admin` command.
@@ -19,8 +19,9 @@ pub async fn run(common: &Common, command: &Admin) -> Result<Exit, Failure> {
             let side = flags.of.side();
             asked::check(side.admin_level(), &flags.qos)?;
             let AdminName { channel, name, .. } = &flags.of;
+            let types = flags.types.iter().cloned().collect();
             let asker = connect_admin(common)?;
-            let answer = asker.create_admin(channel, side, name, &flags.qos).await?;
+            let answer = asker.create_admin(channel, side, name, &flags.qos, &types).await?;
             output::result(common.output, &answer, |a| {
                 let (what, set) = (level(side), brief(&a.value.admin.qos));
                 format!("created {what} {name} of channel {channel}: {set}")
@@ -39,6 +40,14 @@ pub async fn run(common: &Common, command: &Admin) -> Result<Exit, Failure> {
                 let count = a.value.admin.proxies;
                 format!("removed {what} {name} of channel {channel}, and its {members}: {count}")
             });
+        }
+        Admin::Subscribe(AdminTypes { of, patterns }) => {
+            let answer = connect_admin(common)?.subscribe(&target(of), patterns, &[]).await?;
+            output::result(common.output, &answer, subscribed);
+        }
+        Admin::Unsubscribe(AdminTypes { of, patterns }) => {
+            let answer = connect_admin(common)?.subscribe(&target(of), &[], patterns).await?;
+            output::result(common.output, &answer, subscribed);
         }
         Admin::Suspend(of) => suspend(common, of, true).await?,
         Admin::Resume(of) => suspend(common, of, false).await?,
@@ -72,19 +81,31 @@ async fn suspend(common: &Common, of: &AdminName, suspended: bool) -> Result<(),
     Ok(())
 }
 
+/// What an admin or a proxy wants now.
+pub fn subscribed(answer: &Answer<Subscribed>) -> String {
+    let Subscribed { channel, level, name, types, cut } = &answer.value;
+    format!(
+        "{level} {name} of channel {channel} wants {types}\n\n\
+         holds from log index {} on, for all events that are not settled; the first event accepted \
+         after it has sequence {}",
+        cut.index, cut.next_seq
+    )
+}
+
 fn list(answer: &Answer<AdminList>) -> String {
     table(&answer.value.admins)
 }
 
 /// The admins of a channel.
 pub fn table(admins: &[AdminReport]) -> String {
-    let mut table = output::table(&["side", "admin", "proxies", "state", "set for it"]);
+    let mut table = output::table(&["side", "admin", "proxies", "state", "types", "set for it"]);
     for admin in admins {
         table.add_row(vec![
             admin.side.to_string(),
             admin.name.to_string(),
             output::count(admin.proxies),
             if admin.suspended { "suspended" } else { "active" }.into(),
+            admin.types.to_string(),
             brief(&admin.qos),
         ]);
     }

@@ -22,8 +22,8 @@ use super::connect::{assignment, host_port};
 use crate::node::ByteSize;
 use crate::types::{Name, QosChange, Value};
 pub use quality::{
-    Admin, AdminCreate, AdminName, Proxy, ProxyCreate, ProxyName, ProxyOrLane, Qos, QosTarget,
-    Scheduler,
+    Admin, AdminCreate, AdminName, AdminTypes, Proxy, ProxyCreate, ProxyName, ProxyOrLane,
+    ProxyTypes, Qos, QosTarget, Scheduler,
 };
 
 /// A fault-tolerant event channel service.
@@ -277,6 +277,11 @@ pub enum Channel {
     Ls,
     /// Show one channel and its consumers
     Show {
+        /// Name of the channel.
+        name: Name,
+    },
+    /// List the types that the retained events of a channel have
+    Types {
         /// Name of the channel.
         name: Name,
     },

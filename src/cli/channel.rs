@@ -6,8 +6,8 @@ use super::args::{Channel, ChannelCreate, Common};
 use super::exit::{Exit, Failure};
 use super::quality::brief;
 use super::{admins, asked, connect_admin, output};
-use crate::types::{Level, Property, QosChange};
-use crate::wire::admin::{Answer, ChannelList, ChannelReport};
+use crate::types::{EventType, Level, Property, QosChange};
+use crate::wire::admin::{Answer, ChannelList, ChannelReport, OfferedType, OfferedTypes};
 
 /// Runs a `channel` command.
 pub async fn run(common: &Common, command: &Channel) -> Result<Exit, Failure> {
@@ -22,6 +22,9 @@ pub async fn run(common: &Common, command: &Channel) -> Result<Exit, Failure> {
         Channel::Ls => output::result(common.output, &admin.channels().await?, list),
         Channel::Show { name } => {
             output::result(common.output, &admin.channel(name).await?, show);
+        }
+        Channel::Types { name } => {
+            output::result(common.output, &admin.offered_types(name).await?, types);
         }
         Channel::Rm { name } => {
             let answer = admin.remove_channel(name).await?;
@@ -52,6 +55,15 @@ fn list(answer: &Answer<ChannelList>) -> String {
             output::count(channel.proxies),
             if channel.best_effort { "best effort" } else { "persistent" }.to_string(),
         ]);
+    }
+    table.to_string()
+}
+
+fn types(answer: &Answer<OfferedTypes>) -> String {
+    let mut table = output::table(&["domain", "type", "events"]);
+    for OfferedType { event_type, events } in &answer.value.types {
+        let EventType { domain, kind } = event_type.clone();
+        table.add_row(vec![domain, kind, output::count(*events)]);
     }
     table.to_string()
 }

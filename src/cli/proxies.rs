@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
-use super::args::{Common, Proxy, ProxyCreate, ProxyName, ProxyOrLane};
+use super::admins::subscribed;
+use super::args::{Common, Proxy, ProxyCreate, ProxyName, ProxyOrLane, ProxyTypes};
 use super::exit::{Exit, Failure};
 use super::quality::{brief, values};
 use super::{asked, connect_admin, output};
-use crate::types::{Code, Level, Name, Property, QosChange, Rejection, Side};
+use crate::types::{Code, Level, Name, Property, QosChange, Rejection, Side, Subscription};
 use crate::wire::admin::{
     ChannelReport, LaneReport, PropertyReport, ProxyReport, ProxyWish, Target, qos_wish,
 };
@@ -22,6 +23,14 @@ pub async fn run(common: &Common, command: &Proxy) -> Result<Exit, Failure> {
             output::result(common.output, &answer, |_| {
                 format!("removed proxy {name} of channel {channel}")
             });
+        }
+        Proxy::Subscribe(ProxyTypes { of, patterns }) => {
+            let answer = connect_admin(common)?.subscribe(&target(of), patterns, &[]).await?;
+            output::result(common.output, &answer, subscribed);
+        }
+        Proxy::Unsubscribe(ProxyTypes { of, patterns }) => {
+            let answer = connect_admin(common)?.subscribe(&target(of), &[], patterns).await?;
+            output::result(common.output, &answer, subscribed);
         }
         Proxy::Suspend(of) => suspend(common, of, true).await?,
         Proxy::Resume(of) => suspend(common, of, false).await?,
@@ -51,6 +60,7 @@ async fn create(common: &Common, flags: &ProxyCreate) -> Result<(), Failure> {
         start: flags.from,
         admin: flags.admin.clone(),
         qos: qos_wish(&changes),
+        types: flags.types.iter().cloned().collect(),
     };
     let answer = connect_admin(common)?.create_proxy(&flags.of.channel, &wish).await?;
     output::result(common.output, &answer, |a| {
@@ -201,6 +211,7 @@ fn consumers(channel: &ChannelReport) -> String {
         "pending",
         "in flight",
         "state",
+        "types",
         "set for it",
     ]);
     for proxy in &channel.proxies {
@@ -213,6 +224,7 @@ fn consumers(channel: &ChannelReport) -> String {
             output::count(proxy.pending),
             output::count(proxy.in_flight),
             state(channel, proxy).into(),
+            proxy.types.to_string(),
             brief(&proxy.qos),
         ]);
     }
@@ -226,6 +238,7 @@ fn consumers(channel: &ChannelReport) -> String {
         none(),
         none(),
         "active".into(),
+        none(),
         none(),
     ]);
     table.to_string()
@@ -280,6 +293,8 @@ struct Shown {
     proxy: ProxyReport,
     /// By itself or by its admin.
     state: &'static str,
+    /// What its admin wants for its proxies.
+    admin_types: Subscription,
     properties: Vec<PropertyReport>,
 }
 
@@ -292,7 +307,9 @@ async fn show(common: &Common, of: &ProxyName) -> Result<(), Failure> {
         return Err(Rejection::new(Code::UnknownProxy, message).into());
     };
     let state = state(&channel, &proxy);
-    let shown = Shown { channel: of.channel.clone(), proxy, state, properties };
+    let admin = channel.admins.iter().find(|admin| admin.name == proxy.admin);
+    let admin_types = admin.map(|admin| admin.types.clone()).unwrap_or_default();
+    let shown = Shown { channel: of.channel.clone(), proxy, state, admin_types, properties };
     output::result(common.output, &shown, people);
     Ok(())
 }
@@ -342,7 +359,7 @@ fn people(shown: &Shown) -> String {
     let proxy = &shown.proxy;
     let count = output::count;
     format!(
-        "proxy      {} of channel {}, admin {}, {}\ndelivery   {}\n\
+        "proxy      {} of channel {}, admin {}, {}\ndelivery   {}\ntypes      {}{}\n\
          events     {} offered, {} acked, {} pending, {} in flight\n\
          otherwise  {} filtered, {} expired, {} discarded, {} dead-lettered, {} skipped\n\
          clients    {}\n{}\n{}",
@@ -351,6 +368,11 @@ fn people(shown: &Shown) -> String {
         proxy.admin,
         shown.state,
         delivery(proxy),
+        proxy.types,
+        match shown.admin_types.is_empty() {
+            true => String::new(),
+            false => format!("; of these what its admin wants: {}", shown.admin_types),
+        },
         count(proxy.offered),
         count(proxy.acked),
         count(proxy.pending),

@@ -24,6 +24,7 @@ pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failu
         from: flags.from,
         admin: flags.settings.admin.clone(),
         qos: connect::qos(&flags.settings)?,
+        types: flags.types.iter().cloned().collect(),
         ..SubscribeOptions::default()
     };
     if options.name.is_none() && (options.admin.is_some() || !options.qos.is_empty()) {
@@ -84,6 +85,7 @@ pub async fn pull(common: &Common, flags: &Pull) -> Result<Exit, Failure> {
         from: flags.from,
         admin: flags.settings.admin.clone(),
         qos: connect::qos(&flags.settings)?,
+        types: flags.types.iter().cloned().collect(),
         ..SubscribeOptions::default()
     };
     let wait = connect::seconds("--wait", flags.wait)?;

@@ -1,12 +1,13 @@
-//! `scheduler`: whose turn it is in a channel, and how long each proxy waits for its own.
+//! `scheduler`: whose turn it is in a channel, on either side, and how long each waits for its own.
 
 use serde::Serialize;
 
 use super::args::{Common, Scheduler};
 use super::exit::{Exit, Failure};
+use super::proxies::lane_name;
 use super::{connect_admin, output};
 use crate::types::{Name, Property, Qos, Side};
-use crate::wire::admin::ChannelReport;
+use crate::wire::admin::{ChannelReport, LaneReport};
 
 /// Runs a `scheduler` command.
 pub async fn run(common: &Common, command: &Scheduler) -> Result<Exit, Failure> {
@@ -27,11 +28,23 @@ struct Shown {
     /// What the policy promises to those who wait.
     bound: &'static str,
     proxies: Vec<Contender>,
+    /// The side of suppliers: which lane is next.
+    suppliers: Supplying,
+}
+
+/// The same for lanes, which wait to go into the log.
+#[derive(Serialize)]
+struct Supplying {
+    policy: String,
+    aging_ms: i64,
+    bound: &'static str,
+    lanes: Vec<Contender>,
 }
 
 #[derive(Serialize)]
 struct Contender {
-    name: Name,
+    /// Of a lane without a name its id; `default`: all that share the default proxy.
+    name: String,
     weight: i64,
     priority: i64,
     /// Turns it had in the tenure of this leader.
@@ -48,7 +61,7 @@ fn shown(report: &ChannelReport) -> Shown {
         let admin = admin.map(|admin| admin.qos.clone()).unwrap_or_default();
         let value = |property| Qos::resolve(&[&proxy.qos, &admin], property);
         Contender {
-            name: proxy.name.clone(),
+            name: proxy.name.to_string(),
             weight: value(Property::SchedulingWeight),
             priority: value(Property::SchedulingPriority),
             turns: proxy.turns,
@@ -73,25 +86,87 @@ fn shown(report: &ChannelReport) -> Shown {
             _ => "a turn of each other proxy",
         },
         proxies: report.proxies.iter().map(contender).collect(),
+        suppliers: supplying(report),
+    }
+}
+
+fn supplying(report: &ChannelReport) -> Supplying {
+    let of_channel = |property| Qos::resolve(&[&report.qos], property);
+    let place = of_channel(Property::SupplierSchedulingPolicy);
+    let of_admin = |name: &Name| {
+        let admin = report.admin(Side::Supplier, name);
+        admin.map(|admin| admin.qos.clone()).unwrap_or_default()
+    };
+    let own = |lane: &LaneReport| {
+        let admin = of_admin(&lane.admin);
+        let value = |property| Qos::resolve(&[&lane.qos, &admin], property);
+        Contender {
+            name: lane_name(lane),
+            weight: value(Property::SchedulingWeight),
+            priority: value(Property::SchedulingPriority),
+            turns: lane.turns,
+            waiting_ms: lane.waiting_ms,
+            longest_wait_ms: lane.longest_wait_ms,
+        }
+    };
+    let all = &report.suppliers;
+    let admin = of_admin(&Name::default_admin());
+    let shared = Contender {
+        name: Name::default_admin().to_string(),
+        weight: Qos::resolve(&[&admin], Property::SchedulingWeight),
+        priority: Qos::resolve(&[&admin], Property::SchedulingPriority),
+        turns: all.turns,
+        waiting_ms: all.waiting_ms,
+        longest_wait_ms: all.longest_wait_ms,
+    };
+    Supplying {
+        policy: Property::SupplierSchedulingPolicy.spec().domain.show(place),
+        aging_ms: of_channel(Property::SupplierSchedulingAging),
+        bound: match place {
+            1 => {
+                "while a lane of weight w waits, another of weight v takes at most a turn * v/w + a turn"
+            }
+            2 => {
+                "(highest priority - its own) * aging, then a turn of each other lane; aging 0: none"
+            }
+            3 => {
+                "until a second after its next event ends, or two seconds if none does, then a turn of each other lane"
+            }
+            _ => "a turn of each other lane",
+        },
+        lanes: all.lanes.iter().map(own).chain([shared]).collect(),
     }
 }
 
 fn people(report: &ChannelReport) -> String {
     let shown = shown(report);
-    let mut table =
-        output::table(&["proxy", "weight", "priority", "turns", "waits", "longest wait"]);
-    for proxy in &shown.proxies {
+    let lanes = &shown.suppliers;
+    format!(
+        "channel {}, scheduling {}, aging {} ms\nlongest wait of a proxy: {}\n\n{}\n\n\
+         scheduling of suppliers {}, aging {} ms\nlongest wait of a lane: {}\n\n{}",
+        shown.channel,
+        shown.policy,
+        shown.aging_ms,
+        shown.bound,
+        table("proxy", &shown.proxies),
+        lanes.policy,
+        lanes.aging_ms,
+        lanes.bound,
+        table("lane", &lanes.lanes),
+    )
+}
+
+fn table(what: &str, contenders: &[Contender]) -> String {
+    let mut table = output::table(&[what, "weight", "priority", "turns", "waits", "longest wait"]);
+    for one in contenders {
         table.add_row(vec![
-            proxy.name.to_string(),
-            proxy.weight.to_string(),
-            proxy.priority.to_string(),
-            proxy.turns.to_string(),
-            format!("{} ms", proxy.waiting_ms),
-            format!("{} ms", proxy.longest_wait_ms),
+            one.name.clone(),
+            one.weight.to_string(),
+            one.priority.to_string(),
+            one.turns.to_string(),
+            format!("{} ms", one.waiting_ms),
+            format!("{} ms", one.longest_wait_ms),
         ]);
     }
-    format!(
-        "channel {}, scheduling {}, aging {} ms\nlongest wait of a proxy: {}\n\n{table}",
-        shown.channel, shown.policy, shown.aging_ms, shown.bound
-    )
+    table.to_string()
 }

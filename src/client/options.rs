@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::types::{LaneId, Name, Qos, Start, limits};
+use crate::types::{LaneId, Name, Qos, Start, Subscription, TypePattern, limits};
 
 /// How to reach a cluster, and how patient to be.
 #[derive(Debug, Clone)]
@@ -154,6 +154,9 @@ pub struct SubscribeOptions {
     pub admin: Option<Name>,
     /// What is set for a new durable consumer itself; an existing one must have all of it.
     pub qos: Qos,
+    /// The types of events it wants; none named: all. An existing durable consumer must want the same,
+    /// or is taken as it is if none are named.
+    pub types: Subscription,
     /// Events delivered and not taken from the client, at most [`limits::CREDIT_EVENTS_MAX`].
     pub credit_events: u32,
     /// The same in bytes, at most [`limits::CREDIT_BYTES_MAX`].
@@ -172,6 +175,7 @@ impl Default for SubscribeOptions {
             from: Start::New,
             admin: None,
             qos: Qos::default(),
+            types: Subscription::default(),
             credit_events: 8192,
             credit_bytes: 8 << 20,
             unconfirmed_max: 65_536,
@@ -189,6 +193,12 @@ impl SubscribeOptions {
     /// The same, beginning elsewhere.
     pub fn from(mut self, from: Start) -> SubscribeOptions {
         self.from = from;
+        self
+    }
+
+    /// The same, wanting events that one of these patterns picks.
+    pub fn types(mut self, patterns: impl IntoIterator<Item = TypePattern>) -> SubscribeOptions {
+        self.types = patterns.into_iter().collect();
         self
     }
 }

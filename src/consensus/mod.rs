@@ -46,6 +46,7 @@ mod member;
 mod membership;
 mod network;
 pub mod offline;
+mod order;
 mod payloads;
 mod proposer;
 mod raft;

@@ -1,6 +1,7 @@
 //! From commands of many sources to log entries, and from their answers back.
 //!
-//! Commands wait in an [`Intake`], fair between sources and bounded in bytes. Whenever fewer than
+//! Commands wait in an [`Intake`], fair between those who wait and bounded in bytes. Where more than one
+//! lane of a channel waits, the channel's policy says which is next, as it is defined at that moment. Whenever fewer than
 //! [`limits::ENTRIES_IN_FLIGHT_MAX`] entries are on their way and something waits, the next entry
 //! is formed: while entries are on the way the next one fills, so batches grow with the load and
 //! no timer is needed. Only what nobody waits for, settlements, waits a moment while events are
@@ -25,13 +26,15 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
 use crate::env::Runtime;
-use crate::intake::Intake;
+use crate::intake::{Intake, LaneTurns, Party};
 use crate::machine::{Batch, Command, Reply};
-use crate::types::{Tenure, limits};
+use crate::schedule::Policy;
+use crate::types::{ChannelId, LaneId, Stamp, Tenure, limits};
 
 use super::clock::SoftClock;
 use super::error::ProposeError;
 use super::member::Member;
+use super::order::{Rules, Waiting};
 
 /// Told the outcome of a command. Must be quick: it runs on the proposer's task.
 pub type Done = Box<dyn FnOnce(Result<Reply, ProposeError>) + Send>;
@@ -79,6 +82,7 @@ pub(super) struct Proposer {
 struct Shared {
     inside: Mutex<Inside>,
     wake: Notify,
+    now: Box<dyn Fn() -> Stamp + Send + Sync>,
 }
 
 struct Inside {
@@ -110,15 +114,23 @@ enum Event {
 
 impl Proposer {
     /// Starts the proposer, closed, and its task.
-    pub fn start<E: Runtime>(writer: impl Writer, clock: SoftClock<E>, env: E) -> Proposer {
+    pub fn start<E: Runtime>(
+        writer: impl Writer,
+        rules: impl Rules,
+        clock: SoftClock<E>,
+        env: E,
+    ) -> Proposer {
         let (events, inbox) = mpsc::unbounded_channel();
         let gate = Gate::Closed { leader: None };
         let inside = Inside { gate, intake: Intake::default(), urgent: 0 };
-        let shared = Arc::new(Shared { inside: Mutex::new(inside), wake: Notify::new() });
+        let time = clock.clone();
+        let (inside, wake) = (Mutex::new(inside), Notify::new());
+        let shared = Arc::new(Shared { inside, wake, now: Box::new(move || time.now()) });
         let task = Task {
             shared: shared.clone(),
             events: events.clone(),
             writer,
+            rules,
             clock,
             env: env.clone(),
             next_ticket: 0,
@@ -135,9 +147,11 @@ impl Proposer {
     pub fn submit(&self, source: u64, command: Command, done: Done) {
         let cost = command_bytes(&command);
         let urgent = !rides(&command);
+        let from = (source, party(source, &command));
+        let now = (self.shared.now)();
         let mut inside = self.shared.lock();
         let (error, done) = match &inside.gate {
-            Gate::Open(_) => match inside.intake.offer(source, cost, Asked { command, done }) {
+            Gate::Open(_) => match inside.intake.offer(from, cost, Asked { command, done }, now) {
                 Ok(()) => {
                     inside.urgent += usize::from(urgent);
                     drop(inside);
@@ -155,6 +169,13 @@ impl Proposer {
     /// Bytes of commands that wait for an entry.
     pub fn waiting_bytes(&self) -> usize {
         self.shared.lock().intake.bytes()
+    }
+
+    /// How these lanes of a channel fared in waiting for their turns.
+    pub fn fared(&self, lanes: &[(ChannelId, LaneId)]) -> Vec<LaneTurns> {
+        let now = (self.shared.now)();
+        let inside = self.shared.lock();
+        lanes.iter().map(|(channel, lane)| inside.intake.fared(*channel, *lane, now)).collect()
     }
 
     /// Commands are taken from now on, for this tenure.
@@ -181,7 +202,7 @@ impl Proposer {
         }
         let was_open = matches!(inside.gate, Gate::Open(_));
         inside.gate = gate;
-        let waiting = inside.take(usize::MAX, usize::MAX);
+        let waiting = inside.take(usize::MAX, usize::MAX, (self.shared.now)());
         drop(inside);
         if was_open || matches!(event, Event::Stopped) {
             let _ = self.events.send(event);
@@ -197,8 +218,13 @@ impl Shared {
 }
 
 impl Inside {
-    fn take(&mut self, bytes_target: usize, count_max: usize) -> Vec<Asked> {
-        let taken = self.intake.take(bytes_target, count_max);
+    fn waiting(&self, channel: ChannelId) -> Vec<Waiting> {
+        let waiting = self.intake.waiting(channel).into_iter();
+        waiting.map(|(lane, since, asked)| Waiting::new(lane, since, &asked.command)).collect()
+    }
+
+    fn take(&mut self, bytes_target: usize, count_max: usize, now: Stamp) -> Vec<Asked> {
+        let taken = self.intake.take(bytes_target, count_max, now);
         self.urgent -= taken.iter().filter(|asked| !rides(&asked.command)).count();
         taken
     }
@@ -211,10 +237,11 @@ struct Flight {
     tries: u32,
 }
 
-struct Task<E, W> {
+struct Task<E, W, R> {
     shared: Arc<Shared>,
     events: mpsc::UnboundedSender<Event>,
     writer: W,
+    rules: R,
     clock: SoftClock<E>,
     env: E,
     next_ticket: u64,
@@ -227,7 +254,7 @@ struct Task<E, W> {
     held: BTreeMap<u64, Flight>,
 }
 
-impl<E: Runtime, W: Writer> Task<E, W> {
+impl<E: Runtime, W: Writer, R: Rules> Task<E, W, R> {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Event>) {
         loop {
             while self.held.is_empty() && self.flights.len() < limits::ENTRIES_IN_FLIGHT_MAX {
@@ -258,7 +285,7 @@ impl<E: Runtime, W: Writer> Task<E, W> {
 
     /// Completes when held entries should be offered again: after a pause, and when none is ahead
     /// of them.
-    fn lease_pause(&self) -> impl Future<Output = ()> + use<E, W> {
+    fn lease_pause(&self) -> impl Future<Output = ()> + use<E, W, R> {
         let due = !self.held.is_empty() && self.flights.is_empty();
         let env = self.env.clone();
         async move {
@@ -270,7 +297,7 @@ impl<E: Runtime, W: Writer> Task<E, W> {
     }
 
     /// Completes when settlements that wait alone have waited long enough.
-    fn ride_over(&self) -> impl Future<Output = ()> + use<E, W> {
+    fn ride_over(&self) -> impl Future<Output = ()> + use<E, W, R> {
         let waits = {
             let inside = self.shared.lock();
             inside.urgent == 0 && !inside.intake.is_empty()
@@ -289,6 +316,7 @@ impl<E: Runtime, W: Writer> Task<E, W> {
     /// Makes an entry of what waits, if this node serves and anything does.
     fn form(&mut self) -> Option<Flight> {
         let now = self.env.monotonic();
+        self.set_orders();
         let mut inside = self.shared.lock();
         let Gate::Open(tenure) = inside.gate else { return None };
         if inside.intake.is_empty() || (inside.urgent == 0 && now < self.rides_until) {
@@ -297,12 +325,33 @@ impl<E: Runtime, W: Writer> Task<E, W> {
         if inside.urgent > 0 {
             self.rides_until = now + RIDE_PAUSE;
         }
-        let asked = inside.take(limits::BATCH_BYTES_TARGET, limits::BATCH_COMMANDS_MAX);
-        drop(inside);
         let stamp = self.clock.now();
+        let asked = inside.take(limits::BATCH_BYTES_TARGET, limits::BATCH_COMMANDS_MAX, stamp);
+        drop(inside);
         let (commands, dones) = asked.into_iter().map(|a| (a.command, a.done)).unzip();
         let entry = Batch { tenure, stamp, commands }.encode();
         Some(Flight { entry, dones, tries: 0 })
+    }
+
+    /// Where several lanes of a channel wait, they go by its policy as it is now. Facts are looked at
+    /// without holding up those who submit.
+    fn set_orders(&self) {
+        let contended = self.shared.lock().intake.contended();
+        if contended.is_empty() {
+            return;
+        }
+        let policies = self.rules.policies(&contended);
+        for (channel, policy) in contended.into_iter().zip(policies) {
+            let claims = match policy {
+                Policy::RoundRobin => Vec::new(),
+                _ => {
+                    let waiting = self.shared.lock().waiting(channel);
+                    self.rules.claims(&waiting)
+                }
+            };
+            let now = (self.shared.now)();
+            self.shared.lock().intake.set_order(channel, policy, claims, now);
+        }
     }
 
     async fn send(&mut self, ticket: u64, flight: Flight) {
@@ -359,6 +408,14 @@ impl<E: Runtime, W: Writer> Task<E, W> {
 impl Flight {
     fn fail(self, error: &ProposeError) {
         self.dones.into_iter().for_each(|done| done(Err(error.clone())));
+    }
+}
+
+/// Who waits with a command.
+fn party(source: u64, command: &Command) -> Party {
+    match command {
+        Command::Publish(publish) => Party::Lane(publish.channel, publish.lane),
+        _ => Party::Source(source),
     }
 }
 

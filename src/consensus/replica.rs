@@ -11,11 +11,12 @@ use openraft::{LogIdOptionExt, ReadPolicy, ServerState};
 use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 use crate::env::{Publisher, Watch, watch};
+use crate::intake::LaneTurns;
 use crate::machine::{Command, Machine, Reply};
 use crate::planted::{Bug, planted};
 use crate::storage::{Identity, LogStore, Storage, StorageError};
 use crate::transport::Net;
-use crate::types::{NodeId, Payload, PayloadKey, Stamp, limits};
+use crate::types::{ChannelId, LaneId, NodeId, Payload, PayloadKey, Stamp, limits};
 
 use super::addresses::Addresses;
 use super::changes::Changes;
@@ -156,7 +157,8 @@ pub async fn start<N: Net, E: RaftRuntime>(
         Some(full) => StartError::Full(full),
         None => StartError::Storage(e.to_string()),
     })?;
-    let proposer = Proposer::start(RaftWriter(raft.clone()), clock.clone(), env.clone());
+    let proposer =
+        Proposer::start(RaftWriter(raft.clone()), facts.clone(), clock.clone(), env.clone());
     let (publisher, leadership) =
         watch(Leadership { me: member.id, leader: None, term: 0, tenure: None, removed: false });
     let (stop, stopped) = watch(false);
@@ -269,6 +271,11 @@ impl<E: RaftRuntime> Replica<E> {
             return done(Err(ProposeError::NoRoom(lack)));
         }
         self.0.proposer.submit(source, command, done);
+    }
+
+    /// How these lanes fared in waiting to go into the log.
+    pub fn lane_turns(&self, lanes: &[(ChannelId, LaneId)]) -> Vec<LaneTurns> {
+        self.0.proposer.fared(lanes)
     }
 
     /// Bytes of commands that wait for a log entry.

@@ -128,7 +128,9 @@ impl Driver {
     ) {
         let key = ConsumerKey(self.next_key);
         self.next_key += 1;
-        if let Err(rejection) = self.dispatcher.attach(facts, (key, member), attachment, mode) {
+        if let Err(rejection) =
+            self.dispatcher.attach(facts, (key, member), attachment.clone(), mode)
+        {
             let reason = Some(rejection);
             return self.send(id.session, Closed { consumer: id.handle, reason });
         }
@@ -191,8 +193,8 @@ impl Driver {
     /// for somebody else) it may speak for all.
     fn holders(&self, session: SessionId, proxy: ProxyId) -> Vec<Option<ConsumerKey>> {
         let attached = |key: &ConsumerKey| {
-            self.consumers.get(key).map(|bound| bound.attachment)
-                == Some(Attachment::Durable(proxy))
+            let bound = self.consumers.get(key);
+            bound.is_some_and(|bound| bound.attachment == Attachment::Durable(proxy))
         };
         let own = self.of_session(session).map(|(_, key)| key).filter(|key| attached(key));
         let own: Vec<_> = own.map(Some).collect();

@@ -1,8 +1,12 @@
 //! The machine, or the two of them, as dispatch sees them.
 
+use std::sync::Arc;
+
 use crate::dispatch::{Facts, ProxyFacts, SlotFacts};
 use crate::machine::{Channel, Machine, Proxy, Slot};
-use crate::types::{ChannelId, Discard, ProxyId, Scheduling, Seq, SeqRange};
+use crate::types::{
+    ChannelId, Discard, EventType, Interest, ProxyId, Scheduling, Seq, SeqRange, TypeId,
+};
 
 /// What is replicated, and what this leader alone has, neither of which changes meanwhile.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +49,7 @@ fn slot_facts(slot: Slot) -> SlotFacts {
         priority: slot.mark.priority,
         start: slot.mark.start,
         stop: slot.mark.stop,
+        kind: slot.kind,
         waiting: slot.waiting,
         again: slot.mark.again,
     }
@@ -112,6 +117,35 @@ impl Facts for World<'_> {
         limited.then_some((excess, rules.discard))
     }
 
+    fn types(&self, channel: ChannelId) -> impl Iterator<Item = (TypeId, &Arc<EventType>)> {
+        let offered = self.channel(channel).map(|channel| channel.offered_types());
+        offered.into_iter().flatten().map(|(id, name, _)| (id, name))
+    }
+
+    fn event_type(&self, channel: ChannelId, id: TypeId) -> Option<&Arc<EventType>> {
+        self.channel(channel)?.event_type(id)
+    }
+
+    fn types_in(
+        &self,
+        channel: ChannelId,
+        range: SeqRange,
+    ) -> impl Iterator<Item = (SeqRange, TypeId)> {
+        self.channel(channel).map(|channel| channel.types_in(range)).into_iter().flatten()
+    }
+
+    fn interest(&self, proxy: ProxyId) -> Interest {
+        let machine = self.of_proxy(proxy);
+        machine.proxy(proxy).map(|proxy| machine.interest(proxy)).unwrap_or_default()
+    }
+
+    fn is_scarce(&self, channel: ChannelId) -> bool {
+        self.channel(channel).is_some_and(|channel| {
+            let rules = channel.admission();
+            rules.max_queue_length > 0 || channel.pending().bytes > rules.max_queue_bytes / 2
+        })
+    }
+
     fn next_seq(&self, channel: ChannelId) -> Option<Seq> {
         self.channel(channel).map(|channel| channel.next_seq())
     }
@@ -124,6 +158,7 @@ impl Facts for World<'_> {
             revision: proxy.revision(),
             service: *proxy.service(),
             rests: proxy.rests(),
+            picks: proxy.picks(),
             holder: held.and_then(Proxy::holder),
             fencing: held.map_or(0, Proxy::fencing),
             start_seq: proxy.start_seq(),

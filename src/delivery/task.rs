@@ -284,7 +284,7 @@ mod tests {
         let connection = handle.connect(Outbox::default());
         let consumer = ConsumerId { session: connection.id(), handle: 1 };
         let channel = cluster.read(default_channel);
-        let attachment = Attachment::Volatile { channel, next_seq: 1 };
+        let attachment = Attachment::Volatile { channel, next_seq: 1, types: Default::default() };
         let member = crate::types::Member::default();
         let (mode, dead_letters) = (Mode::Push { events: 1, bytes: 1 }, false);
         handle.ask(Request::Attach { consumer, attachment, mode, member, dead_letters }).await;

@@ -42,7 +42,8 @@ impl Rig {
     fn proxy(&mut self, qos: Qos) -> ProxyId {
         let channel = self.cluster.read(default_channel);
         let name = Name::new("p").unwrap();
-        let command = Command::CreateProxy { channel, name, start: Start::New, admin: None, qos };
+        let (start, types) = (Start::New, Default::default());
+        let command = Command::CreateProxy { channel, name, start, admin: None, qos, types };
         match self.cluster.apply(command) {
             Reply::ProxyReady { proxy, .. } => proxy,
             other => panic!("{other:?}"),
@@ -375,8 +376,8 @@ fn consumers_of_what_is_gone_are_closed_with_the_reason() {
 fn subscribers_are_counted_by_channel() {
     let mut rig = Rig::new();
     let channel = rig.cluster.read(default_channel);
-    rig.attach(1, Attachment::Volatile { channel, next_seq: 1 }, PUSH);
-    rig.attach(2, Attachment::Volatile { channel, next_seq: 1 }, PUSH);
+    rig.attach(1, Attachment::Volatile { channel, next_seq: 1, types: Default::default() }, PUSH);
+    rig.attach(2, Attachment::Volatile { channel, next_seq: 1, types: Default::default() }, PUSH);
     assert_eq!(rig.driver.subscribers().get(&channel), Some(&2));
     rig.publish(&["a"]);
     assert_eq!(rig.run().0, [(1, 1, 1), (2, 1, 1)]);

@@ -2,6 +2,7 @@
 
 use crate::types::{
     ChannelId, Member, Outcome, PayloadKey, ProxyId, Rejection, Seq, SeqRange, SeqRanges, Stamp,
+    Subscription,
 };
 
 /// One attached consumer, numbered by the driver; a number is not reused within a tenure.
@@ -9,12 +10,12 @@ use crate::types::{
 pub struct ConsumerKey(pub u64);
 
 /// What a consumer is attached to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attachment {
     /// A share of a durable proxy's events.
     Durable(ProxyId),
-    /// Every retained event of the channel from `next_seq` on.
-    Volatile { channel: ChannelId, next_seq: Seq },
+    /// Every retained event of the channel from `next_seq` on that is of one of these types.
+    Volatile { channel: ChannelId, next_seq: Seq, types: Subscription },
 }
 
 /// Who decides when the next event goes.

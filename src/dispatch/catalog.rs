@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::interests::Interests;
 use super::{Facts, SlotFacts};
 use crate::types::{ChannelId, Order, Seq, SeqRange, SeqRanges, Service, Stamp};
 
@@ -41,6 +42,12 @@ pub(super) struct Catalog {
     known: Seq,
     /// The number of definitions that proxies were looked through at.
     pub definitions: Option<u64>,
+    /// Who wants what.
+    pub interests: Interests,
+    /// Those who pick were told of events before this one.
+    told: Seq,
+    /// When what proxies do not want is settled.
+    sift_due: Option<Stamp>,
     /// By rank in the order of priority, but for the ordinary.
     priorities: BTreeMap<Rank, SeqRanges>,
     /// By stop time, until it has passed.
@@ -69,6 +76,35 @@ impl Catalog {
         if fresh {
             (self.kept, self.entered) = (self.entered, 0);
         }
+    }
+
+    /// Those who pick were told of events before this one.
+    pub fn told(&self) -> Seq {
+        self.told
+    }
+
+    /// The events that those who pick are to be told of, now. Of what was there when it was looked
+    /// for the first time nobody is told.
+    pub fn untold(&mut self, next: Seq) -> Option<SeqRange> {
+        let told = std::mem::replace(&mut self.told, next);
+        (0 < told && told < next && !self.interests.is_empty())
+            .then(|| SeqRange { first: told, last: next - 1 })
+    }
+
+    /// What proxies do not want is settled then, at the latest.
+    pub fn sift_at(&mut self, due: Stamp) {
+        self.sift_due = Some(self.sift_due.map_or(due, |set| set.min(due)));
+    }
+
+    /// Whether the time has come to settle what proxies do not want.
+    pub fn is_sift_due(&mut self, now: Stamp) -> bool {
+        self.sift_due.take_if(|due| *due <= now).is_some()
+    }
+
+    /// Whether it knows all there is.
+    pub fn is_current(&self, facts: &impl Facts, channel: ChannelId) -> bool {
+        facts.next_seq(channel) == Some(self.told)
+            && self.definitions == Some(facts.definitions(channel))
     }
 
     /// Forgets everything, to enter anew what is still there.
@@ -105,7 +141,7 @@ impl Catalog {
     /// When time alone next changes something.
     pub fn next_due(&self) -> Option<Stamp> {
         let first = |times: &BTreeMap<Stamp, SeqRanges>| times.keys().next().copied();
-        first(&self.starts).into_iter().chain(first(&self.stops)).min()
+        [first(&self.starts), first(&self.stops), self.sift_due].into_iter().flatten().min()
     }
 
     /// Whether some event is not to be delivered yet.

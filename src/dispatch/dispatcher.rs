@@ -89,11 +89,15 @@ impl Dispatcher {
                 let origin = Origin { proxy: Some(proxy), channel: queue.facts.channel };
                 (Owner::Proxy(proxy), origin)
             }
-            Attachment::Volatile { channel, next_seq } => {
+            Attachment::Volatile { channel, next_seq, types } => {
                 let end = facts.next_seq(channel).ok_or_else(|| unknown_channel(channel))?;
                 let next = next_seq.min(end).max(1);
                 let cursor = Cursor::new(consumer, channel, self.tenure, next);
                 self.cursors.insert(consumer, cursor);
+                if !types.is_empty() {
+                    let interests = &mut self.catalogs.entry(channel).or_default().interests;
+                    interests.join(facts, channel, consumer, types);
+                }
                 let owner = Owner::Volatile(consumer);
                 self.by_channel.entry(channel).or_default().insert(owner);
                 (owner, Origin { proxy: None, channel })
@@ -134,6 +138,9 @@ impl Dispatcher {
             }
             None => {
                 self.cursors.remove(&consumer);
+                if let Some(catalog) = self.catalogs.get_mut(&origin.channel) {
+                    catalog.interests.leave(consumer);
+                }
                 self.forget_owner(origin.channel, Owner::Volatile(consumer));
             }
         }
@@ -320,9 +327,21 @@ impl Dispatcher {
         Some(apply(queue))
     }
 
-    /// The facts of this channel or of its proxies changed.
+    /// The facts of this channel or of its proxies changed. Proxies that do not want everything are
+    /// woken when something comes that they want.
     pub fn channel_touched(&mut self, channel: ChannelId) {
         self.stale.insert(channel);
+        let interests = self.catalogs.get(&channel).map(|catalog| &catalog.interests);
+        for owner in self.by_channel.get(&channel).into_iter().flatten() {
+            let picks = interests.is_some_and(|interests| interests.picks(*owner));
+            if !picks || matches!(owner, Owner::Volatile(_)) {
+                self.turns.wake(*owner);
+            }
+        }
+    }
+
+    /// Something happened to everybody in this channel.
+    pub(super) fn wake_all(&mut self, channel: ChannelId) {
         for owner in self.by_channel.get(&channel).into_iter().flatten() {
             self.turns.wake(*owner);
         }
@@ -343,7 +362,10 @@ impl Dispatcher {
             let turn = budget.min(most);
             let given = match owner {
                 Owner::Proxy(proxy) => self.serve_proxy(facts, now, proxy, turn, &mut out),
-                Owner::Volatile(consumer) => self.serve_volatile(facts, consumer, turn, &mut out),
+                Owner::Volatile(consumer) => {
+                    self.keep_up(facts, channel, now);
+                    self.serve_volatile(facts, consumer, turn, &mut out)
+                }
             };
             budget -= given;
             self.turns.ended(channel, owner, given, given == turn, now);
@@ -406,11 +428,12 @@ impl Dispatcher {
         turn: usize,
         out: &mut Vec<Action>,
     ) -> usize {
-        let Some(queue) = self.queues.get_mut(&proxy) else { return 0 };
         let Some(known) = facts.proxy(proxy) else {
             self.close_proxy(proxy, out);
             return 0;
         };
+        self.keep_up(facts, known.channel, now);
+        let Some(queue) = self.queues.get_mut(&proxy) else { return 0 };
         queue.learn(known);
         queue.pass_time(now);
         let catalog = self.catalogs.entry(queue.facts.channel).or_default();
@@ -418,6 +441,7 @@ impl Dispatcher {
         let sight = Sight { facts, catalog, now };
         let given = queue.serve(&sight, turn, &mut self.consumers, out);
         queue.flush(now, out);
+        queue.let_gather(catalog);
         out.extend(queue.succeed(now));
         self.timers.set(proxy, queue.next_due());
         match queue.is_idle() {
@@ -438,7 +462,8 @@ impl Dispatcher {
         let Some(cursor) = self.cursors.get_mut(&consumer) else { return 0 };
         let channel = cursor.channel;
         if facts.next_seq(channel).is_some() {
-            return cursor.serve(facts, turn, &mut self.consumers, out);
+            let interests = &self.catalogs.entry(channel).or_default().interests;
+            return cursor.serve(facts, interests, turn, &mut self.consumers, out);
         }
         self.detach(consumer, Departure::Returned);
         out.push(Action::Close { consumer, rejection: unknown_channel(channel) });

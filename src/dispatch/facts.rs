@@ -1,7 +1,10 @@
 //! What dispatch must know of the replicated state.
 
+use std::sync::Arc;
+
 use crate::types::{
-    ChannelId, Discard, Member, PayloadKey, ProxyId, Scheduling, Seq, SeqRange, Service, Stamp,
+    ChannelId, Discard, EventType, Interest, Member, PayloadKey, ProxyId, Scheduling, Seq,
+    SeqRange, Service, Stamp, TypeId,
 };
 
 /// A view of the replicated facts, the same for the whole of one call.
@@ -32,6 +35,26 @@ pub trait Facts {
 
     /// The retained events at or after `from` that ask for something of their delivery, ascending.
     fn marked(&self, channel: ChannelId, from: Seq) -> impl Iterator<Item = (Seq, SlotFacts)>;
+
+    /// The types that retained events of a channel have, but for none, with their numbers.
+    fn types(&self, channel: ChannelId) -> impl Iterator<Item = (TypeId, &Arc<EventType>)>;
+
+    /// The type of this number.
+    fn event_type(&self, channel: ChannelId, id: TypeId) -> Option<&Arc<EventType>>;
+
+    /// The types of the events of a range, as far as they are retained, in stretches of one type,
+    /// ascending.
+    fn types_in(
+        &self,
+        channel: ChannelId,
+        range: SeqRange,
+    ) -> impl Iterator<Item = (SeqRange, TypeId)>;
+
+    /// Which types a proxy wants.
+    fn interest(&self, proxy: ProxyId) -> Interest;
+
+    /// Whether a channel has so little room, or such a limit, that what nobody wants must go at once.
+    fn is_scarce(&self, channel: ChannelId) -> bool;
 
     /// The sequence that the channel's next event will get; `None` if there is no such channel.
     fn next_seq(&self, channel: ChannelId) -> Option<Seq>;
@@ -72,6 +95,8 @@ pub struct SlotFacts {
     pub start: Stamp,
     /// It expires then; 0: never.
     pub stop: Stamp,
+    /// Its type.
+    pub kind: TypeId,
     /// Proxies that wait for it.
     pub waiting: u32,
     /// It was a dead letter and was replayed: somebody may have had it before.
@@ -88,10 +113,19 @@ pub struct ProxyFacts {
     pub service: Service,
     /// It is suspended: nothing is delivered.
     pub rests: bool,
+    /// It does not want every event: see [`Facts::interest`].
+    pub picks: bool,
     /// Of an exclusive proxy: whose turn it is, if anybody's.
     pub holder: Option<Member>,
     /// And the token of the latest holder; 0: there was none, or the proxy is not exclusive.
     pub fencing: u64,
     /// The first event it is owed.
     pub start_seq: Seq,
+}
+
+impl ProxyFacts {
+    /// Whether something is to be done for it although no consumer is there.
+    pub fn acts_alone(&self) -> bool {
+        self.picks || self.service.acts_alone()
+    }
 }

@@ -1,8 +1,10 @@
 //! A volatile consumer: a cursor over what the channel retains.
 
 use super::consumers::Consumers;
+use super::dispatcher::Owner;
+use super::interests::Interests;
 use super::{Action, ConsumerKey, Delivery, Facts};
-use crate::types::{ChannelId, Seq, SeqRange, Tenure, limits};
+use crate::types::{ChannelId, Seq, SeqRange, Tenure, TypeId, limits};
 
 /// The position of one volatile consumer. It holds nothing back: what leaves the channel before
 /// the consumer asks for it is reported as a gap.
@@ -11,7 +13,7 @@ pub(super) struct Cursor {
     consumer: ConsumerKey,
     pub(super) channel: ChannelId,
     tenure: Tenure,
-    /// The next sequence it has neither got nor been told it missed.
+    /// The next sequence it has neither got nor been told it missed, nor passed as unwanted.
     next: Seq,
 }
 
@@ -20,22 +22,38 @@ impl Cursor {
         Cursor { consumer, channel, tenure, next }
     }
 
-    /// Delivers up to `events_max` events; how many went. Fewer mean that nothing more can go now.
+    /// Delivers or passes up to `events_max` events; how many. Fewer mean that nothing more can go
+    /// now.
     pub fn serve(
         &mut self,
         facts: &impl Facts,
+        interests: &Interests,
         events_max: usize,
         consumers: &mut Consumers,
         out: &mut Vec<Action>,
     ) -> usize {
         let mut given = 0;
-        while given < events_max && consumers.wants(self.consumer) {
-            let Some((seq, slot)) = facts.next_retained(self.channel, self.next) else {
+        while given < events_max {
+            let retained = facts.next_retained(self.channel, self.next);
+            if let Some((seq, slot)) = retained.filter(|(seq, _)| *seq == self.next)
+                && !interests.wants(Owner::Volatile(self.consumer), slot.kind)
+            {
+                self.next = self.after_stretch(facts, seq, slot.kind);
+                given += 1;
+                continue;
+            }
+            if !consumers.wants(self.consumer) {
+                break;
+            }
+            let Some((seq, slot)) = retained else {
                 let end = facts.next_seq(self.channel).unwrap_or(self.next);
                 self.skip_to(end, consumers, out);
                 break;
             };
-            self.skip_to(seq, consumers, out);
+            if self.next < seq {
+                self.skip_to(seq, consumers, out);
+                continue;
+            }
             self.next = seq + 1;
             let delivery = Delivery {
                 seq,
@@ -52,6 +70,14 @@ impl Cursor {
             consumers.end_round(self.consumer, out);
         }
         given
+    }
+
+    /// Where events of this type that follow each other end. What is not retained has no type.
+    fn after_stretch(&self, facts: &impl Facts, seq: Seq, kind: TypeId) -> Seq {
+        let rest = SeqRange { first: seq, last: facts.next_seq(self.channel).unwrap_or(seq) };
+        let stretch = facts.types_in(self.channel, rest).next();
+        let stretch = stretch.filter(|(_, found)| *found == kind && kind != TypeId::default());
+        stretch.map_or(seq, |(range, _)| range.last).saturating_add(1)
     }
 
     /// Reports everything before `seq` as missed, after what was delivered.

@@ -1,7 +1,8 @@
-//! Which events of a proxy come to an end without a consumer: by their stop time, by a timeout, or
-//! because there are too many.
+//! Which events of a proxy come to an end without a consumer: because it does not want them (`sieve`),
+//! by their stop time, by a timeout, or because there are too many.
 
 use super::catalog::{Catalog, rank};
+use super::dispatcher::Owner;
 use super::progress::Progress;
 use super::queue::Queue;
 use super::victims::{self, Shelf};
@@ -16,10 +17,11 @@ impl Queue {
         if !self.progress.fits(&self.facts.service) {
             self.reorder(facts);
         }
-        self.end_given_back(facts, now);
+        let unsifted = self.sift(facts, catalog);
+        self.end_given_back(facts, catalog, now);
         let timeouts = self.expire_old(facts, now);
         let excess = self.discard_excess(facts, catalog);
-        timeouts || excess
+        unsifted || timeouts || excess
     }
 
     /// Takes up the order that the definition asks for now. What was delivered stays where it is;
@@ -64,13 +66,25 @@ impl Queue {
         }
     }
 
-    /// What ended while it was at a consumer ends when it is given back.
-    fn end_given_back(&mut self, facts: &impl Facts, now: Stamp) {
+    /// Whether the proxy wants the event, by its type.
+    pub fn wants(&self, catalog: &Catalog, slot: &SlotFacts) -> bool {
+        !self.facts.picks || catalog.interests.wants(Owner::Proxy(self.id), slot.kind)
+    }
+
+    /// What ended while it was at a consumer, or is wanted no more, ends when it is given back.
+    fn end_given_back(&mut self, facts: &impl Facts, catalog: &Catalog, now: Stamp) {
         for range in std::mem::take(&mut self.given_back).iter() {
             let slots = self.window.range(range).filter(|slot| slot.state == State::Ready);
             let slots = slots.filter_map(|s| Some((s.seq, facts.slot(self.facts.channel, s.seq)?)));
-            let ended = slots.filter(|(_, slot)| self.has_ended(slot, now)).map(|(seq, _)| seq);
-            let ended: SeqRanges = ended.collect();
+            let slots: Vec<(Seq, SlotFacts)> = slots.collect();
+            let mut ended = SeqRanges::new();
+            for (seq, slot) in slots {
+                match self.wants(catalog, &slot) {
+                    false => self.refuse(seq),
+                    true if self.has_ended(&slot, now) => ended.insert(seq),
+                    true => {}
+                }
+            }
             ended.iter().for_each(|range| self.judge_ended(range, Outcome::Expired));
         }
     }

@@ -27,11 +27,14 @@
 //! - A failed attempt is a nack, the end of a lease, or a broken connection. An event with
 //!   `max_deliveries` of them is dead-lettered, and does not go again before it is, whatever
 //!   becomes of the proposal; for proxies with that limit each attempt is put on record.
-//! - A volatile consumer gets every event from its start on, or is told of the gap. It holds
-//!   nothing back for others.
+//! - An event that a proxy does not want, by the types that it and its admin are subscribed to, is not
+//!   delivered and ends as `filtered`, unless a consumer has it already. Nothing else happens to it.
+//! - A volatile consumer gets every event from its start on that it wants, or is told of the gap. It
+//!   holds nothing back for others.
 //! - The work of a poll is bounded ([`limits::DISPATCH_EVENTS_MAX`]) and only touches what changed.
 //!
-//! Left out: payloads (an event is its key, its size and what it asks for), and filters.
+//! Left out: payloads (an event is its key, its size, its type and what it asks for), and filters by
+//! content.
 //!
 //! [`limits::DISPATCH_EVENTS_MAX`]: crate::types::limits::DISPATCH_EVENTS_MAX
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
@@ -45,6 +48,7 @@ mod dispatcher;
 mod facts;
 mod fanout;
 mod hold;
+mod interests;
 mod judging;
 mod pacing;
 mod pause;
@@ -53,6 +57,7 @@ mod proposals;
 mod queue;
 mod rate;
 mod serve;
+mod sieve;
 mod timers;
 mod turns;
 mod verdicts;

@@ -15,15 +15,20 @@ use crate::types::{Outcome, ProxyId, SeqRange, SeqRanges, Stamp};
 /// What was proposed.
 #[derive(Debug)]
 enum Proposal {
-    /// Under this fencing token.
-    Settle(u64, Vec<Settlement>),
+    Settle {
+        /// Of the definition that it was judged under.
+        revision: u64,
+        /// The token of the holder who said it.
+        fencing: u64,
+        parts: Vec<Settlement>,
+    },
     Count(SeqRanges),
 }
 
 impl Proposal {
     /// What it settles.
     fn ranges(&self) -> impl Iterator<Item = SeqRange> + '_ {
-        let parts = if let Proposal::Settle(_, parts) = self { parts.as_slice() } else { &[] };
+        let parts = if let Proposal::Settle { parts, .. } = self { parts.as_slice() } else { &[] };
         parts.iter().flat_map(|part| part.sequences.iter())
     }
 }
@@ -42,7 +47,7 @@ impl Proposals {
     }
 
     /// What they settle.
-    fn ranges(&self) -> impl Iterator<Item = SeqRange> + '_ {
+    pub fn ranges(&self) -> impl Iterator<Item = SeqRange> + '_ {
         self.under_way.values().flat_map(Proposal::ranges)
     }
 
@@ -55,14 +60,25 @@ impl Proposals {
         (revision, fencing): (u64, u64),
         out: &mut Vec<Action>,
     ) {
+        self.make_attempts(verdicts, proxy, out);
+        let parts = verdicts.take_settlements();
+        if !parts.is_empty() {
+            let said = Proposal::Settle { revision, fencing, parts: parts.clone() };
+            let proposal = self.launch(said);
+            out.push(Action::Settle { proxy, proposal, revision, fencing, parts });
+        }
+    }
+
+    /// The same for attempts alone.
+    pub fn make_attempts(
+        &mut self,
+        verdicts: &mut Verdicts,
+        proxy: ProxyId,
+        out: &mut Vec<Action>,
+    ) {
         for sequences in verdicts.take_attempts() {
             let proposal = self.launch(Proposal::Count(sequences.clone()));
             out.push(Action::CountAttempts { proxy, proposal, sequences });
-        }
-        let parts = verdicts.take_settlements();
-        if !parts.is_empty() {
-            let proposal = self.launch(Proposal::Settle(fencing, parts.clone()));
-            out.push(Action::Settle { proxy, proposal, revision, fencing, parts });
         }
     }
 
@@ -89,24 +105,31 @@ impl Queue {
     pub fn applied(&mut self, proposal: u64, stale: bool, now: Stamp) {
         let Some(applied) = self.proposals.land(proposal) else { return };
         self.proposals.pause.shorten();
-        let Proposal::Settle(_, parts) = applied else { return };
+        let Proposal::Settle { parts, .. } = applied else { return };
         let counts = |part: &Settlement| !stale || !is_judgement(part.outcome);
         let (said, lost): (Vec<_>, Vec<_>) = parts.into_iter().partition(counts);
         said.iter().for_each(|part| self.settled(&part.sequences));
-        self.give_back(lost.iter().flat_map(|part| part.sequences.iter()).collect(), now);
+        self.lose(lost, now);
     }
 
     /// It is in no log: what it said is said again after a pause. False if it is unknown, or was said
     /// under a token that is not the current one any more: then it is over.
     pub fn refused(&mut self, proposal: u64, now: Stamp) -> bool {
         let Some(refused) = self.proposals.land(proposal) else { return false };
-        match &refused {
-            Proposal::Settle(fencing, _) if *fencing != self.facts.fencing => {
-                self.give_back(refused.ranges().collect(), now);
+        match refused {
+            Proposal::Settle { fencing, parts, .. } if fencing != self.facts.fencing => {
+                self.lose(parts, now);
                 return false;
             }
-            Proposal::Settle(_, parts) => self.verdicts.settle_again(parts),
-            Proposal::Count(sequences) => self.verdicts.count_again(sequences),
+            Proposal::Settle { revision, parts, .. } => {
+                let old = revision != self.facts.revision;
+                let unfit = |part: &Settlement| old && part.outcome == Outcome::Filtered;
+                let (lost, again): (Vec<_>, Vec<_>) = parts.into_iter().partition(unfit);
+                self.verdicts.settle_again(&again);
+                self.lose(lost, now);
+                self.sieve.press();
+            }
+            Proposal::Count(sequences) => self.verdicts.count_again(&sequences),
         }
         self.proposals.pause.start(now);
         true
@@ -117,7 +140,20 @@ impl Queue {
     /// again.
     pub fn failed(&mut self, proposal: u64, now: Stamp) {
         let Some(failed) = self.proposals.land(proposal) else { return };
-        self.give_back(failed.ranges().collect(), now);
+        if let Proposal::Settle { parts, .. } = failed {
+            self.lose(parts, now);
+        }
+    }
+
+    /// Nothing has come of these settlements. Whether an event is wanted is asked again.
+    fn lose(&mut self, parts: Vec<Settlement>, now: Stamp) {
+        let filters = |part: &Settlement| part.outcome == Outcome::Filtered;
+        let (filtered, others): (Vec<_>, Vec<_>) = parts.into_iter().partition(filters);
+        let ranges = |parts: &[Settlement]| -> SeqRanges {
+            parts.iter().flat_map(|part| part.sequences.iter()).collect()
+        };
+        self.give_back(ranges(&others), now);
+        self.reconsider(ranges(&filtered));
     }
 
     /// No settlement of these has come of a proposal.

@@ -8,6 +8,7 @@ use super::pacing::Pacing;
 use super::progress::{Behind, Progress};
 use super::proposals::Proposals;
 use super::rate::Rate;
+use super::sieve::Sieve;
 use super::verdicts::Verdicts;
 use super::window::{State, Window};
 use super::{Action, ConsumerKey, Departure, ProxyFacts};
@@ -28,7 +29,8 @@ const LEASE_GRAIN_MS: (u64, u64) = (1, 1000);
 /// - ahead of `progress`: not delivered in this tenure;
 /// - in `window`: delivered, and in flight, ready again, or delayed;
 /// - in `settling`: its settlement waits to be proposed, or is on the way to the log;
-/// - `behind`: that settlement failed, so it is ready again; or its start time came late;
+/// - `behind`: that settlement failed, so it is ready again; or its start time came late, or it is
+///   wanted now;
 /// - passed over because its start time is yet to come: the channel's catalog has it.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -42,6 +44,7 @@ pub(super) struct Queue {
     /// The slots of the window in state `Delayed`.
     delayed: BTreeSet<(Stamp, Seq)>,
     pub(super) behind: Behind,
+    pub(super) sieve: Sieve,
     pub(super) settling: SeqRanges,
     /// Those of `settling` that had all their deliveries: they do not go again in this tenure.
     pub(super) exhausted: SeqRanges,
@@ -70,6 +73,7 @@ pub(super) struct Queue {
 
 impl Queue {
     pub fn new(id: ProxyId, facts: ProxyFacts, tenure: Tenure) -> Queue {
+        let sieve = Sieve::new(facts.start_seq, facts.start_seq);
         let mut window = Window::default();
         window.fit(facts.service.order == Order::Fifo);
         Queue {
@@ -86,6 +90,7 @@ impl Queue {
             ready: BTreeSet::new(),
             delayed: BTreeSet::new(),
             behind: Behind::default(),
+            sieve,
             settling: SeqRanges::new(),
             exhausted: SeqRanges::new(),
             verdicts: Verdicts::default(),
@@ -128,7 +133,7 @@ impl Queue {
             && self.settling.is_empty()
             && self.behind.is_empty()
             && self.holding.is_idle()
-            && !self.facts.service.acts_alone()
+            && !self.facts.acts_alone()
             && self.verdicts.is_empty()
             && self.proposals.is_empty()
     }
@@ -202,6 +207,7 @@ impl Queue {
     pub fn go_again(&mut self, range: SeqRange) {
         let failed: Vec<SeqRange> = self.settling.overlap(range).collect();
         for part in failed {
+            self.sieve.look_again(part.first);
             self.settling.remove_range(part);
             self.behind.put_back(self.progress.passed(part));
         }
@@ -376,11 +382,15 @@ impl Queue {
         }
     }
 
-    /// Hands the settlements and attempts collected so far to the driver, unless it is to wait.
+    /// Hands the settlements and attempts collected so far to the driver, unless they are to wait.
     pub fn flush(&mut self, now: Stamp, out: &mut Vec<Action>) {
         out.extend(self.holding.take_parting());
-        if !self.proposals.pause.lasts(now) {
-            self.flush_all(out);
+        if self.proposals.pause.lasts(now) {
+            return;
+        }
+        match self.verdicts.only_filters() && !self.sieve.is_due(&self.verdicts) {
+            true => self.proposals.make_attempts(&mut self.verdicts, self.id, out),
+            false => self.flush_all(out),
         }
     }
 

@@ -177,6 +177,10 @@ impl Queue {
             self.forget(SeqRange::one(seq));
             return None;
         };
+        if !self.wants(sight.catalog, &slot) {
+            self.refuse(seq);
+            return None;
+        }
         // The catalog releases it when its time has come. What was delivered once goes again.
         let early = self.facts.service.start_time_supported && slot.start > sight.now;
         if early && !self.window.holds(seq) {

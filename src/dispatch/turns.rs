@@ -47,12 +47,7 @@ impl Turns {
 
     /// From now on the channel goes by this policy.
     pub fn set_policy(&mut self, channel: ChannelId, scheduling: Scheduling) {
-        let policy = match scheduling {
-            Scheduling::RoundRobin => Policy::RoundRobin,
-            Scheduling::Weighted => Policy::Weighted,
-            Scheduling::Priority { aging_ms } => Policy::Priority { aging_ms },
-            Scheduling::EarliestDeadline => Policy::EarliestDeadline,
-        };
+        let policy = Policy::from(scheduling);
         self.contenders.entry(channel).or_default().set_policy(policy);
     }
 

@@ -9,7 +9,7 @@ use crate::types::{Outcome, Seq, SeqRange, SeqRanges};
 #[derive(Debug, Default)]
 pub(super) struct Verdicts {
     acked: SeqRanges,
-    /// By the definition of the proxy: expired or discarded.
+    /// By the definition of the proxy: filtered, expired or discarded.
     judged: BTreeMap<Outcome, SeqRanges>,
     /// By reason.
     dead: BTreeMap<String, SeqRanges>,
@@ -62,6 +62,23 @@ impl Verdicts {
             && self.judged.is_empty()
             && self.dead.is_empty()
             && self.attempts.is_empty()
+    }
+
+    /// How many ranges wait that the proxy does not want.
+    pub fn filtered_ranges(&self) -> usize {
+        self.judged.get(&Outcome::Filtered).map_or(0, SeqRanges::range_count)
+    }
+
+    /// Takes what the proxy does not want.
+    pub fn take_filtered(&mut self) -> SeqRanges {
+        self.judged.remove(&Outcome::Filtered).unwrap_or_default()
+    }
+
+    /// Whether nothing waits to be settled but what the proxy does not want.
+    pub fn only_filters(&self) -> bool {
+        self.acked.is_empty()
+            && self.dead.is_empty()
+            && self.judged.keys().all(|outcome| *outcome == Outcome::Filtered)
     }
 
     /// Takes what is to be settled. Acks come first: they win over dead letters.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Name, Qos, Side};
+use crate::types::{Name, Qos, Side, Subscription};
 
 /// What is set here holds for the proxies of the admin, unless they set their own. An OMG
 /// ConsumerAdmin has what consumers are connected to, a SupplierAdmin the lanes of suppliers. (One
@@ -14,6 +14,8 @@ pub struct Admin {
     pub qos: Qos,
     /// Its proxies deliver nothing; its lanes take nothing.
     pub suspended: bool,
+    /// The types of events that its proxies get, as far as they want them themselves.
+    pub types: Subscription,
 }
 
 /// The admins of a channel. Each side has a default one, which is written down only once something

@@ -1,17 +1,18 @@
 //! A channel: its definition, its retained events, and what dead letters say of themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::admin::Admins;
 use super::dead_letters::{DeadLetter, DeadLetters, LetterCounts};
 use super::fact::{self, Kind};
-use super::slot::{Arrival, Mark, Room, Slot, Tally};
+use super::slot::{Arrival, Lack, Mark, Room, Slot, Tally};
 use super::slots::Slots;
 use crate::types::{
-    Admission, ChannelId, EventQos, LaneId, Name, PayloadKey, ProxyId, Qos, Seq, SeqRanges, Stamp,
-    Supply, limits,
+    Admission, ChannelId, EventQos, EventType, LaneId, Name, PayloadKey, ProxyId, Qos, Seq,
+    SeqRange, SeqRanges, Stamp, Supply, TypeId, TypeRef, limits,
 };
 
 /// An event channel.
@@ -223,18 +224,38 @@ impl Channel {
         self.lane_names.get(name).copied()
     }
 
+    /// The types of its retained events that have one (OMG `obtain_offered_types`), each with how
+    /// many are of it.
+    pub fn offered_types(&self) -> impl Iterator<Item = (TypeId, &Arc<EventType>, u64)> {
+        self.slots.offered.iter()
+    }
+
+    /// A type that retained events have, by its number.
+    pub fn event_type(&self, id: TypeId) -> Option<&Arc<EventType>> {
+        self.slots.offered.name(id)
+    }
+
+    /// The types of the retained events in a range, in stretches of one type.
+    pub fn types_in(&self, range: SeqRange) -> impl Iterator<Item = (SeqRange, TypeId)> {
+        self.slots.kinds(range)
+    }
+
     /// Accepts events with consecutive payload positions from `key` on, each given as its size and
-    /// what it asks for beyond what the supply says, until one finds no room; returns how many.
-    pub(super) fn append(
+    /// its bytes, until one lacks something; returns how many, and what that is. What they do not
+    /// ask for themselves the supply says.
+    pub(super) fn append<'a>(
         &mut self,
         (key, now): (PayloadKey, Stamp),
         supply: &Supply,
-        events: impl Iterator<Item = (u32, EventQos)>,
-    ) -> u64 {
+        events: impl Iterator<Item = (u32, &'a [u8])>,
+    ) -> (u64, Option<Lack>) {
         let waiting = self.proxies.len() as u32;
-        let arrivals =
-            events.map(|(size, asks)| Arrival { size, mark: Mark::new(asks, supply, now) });
-        let count = self.slots.append((key, now), waiting, self.room(), arrivals);
+        let arrivals = events.map(|(size, bytes)| Arrival {
+            size,
+            mark: Mark::new(EventQos::read(bytes), supply, now),
+            kind: TypeRef::read(bytes),
+        });
+        let (count, lack) = self.slots.append((key, now), waiting, self.room(), arrivals);
         self.accepted += count;
         if waiting == 0 {
             self.no_interest += count;
@@ -242,7 +263,7 @@ impl Channel {
         if count > 0 {
             self.trim(now);
         }
-        count
+        (count, lack)
     }
 
     /// Whether not even an empty event finds room.
@@ -256,18 +277,23 @@ impl Channel {
             // The leader makes room.
             false => 0,
         };
-        Room { bytes: self.admission.max_queue_bytes, events }
+        Room { bytes: self.admission.max_queue_bytes, events, types: false }
     }
 
-    /// Accepts a dead letter, whatever the cap; the caller trims. It keeps its priority, and has
+    /// Accepts a dead letter, whatever the caps; the caller trims. It keeps its priority, and has
     /// no times any more.
-    pub(super) fn append_letter(&mut self, slot: &Slot, letter: DeadLetter, now: Stamp) {
+    pub(super) fn append_letter(
+        &mut self,
+        (slot, kind): (&Slot, TypeRef),
+        letter: DeadLetter,
+        now: Stamp,
+    ) {
         let waiting = self.proxies.len() as u32;
         let seq = self.next_seq();
         self.letters.insert(seq, letter);
         let mark = Mark { priority: slot.mark.priority, ..Mark::default() };
-        let arrival = std::iter::once(Arrival { size: slot.size, mark });
-        let room = Room { bytes: u64::MAX, events: 0 };
+        let arrival = std::iter::once(Arrival { size: slot.size, mark, kind });
+        let room = Room { bytes: u64::MAX, events: 0, types: true };
         self.slots.append((slot.key(), now), waiting, room, arrival);
         self.slots.keep(seq);
         self.accepted += 1;
@@ -278,13 +304,22 @@ impl Channel {
 
     /// Accepts what lies in `slot` of the dead-letter channel as a new event, if there is room; the
     /// caller trims. It keeps its priority, and has no times of its own.
-    pub(super) fn append_replayed(&mut self, slot: &Slot, now: Stamp) -> Option<Seq> {
+    pub(super) fn append_replayed(
+        &mut self,
+        (slot, kind): (&Slot, TypeRef),
+        now: Stamp,
+    ) -> Result<Seq, Lack> {
         let (waiting, seq) = (self.proxies.len() as u32, self.next_seq());
         let mark = Mark { priority: slot.mark.priority, again: true, ..Mark::default() };
-        let arrival = std::iter::once(Arrival { size: slot.size, mark });
-        let count = self.slots.append((slot.key(), now), waiting, self.room(), arrival);
+        let arrival = std::iter::once(Arrival { size: slot.size, mark, kind });
+        let (count, lack) = self.slots.append((slot.key(), now), waiting, self.room(), arrival);
         self.accepted += count;
-        (count > 0).then_some(seq)
+        lack.map_or(Ok(seq), Err)
+    }
+
+    /// The type of a retained event.
+    pub(super) fn type_of(&self, slot: &Slot) -> Arc<EventType> {
+        self.event_type(slot.kind).cloned().unwrap_or_default()
     }
 
     /// The oldest dead letters, as far as there are more than may be kept.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fact::Sum;
 use super::slot::{Mark, Slot};
-use crate::types::Stamp;
+use crate::types::{Stamp, TypeId};
 
 /// Slots in consecutive order. How many it may hold is the business of [`super::slots`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub(super) struct Chunk {
     runs: Vec<Run>,
     sizes: Column<u32>,
     marks: Column<Mark>,
+    /// Of those that are retained.
+    kinds: Column<TypeId>,
     /// Durable proxies that have not settled each. Follows from the proxies' facts.
     #[serde(skip)]
     waiting: Column<u32>,
@@ -76,6 +78,7 @@ impl Chunk {
         }
         self.sizes.push(self.len(), slot.size);
         self.marks.push(self.len(), slot.mark);
+        self.kinds.push(self.len(), slot.kind);
         self.waiting.push(self.len(), slot.waiting);
         self.awaited += u32::from(slot.waiting > 0);
         self.len += 1;
@@ -89,6 +92,35 @@ impl Chunk {
     /// Whether some slot asks for something.
     pub fn has_marks(&self) -> bool {
         !self.marks.each.is_empty() || self.marks.same != Mark::default()
+    }
+
+    /// The types of these slots, in stretches of one type.
+    pub fn kinds(&self, places: Range<usize>) -> impl Iterator<Item = (Range<usize>, TypeId)> + '_ {
+        let (mut from, end) = (places.start, places.end.min(self.len()));
+        std::iter::from_fn(move || {
+            let (first, kind) = (from, self.kinds.get(from));
+            from = match self.kinds.each.get(first..end) {
+                None if self.kinds.each.is_empty() => end.max(first),
+                None => first,
+                Some(rest) => first + rest.iter().take_while(|other| **other == kind).count(),
+            };
+            (first < from).then_some((first..from, kind))
+        })
+    }
+
+    /// A slot has no type any more.
+    pub fn forget_kind(&mut self, place: usize) {
+        if place < self.len() {
+            self.kinds.change(place..place + 1, self.len(), |_| TypeId::default());
+        }
+    }
+
+    /// The places among these for whose slots just one waits.
+    pub fn last_waited(&self, places: Range<usize>) -> impl Iterator<Item = usize> + '_ {
+        let places = places.start..places.end.min(self.len());
+        let none = self.waiting.each.is_empty() && self.waiting.same != 1;
+        let places = if none { 0..0 } else { places };
+        places.filter(|place| self.waiting.get(*place) == 1)
     }
 
     /// One more waits for each of these slots.
@@ -122,6 +154,7 @@ impl Chunk {
             && from_zero
             && self.sizes.fits(self.len())
             && self.marks.fits(self.len())
+            && self.kinds.fits(self.len())
     }
 
     fn run_of(&self, place: usize) -> usize {
@@ -136,6 +169,7 @@ impl Chunk {
             size: self.sizes.get(place),
             accepted: run.accepted,
             mark: self.marks.get(place),
+            kind: self.kinds.get(place),
             waiting: self.waiting.get(place),
         }
     }
@@ -203,16 +237,17 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_like_a_list_of_slots(
-            pushes in prop::collection::vec((0u64..3, 0u32..3, 0u32..3, 0u32..2, 0i16..2), 0..40),
+            pushes in prop::collection::vec((0u64..3, 0u32..3, 0u32..3, 0u32..2, 0i16..4), 0..40),
             changes in prop::collection::vec((any::<bool>(), 0usize..45, 0usize..45), 0..12),
         ) {
             let (mut chunk, mut model) = (Chunk::default(), Vec::<Slot>::new());
-            for (index, skip, size, waiting, priority) in pushes {
+            for (index, skip, size, waiting, other) in pushes {
                 let next = model.last().filter(|slot| slot.index == index);
                 let position = next.map_or(0, |slot| slot.position + 1) + skip / 2;
                 let accepted = Stamp(u64::from(skip > 1));
-                let mark = Mark { priority, ..Mark::default() };
-                let slot = Slot { index, position, size, accepted, mark, waiting };
+                let mark = Mark { priority: other / 2, ..Mark::default() };
+                let kind = TypeId(other as u32 % 2);
+                let slot = Slot { index, position, size, accepted, mark, kind, waiting };
                 chunk.push(slot);
                 model.push(slot);
             }
@@ -234,6 +269,14 @@ mod tests {
                 let rest: Vec<Slot> = chunk.iter(from).map(|(_, slot)| slot).collect();
                 prop_assert_eq!(&rest[..], &model[from..]);
                 prop_assert_eq!(chunk.get(from), model.get(from).copied());
+                let kinds: Vec<_> = chunk.kinds(from..from + 9).collect();
+                let each = kinds.iter().flat_map(|(places, kind)| places.clone().map(|_| *kind));
+                let expected = model[from..].iter().take(9).map(|slot| slot.kind);
+                prop_assert!(each.eq(expected));
+                prop_assert!(kinds.windows(2).all(|pair| pair[0].1 != pair[1].1));
+                let last = chunk.last_waited(from..from + 9);
+                let expected = (from..model.len().min(from + 9)).filter(|p| model[*p].waiting == 1);
+                prop_assert!(last.eq(expected));
             }
             let bytes = postcard::to_stdvec(&chunk).unwrap();
             let mut decoded: Chunk = postcard::from_bytes(&bytes).unwrap();
@@ -248,8 +291,8 @@ mod tests {
     fn a_thousand_alike_cost_as_much_as_one() {
         let mut chunk = Chunk::default();
         for position in 0..1024 {
-            let (accepted, mark) = (Stamp(5), Mark::default());
-            chunk.push(Slot { index: 7, position, size: 270, accepted, mark, waiting: 2 });
+            let (accepted, mark, kind) = (Stamp(5), Mark::default(), TypeId(3));
+            chunk.push(Slot { index: 7, position, size: 270, accepted, mark, kind, waiting: 2 });
         }
         assert!(postcard::to_stdvec(&chunk).unwrap().len() < 20);
         chunk.release(0..500);

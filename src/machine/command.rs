@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{
     ChannelId, LaneId, Member, Name, NodeId, Opener, Outcome, ProxyId, Qos, QosChange, Rejection,
-    Seq, SeqRange, SeqRanges, Side, Stamp, Start, Tenure,
+    Seq, SeqRange, SeqRanges, Side, Stamp, Start, Subscription, Tenure, TypePattern,
 };
 
 /// The content of one log entry: commands of many sources under one stamp and tenure.
@@ -45,6 +45,9 @@ pub enum Command {
         admin: Option<Name>,
         /// What is set for the proxy itself; an existing one must have all of it.
         qos: Qos,
+        /// The types of events that it wants, which an existing one must want, too. None named:
+        /// everything, or whatever an existing one wants.
+        types: Subscription,
     },
     DeleteProxy {
         proxy: ProxyId,
@@ -55,6 +58,8 @@ pub enum Command {
         side: Side,
         name: Name,
         qos: Qos,
+        /// The types of events that its proxies get.
+        types: Subscription,
     },
     /// Deletes an admin with its proxies or lanes. The default ones stay.
     DeleteAdmin {
@@ -128,6 +133,13 @@ pub enum Command {
     Hold {
         proxy: ProxyId,
         holder: Option<Member>,
+    },
+    /// Changes which types of events an admin or a proxy wants (OMG `subscription_change`); what is
+    /// added and removed counts as added. It is about all events that are not settled.
+    Subscribe {
+        target: Target,
+        add: Vec<TypePattern>,
+        remove: Vec<TypePattern>,
     },
     /// These proxies have clients, or had until just now.
     MarkActive {

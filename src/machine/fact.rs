@@ -26,7 +26,9 @@ pub(super) enum Kind {
     ProxyQos = 16,
     LetterCounts = 17,
     Hold = 18,
-    Activity = 19,
+    EventType = 19,
+    SlotType = 20,
+    Activity = 21,
 }
 
 /// Most words that a fact of numbers can have.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Channel, Machine, Proxy, Tally};
-use crate::types::Seq;
+use crate::types::{Seq, TypeId};
 
 impl Machine {
     /// Compares, for each proxy, the events offered with outcomes plus pending ones, for each
@@ -26,6 +26,7 @@ impl Machine {
             return Err(format!("channel {name}: {counted} accepted, but {accepted} numbered"));
         }
         check_letters(channel)?;
+        check_types(channel)?;
         let mut waits = Waits::default();
         for proxy in self.proxies(channel.id()) {
             self.check_proxy(channel, proxy, &mut waits)?;
@@ -76,6 +77,22 @@ fn check_letters(channel: &Channel) -> Result<(), String> {
         return Err(format!("channel {name}: {kept} letters kept, but {retained} retained"));
     }
     Ok(())
+}
+
+/// Each type is offered by as many events as are retained of it, and by one at least.
+fn check_types(channel: &Channel) -> Result<(), String> {
+    let mut found: BTreeMap<TypeId, u64> = BTreeMap::new();
+    let typed = channel.slots.iter_from(0).map(|(_, slot)| slot.kind);
+    typed.filter(|kind| *kind != TypeId::default()).for_each(|kind| {
+        *found.entry(kind).or_default() += 1;
+    });
+    let kept: BTreeMap<TypeId, u64> =
+        channel.offered_types().map(|(id, _, count)| (id, count)).collect();
+    if kept == found {
+        return Ok(());
+    }
+    let name = channel.name();
+    Err(format!("channel {name}: events by type are kept as {kept:?}, but are {found:?}"))
 }
 
 /// How many proxies wait for an event: changes at sequences, to be summed up in ascending order.

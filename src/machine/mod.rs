@@ -32,6 +32,8 @@
 //! - A letter is replayed as a new event with the payload key of the old one, for the proxy that
 //!   gave it up alone (for the others it ends as `skipped` in the same step) or for all. Caps hold
 //!   as for a publish.
+//! - Events are of types, which have numbers in their channel while they are retained. A publish of
+//!   more types than a channel may have is refused; dead letters keep their type whatever the number.
 //! - Settlements name sequences of the proxy; those never offered to it are ignored.
 //!
 //! Left out: where payloads lie (storage), what is in flight (dispatch), who is connected.
@@ -54,6 +56,7 @@ mod lane;
 mod ledger;
 mod live;
 mod loss;
+mod offered;
 mod proxy;
 mod sequences;
 mod settled;

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::fact::{self, Kind, Sum};
 use super::settled::Settled;
-use crate::types::{ChannelId, Counts, Member, Name, ProxyId, Qos, Seq, SeqRange, Service, Stamp};
+use crate::types::{
+    ChannelId, Counts, Member, Name, ProxyId, Qos, Seq, SeqRange, Service, Stamp, Subscription,
+};
 
 /// A durable proxy of a channel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,12 +21,17 @@ pub struct Proxy {
     /// What is set for it alone.
     pub(super) qos: Qos,
     pub(super) suspended: bool,
+    /// The types of events that it wants itself; its admin may want fewer.
+    pub(super) types: Subscription,
     /// What its own settings, its admin's and its channel's come to.
     #[serde(skip)]
     pub(super) service: Service,
     /// Whether it delivers nothing, by its own definition or its admin's.
     #[serde(skip)]
     pub(super) rests: bool,
+    /// Whether it does not want every event, by its own subscription or its admin's.
+    #[serde(skip)]
+    pub(super) picks: bool,
     /// Of an exclusive proxy: whose turn it is, if anybody's.
     pub(super) holder: Option<Member>,
     /// The token of the latest holder; 0: there was none.
@@ -55,8 +62,10 @@ impl Proxy {
             admin,
             qos: Qos::default(),
             suspended: false,
+            types: Subscription::default(),
             service: Service::default(),
             rests: false,
+            picks: false,
             holder: None,
             fencing: 0,
             last_active: Stamp::default(),
@@ -103,6 +112,16 @@ impl Proxy {
     /// Whether it delivers nothing: it is suspended, or its admin is.
     pub fn rests(&self) -> bool {
         self.rests
+    }
+
+    /// The types of events that it wants itself. Its admin must want them, too.
+    pub fn types(&self) -> &Subscription {
+        &self.types
+    }
+
+    /// Whether it does not want every event, by its own subscription or its admin's.
+    pub fn picks(&self) -> bool {
+        self.picks
     }
 
     /// Of an exclusive proxy: whose turn it is, if anybody's.
@@ -182,7 +201,7 @@ impl Proxy {
     /// Hash of all facts, from the kept sums.
     pub(super) fn hash(&self) -> u64 {
         let definition = (self.id, self.channel, &self.name, self.revision, self.start_seq);
-        let qos = (self.id, &self.admin, &self.qos, self.suspended);
+        let qos = (self.id, &self.admin, &self.qos, self.suspended, &self.types);
         let activity = fact::of_words(Kind::Activity, [self.id.0, self.last_active.0]);
         let hold = (self.id, self.holder, self.fencing);
         let hold = if self.fencing > 0 { fact::of_value(Kind::Hold, &hold) } else { 0 };

@@ -39,10 +39,6 @@ impl SeqSet {
         }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = Seq> + '_ {
-        self.0.iter()
-    }
-
     /// Whether a member is in `range`.
     pub fn intersects(&self, range: SeqRange) -> bool {
         let before = range.first.checked_sub(1).map_or(0, |before| self.0.rank(before));

@@ -9,12 +9,21 @@ use super::sequences::SeqSet;
 use crate::planted::{Bug, planted};
 use crate::types::{Counts, Outcome, ProxyId, Seq, SeqRange};
 
+/// An end of a run of events that ended alike.
+#[derive(Debug, Clone, Copy)]
+enum Border {
+    First = 0,
+    Last = 1,
+}
+
 /// The settled events of one proxy.
 ///
 /// - Everything below `floor` is settled; above it, exactly the members of `above`. `floor` itself
 ///   never is.
 /// - The winner of a settled event is known while it lies above the floor: `acked` unless a set in
 ///   `others` has it. Below the floor only the counters remember.
+/// - Above the floor the facts are the borders of runs of one outcome: a run costs as much as one
+///   event.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Settled {
     proxy: ProxyId,
@@ -127,13 +136,30 @@ impl Settled {
             self.absorb();
             return;
         }
+        self.add_borders(range, outcome);
         self.above.insert(range);
         if outcome != Outcome::Acked {
             self.others.entry(outcome).or_default().insert(range);
         }
-        for seq in range.first..=range.last {
-            self.sum.add(self.fact(seq, outcome));
+    }
+
+    /// Counts the borders in of a run that is about to be settled: where it meets runs that ended
+    /// alike, theirs go.
+    fn add_borders(&mut self, range: SeqRange, outcome: Outcome) {
+        let SeqRange { first, last } = range;
+        match first.checked_sub(1).filter(|before| self.ended_as(*before, outcome)) {
+            Some(before) => self.sum.remove(self.border(before, outcome, Border::Last)),
+            None => self.sum.add(self.border(first, outcome, Border::First)),
         }
+        match last.checked_add(1).filter(|after| self.ended_as(*after, outcome)) {
+            Some(after) => self.sum.remove(self.border(after, outcome, Border::First)),
+            None => self.sum.add(self.border(last, outcome, Border::Last)),
+        }
+    }
+
+    /// Whether it lies above the floor and ended so.
+    fn ended_as(&self, seq: Seq, outcome: Outcome) -> bool {
+        self.above.contains(seq) && self.winner_run(seq, seq).0 == outcome
     }
 
     /// Moves the floor over what is settled right above it.
@@ -145,9 +171,8 @@ impl Settled {
         let mut first = run.first;
         while first <= run.last {
             let (outcome, last) = self.winner_run(first, run.last);
-            for seq in first..=last {
-                self.sum.remove(self.fact(seq, outcome));
-            }
+            self.sum.remove(self.border(first, outcome, Border::First));
+            self.sum.remove(self.border(last, outcome, Border::Last));
             if planted(Bug::SettledTwice) {
                 self.counts.add(outcome, last - first + 1);
             }
@@ -161,8 +186,8 @@ impl Settled {
         self.floor = run.last + 1;
     }
 
-    fn fact(&self, seq: Seq, outcome: Outcome) -> u64 {
-        fact::of_words(Kind::Settled, [self.proxy.0, seq, outcome as u64])
+    fn border(&self, seq: Seq, outcome: Outcome, border: Border) -> u64 {
+        fact::of_words(Kind::Settled, [self.proxy.0, seq, outcome as u64, border as u64])
     }
 
     /// Hash of the floor and the counters.
@@ -189,7 +214,14 @@ impl Settled {
 
     /// Computes the kept sum anew, as after decoding.
     pub fn resum(&mut self) {
-        let facts = self.above.iter().map(|seq| self.fact(seq, self.winner_run(seq, seq).0));
-        self.sum = facts.collect();
+        let mut sum = Sum::default();
+        let mut from = Some(0);
+        while let Some(run) = from.and_then(|from| self.above.run_from(from)) {
+            let (outcome, last) = self.winner_run(run.first, run.last);
+            sum.add(self.border(run.first, outcome, Border::First));
+            sum.add(self.border(last, outcome, Border::Last));
+            from = last.checked_add(1);
+        }
+        self.sum = sum;
     }
 }

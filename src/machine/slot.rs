@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{EventQos, PayloadKey, Stamp, Supply};
+use crate::types::{EventQos, PayloadKey, Stamp, Supply, TypeId, TypeRef};
 
 /// What the machine knows of one retained event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Slot {
     /// When it was accepted.
     pub accepted: Stamp,
     pub mark: Mark,
+    /// The number of its type in its channel.
+    pub kind: TypeId,
     /// Durable proxies that have not settled it.
     pub waiting: u32,
 }
@@ -53,10 +55,11 @@ impl Mark {
 
 /// An event on its way into a channel.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival {
+pub(super) struct Arrival<'a> {
     /// Bytes, header and body.
     pub size: u32,
     pub mark: Mark,
+    pub kind: TypeRef<'a>,
 }
 
 /// What must not be exceeded while somebody waits; 0 events: no limit.
@@ -64,6 +67,16 @@ pub(super) struct Arrival {
 pub(super) struct Room {
     pub bytes: u64,
     pub events: u64,
+    /// Whether there may be more types than a channel may have.
+    pub types: bool,
+}
+
+/// What an event did not find in its channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lack {
+    Room,
+    /// A number for its type.
+    Types,
 }
 
 impl Room {

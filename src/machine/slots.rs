@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::chunk::Chunk;
 use super::fact::{self, Kind, Sum};
+use super::offered::Offered;
 use super::sequences::SeqSet;
 use super::shared;
-use super::slot::{Arrival, Mark, Room, Slot, Tally};
-use crate::types::{ChannelId, History, PayloadKey, Seq, SeqRange, Stamp};
+use super::slot::{Arrival, Lack, Mark, Room, Slot, Tally};
+use crate::types::{ChannelId, History, PayloadKey, Seq, SeqRange, Stamp, TypeId};
 
 /// Slots per chunk. What a chunk holds is part of the state hash, so this is part of the format.
 #[cfg(not(test))]
@@ -34,6 +35,8 @@ pub(super) struct Slots {
     history_start: Seq,
     #[serde(with = "shared")]
     chunks: BTreeMap<u64, Arc<Chunk>>,
+    /// The types of what is retained.
+    pub offered: Offered,
     // What follows is derived from the above, the dead letters and the proxies: see `resum` and `wait`.
     /// Retained until they are let go.
     #[serde(skip)]
@@ -63,6 +66,11 @@ fn last_of(chunk: u64) -> Seq {
     first_of(chunk).saturating_add(CHUNK_SLOTS - 1)
 }
 
+/// What an event's type adds to its fact while it is retained.
+fn type_fact(channel: ChannelId, seq: Seq, hash: Option<u64>) -> u64 {
+    hash.map_or(0, |hash| fact::of_words(Kind::SlotType, [channel.0, seq, hash]))
+}
+
 fn slot_fact(channel: ChannelId, seq: Seq, slot: &Slot) -> u64 {
     let place = u64::from(slot.position) << 32 | u64::from(slot.size);
     let slot_fact =
@@ -82,6 +90,7 @@ impl Slots {
             next_seq: 1,
             history_start: 1,
             chunks: BTreeMap::new(),
+            offered: Offered::default(),
             kept: SeqSet::default(),
             first_retained: 1,
             history_bytes: 0,
@@ -180,31 +189,56 @@ impl Slots {
         })
     }
 
+    /// The types of the retained events of a range, in stretches of one type.
+    pub fn kinds(&self, range: SeqRange) -> impl Iterator<Item = (SeqRange, TypeId)> + '_ {
+        let (start, offset) = place(range.first);
+        self.chunks.range(start..=place(range.last).0.max(start)).flat_map(
+            move |(number, chunk)| {
+                let first = first_of(*number);
+                let from = if *number == start { offset } else { 0 };
+                let end =
+                    range.last.saturating_add(1).saturating_sub(first).min(CHUNK_SLOTS) as usize;
+                chunk.kinds(from..end.max(from)).map(move |(places, kind)| {
+                    let stretch = SeqRange {
+                        first: first + places.start as u64,
+                        last: first + places.end as u64 - 1,
+                    };
+                    (stretch, kind)
+                })
+            },
+        )
+    }
+
     /// Appends events accepted `now` with consecutive payload positions from `key` on, for each of
     /// which `waiting` proxies wait, until `arrivals` ends or one finds no room. Returns how many
-    /// were appended. The caller trims.
-    pub fn append(
+    /// were appended, and what the next lacked. The caller trims.
+    pub fn append<'a>(
         &mut self,
         (mut key, now): (PayloadKey, Stamp),
         waiting: u32,
         room: Room,
-        arrivals: impl Iterator<Item = Arrival>,
-    ) -> u64 {
+        arrivals: impl Iterator<Item = Arrival<'a>>,
+    ) -> (u64, Option<Lack>) {
         let start = self.next_seq;
         let mut arrivals = arrivals.peekable();
-        let mut full = false;
-        while !full && arrivals.peek().is_some() {
+        let mut lack = None;
+        while lack.is_none() && arrivals.peek().is_some() {
             let chunk = Arc::make_mut(self.chunks.entry(place(self.next_seq).0).or_default());
             while (chunk.len() as u64) < CHUNK_SLOTS
-                && let Some(&Arrival { size, mark }) = arrivals.peek()
+                && let Some(&Arrival { size, mark, kind }) = arrivals.peek()
             {
-                full = waiting > 0 && room.is_full(self.pending, size);
-                if full {
+                if waiting > 0 && room.is_full(self.pending, size) {
+                    lack = Some(Lack::Room);
                     break;
                 }
+                let Some(kind) = self.offered.number(kind, room.types) else {
+                    lack = Some(Lack::Types);
+                    break;
+                };
                 let PayloadKey { index, position } = key;
-                let slot = Slot { index, position, size, accepted: now, mark, waiting };
-                let fact = slot_fact(self.channel, self.next_seq, &slot);
+                let slot = Slot { index, position, size, accepted: now, mark, kind, waiting };
+                let of_type = type_fact(self.channel, self.next_seq, self.offered.retain(kind));
+                let fact = slot_fact(self.channel, self.next_seq, &slot).wrapping_add(of_type);
                 chunk.sum.add(fact);
                 self.sum.add(fact);
                 chunk.push(slot);
@@ -218,7 +252,7 @@ impl Slots {
                 arrivals.next();
             }
         }
-        self.next_seq - start
+        (self.next_seq - start, lack)
     }
 
     /// Moves the start of the history forward until it is within the channel's limits.
@@ -261,7 +295,8 @@ impl Slots {
         while more(self.history_start, self.history_bytes) {
             let (number, offset) = place(self.history_start);
             let Some(chunk) = self.chunks.get(&number) else { break };
-            for (_, slot) in chunk.iter(offset) {
+            let mut gone = Vec::new();
+            for (place, slot) in chunk.iter(offset) {
                 if !more(self.history_start, self.history_bytes) {
                     break;
                 }
@@ -269,8 +304,10 @@ impl Slots {
                 self.history_bytes -= u64::from(slot.size);
                 if slot.waiting == 0 && !self.kept.contains(self.history_start - 1) {
                     self.retained.remove(slot.size);
+                    gone.extend((slot.kind != TypeId::default()).then_some(place));
                 }
             }
+            self.forget_kinds(number, &gone);
             self.drop_if_dead(number);
         }
         self.advance_first();
@@ -288,6 +325,7 @@ impl Slots {
         let slot = self.chunks.get(&number).and_then(|chunk| chunk.get(offset));
         if let Some(slot) = slot.filter(|slot| slot.waiting == 0 && seq < self.history_start) {
             self.retained.remove(slot.size);
+            self.forget_kinds(number, &[offset]);
         }
         self.drop_if_dead(number);
         self.advance_first();
@@ -308,15 +346,33 @@ impl Slots {
 
     fn release_in(&mut self, number: u64, offset: usize, count: usize) {
         let Some(chunk) = self.chunks.get_mut(&number) else { return };
-        let first = first_of(number);
-        for (place, slot) in chunk.iter(offset).take(count).filter(|(_, slot)| slot.waiting == 1) {
+        let (first, places) = (first_of(number), offset..offset + count);
+        let mut gone = Vec::new();
+        for place in chunk.last_waited(places.clone()) {
+            let Some(slot) = chunk.get(place) else { continue };
             self.pending.remove(slot.size);
             let seq = first + place as u64;
             if seq < self.history_start && !self.kept.contains(seq) {
                 self.retained.remove(slot.size);
+                gone.extend((slot.kind != TypeId::default()).then_some(place));
             }
         }
-        Arc::make_mut(chunk).release(offset..offset + count);
+        Arc::make_mut(chunk).release(places);
+        self.forget_kinds(number, &gone);
+    }
+
+    /// What is retained no more has no type any more.
+    fn forget_kinds(&mut self, number: u64, gone: &[usize]) {
+        let Some(chunk) = self.chunks.get_mut(&number).filter(|_| !gone.is_empty()) else { return };
+        let chunk = Arc::make_mut(chunk);
+        for place in gone {
+            let Some(slot) = chunk.get(*place) else { continue };
+            let hash = self.offered.release(slot.kind);
+            let fact = type_fact(self.channel, first_of(number) + *place as u64, hash);
+            chunk.sum.remove(fact);
+            self.sum.remove(fact);
+            chunk.forget_kind(*place);
+        }
     }
 
     /// One more proxy waits for these events; all of them are in present chunks.
@@ -338,6 +394,7 @@ impl Slots {
             let seq = first + place as u64;
             if seq < self.history_start && !self.kept.contains(seq) {
                 self.retained.add(slot.size);
+                self.offered.retain(slot.kind);
             }
         }
         Arc::make_mut(chunk).wait(offset..offset + count);
@@ -414,6 +471,7 @@ impl Slots {
         letters.for_each(|seq| self.kept.insert(SeqRange::one(seq)));
         (self.sum, self.history_bytes) = (Sum::default(), 0);
         (self.pending, self.retained) = (Tally::default(), Tally::default());
+        self.offered.forget_counts();
         let (channel, history_start) = (self.channel, self.history_start);
         for (number, chunk) in &mut self.chunks {
             let chunk = Arc::make_mut(chunk);
@@ -421,11 +479,13 @@ impl Slots {
             let mut sum = Sum::default();
             for (seq, (_, slot)) in (first_of(*number)..).zip(chunk.iter(0)) {
                 sum.add(slot_fact(channel, seq, &slot));
+                sum.add(type_fact(channel, seq, self.offered.hash(slot.kind)));
                 if seq >= history_start {
                     self.history_bytes = self.history_bytes.saturating_add(u64::from(slot.size));
                 }
                 if seq >= history_start || self.kept.contains(seq) {
                     self.retained.add(slot.size);
+                    self.offered.retain(slot.kind);
                 }
             }
             chunk.sum = sum;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::fact::{self, Kind};
 use super::{Channel, Lane, Proxy, apply};
 use crate::types::{
-    ChannelId, LaneId, Name, ProxyId, Qos, Rejection, Seq, SeqRange, Stamp, Supply, Tenure,
+    ChannelId, Interest, LaneId, Name, ProxyId, Qos, Rejection, Seq, SeqRange, Side, Stamp, Supply,
+    Tenure,
 };
 
 /// The replicated machine. Cheap to clone: see the module.
@@ -106,6 +107,13 @@ impl Machine {
     pub fn proxies(&self, channel: ChannelId) -> impl Iterator<Item = &Proxy> {
         let ids = self.channel(channel).into_iter().flat_map(|channel| channel.proxies.values());
         ids.filter_map(|id| self.proxy(*id))
+    }
+
+    /// Which types of events a proxy gets.
+    pub fn interest(&self, proxy: &Proxy) -> Interest {
+        let channel = self.channel(proxy.channel());
+        let admin = channel.and_then(|channel| channel.admins.get(Side::Consumer, proxy.admin()));
+        Interest { own: proxy.types().clone(), admin: admin.unwrap_or_default().types }
     }
 
     /// The lane of this id.

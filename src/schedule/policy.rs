@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::types::Stamp;
+use crate::types::{Scheduling, Stamp};
 
 /// Largest weight that counts; a larger one counts as this.
 pub const WEIGHT_MAX: u32 = 1_000;
@@ -53,6 +53,17 @@ pub enum Policy {
     /// Bound: a contender waits until [`DEADLINE_OVERDUE_MS_MAX`] after it is due, and then for one
     /// turn of each other contender.
     EarliestDeadline,
+}
+
+impl From<Scheduling> for Policy {
+    fn from(scheduling: Scheduling) -> Policy {
+        match scheduling {
+            Scheduling::RoundRobin => Policy::RoundRobin,
+            Scheduling::Weighted => Policy::Weighted,
+            Scheduling::Priority { aging_ms } => Policy::Priority { aging_ms },
+            Scheduling::EarliestDeadline => Policy::EarliestDeadline,
+        }
+    }
 }
 
 impl fmt::Display for Policy {

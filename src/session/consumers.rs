@@ -29,7 +29,7 @@ impl Session {
         let consumer = Consumer { request: attach.request, attached: false, pulls };
         self.consumers.insert(attach.consumer, consumer);
         match attach.target.clone() {
-            AttachTarget::Volatile { start, resume_after } => {
+            AttachTarget::Volatile { start, resume_after, types } => {
                 let next = view.next_seq(channel.id);
                 let next_seq = match (resume_after, start) {
                     // What an earlier leader had in memory is lost, and nobody knows how much.
@@ -41,7 +41,7 @@ impl Session {
                     (None, Start::Seq(seq)) => view.retained_from(channel.id, seq),
                     (None, Start::Time(ms)) => view.retained_since(channel.id, ms),
                 };
-                let attachment = Attachment::Volatile { channel: channel.id, next_seq };
+                let attachment = Attachment::Volatile { channel: channel.id, next_seq, types };
                 self.attached(&attach, channel, attachment, 0, view);
             }
             AttachTarget::Durable { .. } => self.attach_durable(attach, channel, view),
@@ -63,16 +63,24 @@ impl Session {
         if let FlowMode::Push { credit_events, credit_bytes } = attach.mode {
             check_credit(credit_events, credit_bytes)?;
         }
+        if let AttachTarget::Volatile { types, .. } = &attach.target
+            && types.len() > limits::PATTERNS_MAX
+        {
+            let message = format!("a subscription with {} patterns of types", types.len());
+            let hint = format!("use at most {}", limits::PATTERNS_MAX);
+            return refuse(Code::BadRequest, message, &hint);
+        }
         view.channel(&attach.channel).ok_or_else(|| unknown_channel(&attach.channel))
     }
 
     /// Takes the proxy that exists, or has one made.
     fn attach_durable(&mut self, attach: Attach, channel: ChannelView, view: &impl View) {
-        let AttachTarget::Durable { name, start, admin, qos } = attach.target.clone() else {
+        let AttachTarget::Durable { name, start, admin, qos, types } = attach.target.clone() else {
             return;
         };
         if let Some(proxy) = view.proxy(channel.id, &name)
             && admin.is_none()
+            && types.is_empty()
             && qos.iter().all(|(property, value)| proxy.qos.get(property) == Some(value))
         {
             let attachment = Attachment::Durable(proxy.id);
@@ -80,7 +88,7 @@ impl Session {
         }
         // Whether one that exists is what is asked for, the machine says, in its words.
         let channel_id = channel.id;
-        let command = Command::CreateProxy { channel: channel_id, name, start, admin, qos };
+        let command = Command::CreateProxy { channel: channel_id, name, start, admin, qos, types };
         self.propose(command, Pending::Attach { attach: Box::new(attach), channel: channel.id });
     }
 

@@ -21,6 +21,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::event_type::TypeRef;
 use super::{LaneId, Stamp, limits};
 
 const PLAIN: u8 = 1;
@@ -107,6 +108,23 @@ impl EventQos {
     }
 }
 
+/// The header section of an event; empty where bytes are none.
+pub(super) fn header_section(event: &[u8]) -> &[u8] {
+    let fixed = match event.first() {
+        Some(&PLAIN) => PLAIN_BYTES,
+        Some(&TIMED) => TIMED_BYTES,
+        _ => return &[],
+    };
+    let length = event.get(8..12).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
+    event.get(fixed..).and_then(|rest| rest.get(..length as usize)).unwrap_or_default()
+}
+
+/// Refuses a type whose names are longer than a channel takes.
+fn check_type(of: TypeRef) -> Result<(), EventError> {
+    let longest = of.domain.len().max(of.kind.len());
+    if of.fits() { Ok(()) } else { Err(EventError::TypeName(longest)) }
+}
+
 /// An event as it travels: checked once at the border, then opaque.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventBytes(Bytes);
@@ -134,6 +152,8 @@ pub enum EventError {
     HeaderLength(usize),
     #[error("event header section does not parse: {0}")]
     Header(String),
+    #[error("domain or type of {0} bytes is too long: use at most {max}", max = limits::TYPE_NAME_BYTES_MAX)]
+    TypeName(usize),
     #[error("event of {bytes} bytes is larger than the {max} allowed")]
     TooLarge { bytes: usize, max: usize },
 }
@@ -144,8 +164,10 @@ impl Event {
         Event { body: body.into(), ..Event::default() }
     }
 
-    /// Encodes the event; refuses a header section beyond [`limits::EVENT_HEADER_BYTES_MAX`].
+    /// Encodes the event; refuses a header section beyond [`limits::EVENT_HEADER_BYTES_MAX`], and a
+    /// domain or type beyond [`limits::TYPE_NAME_BYTES_MAX`].
     pub fn encode(&self) -> Result<EventBytes, EventError> {
+        check_type(TypeRef { domain: &self.header.domain, kind: &self.header.kind })?;
         let header = if self.header == Header::default() {
             Vec::new()
         } else {
@@ -172,8 +194,8 @@ impl Event {
 }
 
 impl EventBytes {
-    /// Checks the fixed part and the size against `max` bytes. The header section is parsed only
-    /// when somebody asks for it.
+    /// Checks the fixed part, the size against `max` bytes, and the length of domain and type. The
+    /// rest of the header section is parsed only when somebody asks for it.
     pub fn check(bytes: Bytes, max: usize) -> Result<EventBytes, EventError> {
         if bytes.len() > max {
             return Err(EventError::TooLarge { bytes: bytes.len(), max });
@@ -192,6 +214,9 @@ impl EventBytes {
         if header > limits::EVENT_HEADER_BYTES_MAX || event.fixed_len() + header > event.0.len() {
             return Err(EventError::HeaderLength(header));
         }
+        if let Some(of) = TypeRef::of_section(header_section(&event.0)) {
+            check_type(of)?;
+        }
         Ok(event)
     }
 
@@ -206,6 +231,11 @@ impl EventBytes {
     /// What the event asks for itself.
     pub fn qos(&self) -> EventQos {
         EventQos::read(&self.0)
+    }
+
+    /// Its type; none if the header section does not parse.
+    pub fn event_type(&self) -> TypeRef<'_> {
+        TypeRef::read(&self.0)
     }
 
     /// Parses the header section.

@@ -25,6 +25,15 @@ pub const EVENT_BYTES_CEILING: usize = 8 << 20;
 /// Largest header section (names, variable header, fields) of an event, in bytes.
 pub const EVENT_HEADER_BYTES_MAX: usize = 64 << 10;
 
+/// Longest domain or type of an event, and of a pattern of types, in bytes. An event with a longer one
+/// is refused as malformed.
+pub const TYPE_NAME_BYTES_MAX: usize = 256;
+/// Types that the retained events of a channel may have, beside none. An event of one more is refused
+/// with `too_many_types`, retryable; dead letters are not.
+pub const TYPES_PER_CHANNEL_MAX: usize = 10_000;
+/// Patterns that a proxy, an admin or a plain subscriber may have. A change to more is refused.
+pub const PATTERNS_MAX: usize = 256;
+
 /// Largest frame body on a client or peer connection, in bytes: an event at the ceiling with its
 /// surroundings. A larger announced length closes the connection before anything is read.
 pub const FRAME_BYTES_MAX: usize = EVENT_BYTES_CEILING + (64 << 10);
@@ -67,6 +76,8 @@ pub const ENTRIES_IN_FLIGHT_MAX: usize = 4;
 pub const INTAKE_BYTES_MAX: usize = 64 << 20;
 /// Bytes a source may add to log entries in one turn before the next source has its turn.
 pub const INTAKE_QUANTUM_BYTES: usize = 16 << 10;
+/// Lanes of which is told how long they waited for a turn; beyond it the oldest are forgotten.
+pub const INTAKE_LANES_TOLD_MAX: usize = 4_096;
 /// What a waiting command is charged beyond its own bytes.
 pub const INTAKE_ITEM_BYTES: usize = 64;
 
@@ -169,6 +180,11 @@ pub const SETTLING_RANGES_MAX: usize = 4096;
 pub const VERDICT_PAUSE_MS: u64 = 10;
 /// … up to this.
 pub const VERDICT_PAUSE_MS_MAX: u64 = 500;
+/// What a proxy does not want is settled together so long after it was accepted at the latest, in
+/// milliseconds; …
+pub const FILTER_PAUSE_MS: u64 = 250;
+/// … or when so many ranges of it wait.
+pub const FILTER_RANGES_MAX: usize = 1024;
 /// Deliveries handed out by one round of dispatch; the rest follows in the next round.
 pub const DISPATCH_EVENTS_MAX: usize = 16_384;
 /// Deliveries of one proxy or volatile consumer before the next has its turn.

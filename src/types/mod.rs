@@ -6,6 +6,7 @@
 
 mod cloud_event;
 mod event;
+mod event_type;
 mod id;
 pub mod limits;
 mod name;
@@ -19,6 +20,9 @@ mod start;
 
 pub use cloud_event::{CloudDefaults, CloudEventError};
 pub use event::{Event, EventBytes, EventError, EventQos, Header, Payload, Value};
+pub use event_type::{
+    EventType, Interest, PatternError, Subscription, TypeId, TypePattern, TypeRef,
+};
 pub use id::{
     ChannelId, ClusterId, EntryId, GroupId, LaneId, Member, NodeId, Opener, PayloadKey, ProxyId,
     Seq, Stamp, Tenure,

@@ -69,7 +69,9 @@ pub enum Property {
     HistoryAge = 30,
     ExclusiveConsumer = 31,
     PollInterval = 32,
-    InactivityExpiry = 33,
+    SupplierSchedulingPolicy = 33,
+    SupplierSchedulingAging = 34,
+    InactivityExpiry = 35,
 }
 
 /// What values a property takes.
@@ -120,6 +122,7 @@ const AGE_MS: i64 = 315_360_000_000;
 const CHANNEL: &[Level] = &[Level::Channel];
 const EVENT: &[Level] = &[Level::Event];
 const CONSUMERS: &[Level] = &[Level::Admin, Level::Proxy];
+const SERVED: &[Level] = &[Level::Admin, Level::Proxy, Level::SupplierAdmin, Level::Lane];
 const SUPPLIERS: &[Level] = &[Level::Channel, Level::SupplierAdmin, Level::Lane];
 /// What events inherit from whom they are supplied by.
 const SUPPLIED: &[Level] = &[Level::Channel, Level::SupplierAdmin, Level::Lane, Level::Event];
@@ -182,10 +185,10 @@ table! {
         "which proxy is served next when there is more to do than at once";
     SchedulingAging "scheduling_aging" "SchedulingAging", number(0, 3_600_000, "ms"), default 1000, CHANNEL,
         "under priority: a proxy rises by 1 for each such span that it waits; 0: never";
-    SchedulingWeight "scheduling_weight" "SchedulingWeight", number(1, 1000, ""), default 1, CONSUMERS,
-        "under weighted: the share of a proxy against others";
-    SchedulingPriority "scheduling_priority" "SchedulingPriority", number(-32_767, 32_767, ""), default 0, CONSUMERS,
-        "under priority: the priority of a proxy against others";
+    SchedulingWeight "scheduling_weight" "SchedulingWeight", number(1, 1000, ""), default 1, SERVED,
+        "under weighted: the share of a proxy or lane against others";
+    SchedulingPriority "scheduling_priority" "SchedulingPriority", number(-32_767, 32_767, ""), default 0, SERVED,
+        "under priority: the priority of a proxy or lane against others";
     RateLimit "rate_limit" "RateLimit", number(0, 1_000_000_000, "events per second"), default 0, ABOVE_EVENT,
         "most events delivered in a second, redeliveries included; 0: no limit";
     RedeliveryDelay "redelivery_delay" "RedeliveryDelay", number(0, 3_600_000, "ms"), default 0, ABOVE_EVENT,
@@ -210,6 +213,10 @@ table! {
         "whether one of the proxy's clients gets all events, and the others stand by";
     PollInterval "poll_interval" "PollInterval", number(1, 3_600_000, "ms"), default 100, SUPPLIERS,
         "a supplier that is polled is asked so often, and at once again while it gives as many events as asked for";
+    SupplierSchedulingPolicy "supplier_scheduling_policy" "SupplierSchedulingPolicy", SCHEDULES, default 0, CHANNEL,
+        "which lane is served next when more comes in than goes into the log at once";
+    SupplierSchedulingAging "supplier_scheduling_aging" "SupplierSchedulingAging", number(0, 3_600_000, "ms"), default 1000, CHANNEL,
+        "under priority: a lane rises by 1 for each such span that it waits; 0: never";
     InactivityExpiry "inactivity_expiry" "InactivityExpiry", number(0, AGE_MS, "ms"), default 0, ABOVE_EVENT,
         "a proxy without a client for so long is deleted; 0: never";
 }

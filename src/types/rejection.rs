@@ -64,6 +64,8 @@ pub enum Code {
     LaneExists,
     /// Another consumer holds the exclusive proxy since: nothing said under an earlier token counts.
     Fenced,
+    /// The channel's retained events have as many types as they may.
+    TooManyTypes,
 }
 
 impl Code {
@@ -87,6 +89,7 @@ impl Code {
             Code::TooManyLanes => "too_many_lanes",
             Code::InvalidQos => "invalid_qos",
             Code::Fenced => "fenced",
+            Code::TooManyTypes => "too_many_types",
             Code::ChannelFull => "channel_full",
             Code::OutOfSequence => "out_of_sequence",
             Code::LaneFenced => "lane_fenced",
@@ -110,6 +113,7 @@ impl Code {
         matches!(
             self,
             Code::ChannelFull
+                | Code::TooManyTypes
                 | Code::OutOfSequence
                 | Code::Overloaded
                 | Code::NoLeader

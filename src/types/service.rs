@@ -29,7 +29,7 @@ pub enum Discard {
     Deadline,
 }
 
-/// Which proxy of a channel is served next, when there is more to do than at once.
+/// Which proxy of a channel, or lane, is served next, when there is more to do than at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Scheduling {
     /// One after the other.
@@ -149,6 +149,10 @@ pub struct Supply {
     pub poll_ms: u64,
     /// How many events are asked for then.
     pub batch_max: u32,
+    /// Against other lanes, where the channel's scheduling goes by weights.
+    pub weight: u32,
+    /// Against other lanes, where the channel's scheduling goes by priorities.
+    pub urgency: i16,
 }
 
 impl Supply {
@@ -160,6 +164,8 @@ impl Supply {
             timeout_ms: value(Property::Timeout).unsigned_abs(),
             poll_ms: value(Property::PollInterval).unsigned_abs(),
             batch_max: value(Property::MaximumBatchSize).unsigned_abs() as u32,
+            weight: value(Property::SchedulingWeight).unsigned_abs() as u32,
+            urgency: value(Property::SchedulingPriority) as i16,
         }
     }
 }
@@ -180,6 +186,8 @@ pub struct Admission {
     /// 0: no limit of its own.
     pub max_suppliers: u64,
     pub scheduling: Scheduling,
+    /// The same for its lanes.
+    pub supplier_scheduling: Scheduling,
     pub history: History,
 }
 
@@ -203,21 +211,29 @@ impl Admission {
             discard: discard(value(Property::DiscardPolicy)),
             max_consumers: value(Property::MaxConsumers).unsigned_abs(),
             max_suppliers: value(Property::MaxSuppliers).unsigned_abs(),
-            scheduling: match value(Property::SchedulingPolicy) {
-                1 => Scheduling::Weighted,
-                2 => {
-                    let aging_ms = value(Property::SchedulingAging).unsigned_abs();
-                    Scheduling::Priority { aging_ms }
-                }
-                3 => Scheduling::EarliestDeadline,
-                _ => Scheduling::RoundRobin,
-            },
+            scheduling: scheduling(
+                value(Property::SchedulingPolicy),
+                value(Property::SchedulingAging),
+            ),
+            supplier_scheduling: scheduling(
+                value(Property::SupplierSchedulingPolicy),
+                value(Property::SupplierSchedulingAging),
+            ),
             history: History {
                 events: value(Property::HistoryEvents).unsigned_abs(),
                 bytes: value(Property::HistoryBytes).unsigned_abs().min(bytes_max),
                 age_ms: value(Property::HistoryAge).unsigned_abs(),
             },
         }
+    }
+}
+
+fn scheduling(place: i64, aging: i64) -> Scheduling {
+    match place {
+        1 => Scheduling::Weighted,
+        2 => Scheduling::Priority { aging_ms: aging.unsigned_abs() },
+        3 => Scheduling::EarliestDeadline,
+        _ => Scheduling::RoundRobin,
     }
 }
 

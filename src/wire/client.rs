@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::block::EventsBlock;
 use super::codec::{Payload, WireError, messages, put_head, take_head};
-use crate::types::{LaneId, Name, Opener, ProxyId, Qos, Seq, SeqRanges, Start, limits};
+use crate::types::{
+    LaneId, Name, Opener, ProxyId, Qos, Seq, SeqRanges, Start, Subscription, limits,
+};
 
 messages! {
     /// A message from client to server.
@@ -112,6 +114,8 @@ pub enum AttachTarget {
         start: Start,
         /// After a reconnect: the last sequence seen, instead of `start`.
         resume_after: Option<Seq>,
+        /// The types of events it wants; none named: all.
+        types: Subscription,
     },
     /// The durable proxy of this name, created if there is none; its clients compete.
     Durable {
@@ -122,6 +126,9 @@ pub enum AttachTarget {
         admin: Option<Name>,
         /// What is set for a new proxy itself; an existing one must have all of it.
         qos: Qos,
+        /// The types of events that a new proxy wants, which an existing one must want, too. None
+        /// named: all, or whatever an existing one wants.
+        types: Subscription,
     },
 }
 

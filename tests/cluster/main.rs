@@ -19,4 +19,5 @@ mod membership;
 mod quality;
 mod suppliers;
 mod support;
+mod types;
 mod upgrade;

@@ -44,10 +44,18 @@ async fn suppliers_inherit_wait_while_suspended_and_end_with_their_admin() {
     let acks = finish(waiting).await;
     assert_eq!(acks[0]["sequence"], 2, "what was refused was not consumed: {acks:?}");
 
+    cluster.lines(&["qos", "set", "default", "supplier_scheduling_policy=weighted"]).await;
+    cluster.lines(&["qos", "set", "default", "--lane", "probe", "scheduling_weight=7"]).await;
+    cluster.lines(&say("three")).await;
+    let shown = cluster.lines(&["scheduler", "show", "default"]).await.remove(0);
+    let lane = &shown["suppliers"]["lanes"][0];
+    assert_eq!((&shown["suppliers"]["policy"], &lane["weight"]), (&json!("weighted"), &json!(7)));
+    assert!(lane["turns"].as_u64() >= Some(1) && lane["longest_wait_ms"].is_u64(), "{shown:#}");
+
     let lane = cluster.lane(Some("probe")).await;
     assert_eq!(
         (&lane["why"], &lane["last_sequence"]),
-        (&json!("own: named, admin sensors, QoS"), &json!(2))
+        (&json!("own: named, admin sensors, QoS"), &json!(3))
     );
     let shared = cluster.lane(None).await;
     assert_eq!(
@@ -56,7 +64,7 @@ async fn suppliers_inherit_wait_while_suspended_and_end_with_their_admin() {
     );
     let deliveries = cluster.drain("default", "all", "1").await;
     let order: Vec<_> = deliveries.iter().map(|d| d["seq"].as_u64().expect("a sequence")).collect();
-    assert_eq!(order, [3, 1, 2], "by priority: of the lane, of the admin, of nobody");
+    assert_eq!(order, [3, 4, 1, 2], "by priority: of the lane, of the admin, of nobody");
 
     cluster.restart(killed).await;
     cluster.lines(&["admin", "rm", "default", "sensors", "--supplier"]).await;

@@ -34,8 +34,9 @@ impl Rig {
         let found = rig.machine.channel_by_name(&Name::default_channel()).unwrap();
         let (channel, qos) = (found.id(), Qos::default());
         let admin = Some(name("fast"));
-        for (side, admin) in [(Side::Consumer, name("fast")), (Side::Supplier, name("slow"))] {
-            rig.apply(Command::CreateAdmin { channel, side, name: admin, qos: qos.clone() });
+        for (side, name) in [(Side::Consumer, name("fast")), (Side::Supplier, name("slow"))] {
+            let (qos, types) = (qos.clone(), Default::default());
+            rig.apply(Command::CreateAdmin { channel, side, name, qos, types });
         }
         rig.apply(Command::OpenLane {
             channel,
@@ -44,7 +45,8 @@ impl Rig {
             admin: Some(name("slow")),
         });
         let start = Start::New;
-        let made = Command::CreateProxy { channel, name: name("p"), start, admin, qos };
+        let (name, types) = (name("p"), Default::default());
+        let made = Command::CreateProxy { channel, name, start, admin, qos, types };
         rig.apply(made);
         rig
     }

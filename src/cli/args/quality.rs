@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::asked::{property_change, property_value, property_words};
 use crate::cli::connect::start;
-use crate::types::{Name, QosChange, Side, Start};
+use crate::types::{Name, QosChange, Side, Start, TypePattern};
 use crate::wire::admin::Target;
 
 #[derive(Debug, Subcommand)]
@@ -82,6 +82,10 @@ impl QosTarget {
     }
 }
 
+const SUBSCRIBE_HELP: &str = "The first patterns narrow what was everything before. \
+An event goes to a proxy if one of its patterns picks its type, and one of its admin's; \
+whoever has no patterns picks all. Quote them: the shell has a use for *, too.";
+
 #[derive(Debug, Subcommand)]
 pub enum Admin {
     /// Create an admin
@@ -98,6 +102,11 @@ pub enum Admin {
     Show(AdminName),
     /// Remove an admin with its proxies, or with its lanes, which ends their suppliers
     Rm(AdminName),
+    /// Let its proxies get events of these types, too
+    #[command(after_help = SUBSCRIBE_HELP)]
+    Subscribe(AdminTypes),
+    /// Take patterns of types away; without any left its proxies get all types
+    Unsubscribe(AdminTypes),
     /// Let its proxies deliver nothing, while what comes waits; or its lanes take nothing, while
     /// their suppliers wait
     Suspend(AdminName),
@@ -113,6 +122,18 @@ pub struct AdminCreate {
     /// lists them.
     #[arg(long, value_name = "PROPERTY=VALUE", value_delimiter = ',', value_parser = property_value)]
     pub qos: Vec<QosChange>,
+    /// Types of events that its proxies get, as in 'telecom::*'; may be repeated [default: all].
+    #[arg(long = "type", value_name = "PATTERN")]
+    pub types: Vec<TypePattern>,
+}
+
+#[derive(Debug, Args)]
+pub struct AdminTypes {
+    #[command(flatten)]
+    pub of: AdminName,
+    /// Patterns of types: 'domain::type', or 'type' of any domain; `*` stands for any text.
+    #[arg(required = true, value_name = "PATTERN")]
+    pub patterns: Vec<TypePattern>,
 }
 
 /// An admin of a channel.
@@ -150,6 +171,11 @@ pub enum Proxy {
     Show(ProxyName),
     /// Remove a durable proxy; what it has not settled is no longer kept for it
     Rm(ProxyName),
+    /// Let it get events of these types, too
+    #[command(after_help = SUBSCRIBE_HELP)]
+    Subscribe(ProxyTypes),
+    /// Take patterns of types away; without any left it gets all types
+    Unsubscribe(ProxyTypes),
     /// Let it deliver nothing, while what comes waits; or with --lane, take nothing
     Suspend(ProxyOrLane),
     /// Let it deliver, or take events, again
@@ -167,6 +193,9 @@ pub struct ProxyCreate {
     /// lists them.
     #[arg(long, value_name = "PROPERTY=VALUE", value_delimiter = ',', value_parser = property_value)]
     pub qos: Vec<QosChange>,
+    /// Types of events that it wants, as in 'telecom::*'; may be repeated [default: all].
+    #[arg(long = "type", value_name = "PATTERN")]
+    pub types: Vec<TypePattern>,
     /// Where it starts: new, all, seq:N, or time:T (T: -DURATION ago, 2027-01-31T12:00:00Z, or
     /// milliseconds since 1970).
     #[arg(long, default_value = "new", value_parser = start)]
@@ -180,6 +209,15 @@ pub struct ProxyCreate {
     /// Unsettled deliveries at a time, over all clients of the proxy.
     #[arg(long, value_name = "N")]
     pub max_in_flight: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct ProxyTypes {
+    #[command(flatten)]
+    pub of: ProxyName,
+    /// Patterns of types: 'domain::type', or 'type' of any domain; `*` stands for any text.
+    #[arg(required = true, value_name = "PATTERN")]
+    pub patterns: Vec<TypePattern>,
 }
 
 /// A durable proxy of a channel.
@@ -205,6 +243,6 @@ pub struct ProxyOrLane {
 /// of service: see `aqueduct qos properties`.
 #[derive(Debug, Subcommand)]
 pub enum Scheduler {
-    /// Show the policy of a channel, what it promises, and how long each proxy waits
+    /// Show the policies of a channel, what they promise, and how long each proxy and lane waits
     Show { channel: Name },
 }

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::asked::property_value;
 use crate::cli::connect::start;
-use crate::types::{Name, QosChange, Start};
+use crate::types::{Name, QosChange, Start, TypePattern};
 
 #[derive(Debug, Args)]
 pub struct Subscribe {
@@ -26,6 +26,10 @@ pub struct Subscribe {
     /// Print each event as a CloudEvent 1.0 in JSON.
     #[arg(long)]
     pub cloud_events: bool,
+    /// Types of events wanted: 'domain::type', or 'type' of any domain; `*` stands for any text. May
+    /// be repeated [default: all]. An existing durable consumer must want the same.
+    #[arg(long = "type", value_name = "PATTERN")]
+    pub types: Vec<TypePattern>,
     /// What to answer to each event (durable consumers).
     #[arg(long, value_enum, default_value_t = SubAck::Auto)]
     pub ack: SubAck,
@@ -85,6 +89,10 @@ pub struct Pull {
     /// Print each event as a CloudEvent 1.0 in JSON; only with --ack auto.
     #[arg(long)]
     pub cloud_events: bool,
+    /// Types of events wanted: 'domain::type', or 'type' of any domain; `*` stands for any text. May
+    /// be repeated [default: all]. An existing consumer must want the same.
+    #[arg(long = "type", value_name = "PATTERN")]
+    pub types: Vec<TypePattern>,
     /// auto: confirmed once printed; manual: use `aqueduct ack` or `nack` with the token.
     #[arg(long, value_enum, default_value_t = PullAck::Auto)]
     pub ack: PullAck,

@@ -2,10 +2,10 @@
 
 use super::{AdminClient, AdminError, Kind};
 use crate::transport::Net;
-use crate::types::{Name, QosChange, Side};
+use crate::types::{Name, QosChange, Side, Subscription, TypePattern};
 use crate::wire::admin::{
-    AdminChanged, AdminList, AdminServiceClient, Answer, ChannelReport, ProxyCreated, ProxyWish,
-    QosReport, QosSet, QosValidation, QosWish, Suspension, Target, qos_wish,
+    AdminChanged, AdminList, AdminServiceClient, Answer, ChannelReport, OfferedTypes, ProxyCreated,
+    ProxyWish, QosReport, QosSet, QosValidation, QosWish, Subscribed, Suspension, Target, qos_wish,
 };
 
 impl<N: Net> AdminClient<N> {
@@ -73,10 +73,12 @@ impl<N: Net> AdminClient<N> {
         side: Side,
         name: &Name,
         qos: &[QosChange],
+        types: &Subscription,
     ) -> Result<Answer<AdminChanged>, AdminError> {
         let ask = |s: AdminServiceClient, c| {
             let (channel, name, qos) = (channel.clone(), name.clone(), qos_wish(qos));
-            async move { s.create_admin(c, channel, side, name, qos).await }
+            let types = types.clone();
+            async move { s.create_admin(c, channel, side, name, qos, types).await }
         };
         self.call(Kind::Change, ask).await
     }
@@ -104,6 +106,29 @@ impl<N: Net> AdminClient<N> {
         let ask = |s: AdminServiceClient, c| {
             let (channel, wish) = (channel.clone(), wish.clone());
             async move { s.create_proxy(c, channel, wish).await }
+        };
+        self.call(Kind::Question, ask).await
+    }
+
+    /// Changes which types of events an admin or a proxy wants: harmless to repeat.
+    pub async fn subscribe(
+        &self,
+        target: &Target,
+        add: &[TypePattern],
+        remove: &[TypePattern],
+    ) -> Result<Answer<Subscribed>, AdminError> {
+        let ask = |s: AdminServiceClient, c| {
+            let (target, add, remove) = (target.clone(), add.to_vec(), remove.to_vec());
+            async move { s.subscribe(c, target, add, remove).await }
+        };
+        self.call(Kind::Question, ask).await
+    }
+
+    /// The types of a channel's retained events.
+    pub async fn offered_types(&self, channel: &Name) -> Result<Answer<OfferedTypes>, AdminError> {
+        let ask = |s: AdminServiceClient, c| {
+            let channel = channel.clone();
+            async move { s.offered_types(c, channel).await }
         };
         self.call(Kind::Question, ask).await
     }

@@ -128,8 +128,13 @@ impl Consumer {
                 start: options.from,
                 admin: options.admin.clone(),
                 qos: options.qos.clone(),
+                types: options.types.clone(),
             },
-            None => AttachTarget::Volatile { start: options.from, resume_after: self.seen },
+            None => AttachTarget::Volatile {
+                start: options.from,
+                resume_after: self.seen,
+                types: options.types.clone(),
+            },
         };
         // What is held already must be taken before more than the rest of the window comes.
         let held_bytes: u64 = self.received.iter().map(|d| d.event.len() as u64).sum();

@@ -18,9 +18,9 @@ const NEW: ClusterId = ClusterId(0xc2);
 /// A consumer that settles nothing.
 async fn idle_consumer(node: &Node) -> ProxyId {
     let channel = node.read(|m| m.channel_by_name(&Name::default_channel()).unwrap().id());
-    let name = Name::new("idle").unwrap();
+    let (name, qos, types) = (Name::new("idle").unwrap(), Qos::default(), Default::default());
     let command =
-        Command::CreateProxy { channel, name, start: Start::All, admin: None, qos: Qos::default() };
+        Command::CreateProxy { channel, name, start: Start::All, admin: None, qos, types };
     match node.propose(1, command).await.unwrap() {
         Reply::ProxyReady { proxy, .. } => proxy,
         other => panic!("{other:?}"),

@@ -2,7 +2,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::env::TokioRuntime;
 use crate::env::testing::TestTime;
+use crate::machine::Publish;
 use crate::machine::Settle;
+use crate::schedule::Claim;
 use crate::types::{NodeId, ProxyId};
 
 use super::*;
@@ -23,6 +25,24 @@ impl Writer for Fake {
     }
 }
 
+/// Lanes of even channels take turns by weight, those of odd ones one after the other.
+struct Definitions;
+
+impl Rules for Definitions {
+    fn policies(&self, channels: &[ChannelId]) -> Vec<Policy> {
+        let policy = |id: &ChannelId| match id.0 % 2 {
+            0 => Policy::Weighted,
+            _ => Policy::RoundRobin,
+        };
+        channels.iter().map(policy).collect()
+    }
+
+    fn claims(&self, waiting: &[Waiting]) -> Vec<(LaneId, Claim)> {
+        let weight = |lane: LaneId| Claim { weight: lane.position, ..Claim::default() };
+        waiting.iter().map(|one| (one.lane, weight(one.lane))).collect()
+    }
+}
+
 type Results = mpsc::UnboundedReceiver<Result<Reply, ProposeError>>;
 
 struct Bench {
@@ -39,7 +59,7 @@ fn bench() -> Bench {
 fn bench_in(env: impl Runtime) -> Bench {
     let (to_test, written) = mpsc::unbounded_channel();
     let (tell, told) = mpsc::unbounded_channel();
-    let proposer = Proposer::start(Fake(to_test), SoftClock::new(env.clone()), env);
+    let proposer = Proposer::start(Fake(to_test), Definitions, SoftClock::new(env.clone()), env);
     Bench { proposer, written, tell, told }
 }
 
@@ -244,4 +264,48 @@ async fn a_full_queue_refuses_and_never_waits() {
         bench.proposer.submit(1, command.clone(), Box::new(done));
     }
     assert!(refused.load(Ordering::Relaxed) >= limits::INTAKE_BYTES_MAX / (8 << 20));
+}
+
+/// What was waiting goes into the next entries in the order that the channel's policy gives.
+#[tokio::test]
+async fn lanes_of_a_channel_go_by_its_policy() {
+    const PUBLISHES: u32 = 200;
+    for (channel, shares) in [(1, (45..=55, 45..=55)), (2, (20..=30, 70..=80))] {
+        let mut bench = bench();
+        bench.proposer.open(Tenure(3));
+        // So many entries are on the way that the rest waits.
+        for _ in 0..limits::ENTRIES_IN_FLIGHT_MAX {
+            bench.submit(Command::Checkpoint);
+            let _on_its_way = bench.next().await;
+        }
+        for sequence in 1..=PUBLISHES {
+            for weight in [1, 3] {
+                bench.submit(Command::Publish(Publish {
+                    channel: ChannelId(channel),
+                    lane: LaneId { index: 9, position: weight },
+                    epoch: 1,
+                    first_sequence: sequence.into(),
+                    count: 1,
+                    events: block(8_000),
+                }));
+            }
+        }
+        let lanes = [1, 3].map(|p| (ChannelId(channel), LaneId { index: 9, position: p }));
+        bench.proposer.events.send(Event::Answered(0, Outcome::Unknown)).unwrap();
+        let entry = bench.next().await.batch;
+        let of = |weight: u32| {
+            let mine = |command: &&Command| matches!(command, Command::Publish(publish) if publish.lane.position == weight);
+            100 * entry.commands.iter().filter(mine).count() / entry.commands.len()
+        };
+        assert!(entry.commands.len() > 50, "{} publishes", entry.commands.len());
+        assert!(shares.0.contains(&of(1)) && shares.1.contains(&of(3)), "{} : {}", of(1), of(3));
+        let fared = bench.proposer.fared(&lanes);
+        assert!(fared.iter().all(|lane| lane.turns > 0), "{fared:?}");
+    }
+}
+
+fn block(bytes: u32) -> Bytes {
+    let mut block = bytes.to_le_bytes().to_vec();
+    block.resize(4 + bytes as usize, 0);
+    block.into()
 }

@@ -40,6 +40,7 @@ impl Rig {
             start: Start::New,
             admin: None,
             qos: Qos::default(),
+            types: Default::default(),
         };
         match self.submit(command) {
             Ok(Reply::ProxyReady { proxy, .. }) => proxy,

@@ -1,16 +1,17 @@
 //! Facts as a test wants them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::dispatch::{Action, Facts, ProxyFacts, Settlement, SlotFacts};
 use crate::types::{
-    ChannelId, Discard, Member, Outcome, PayloadKey, ProxyId, Scheduling, Seq, SeqRange, SeqRanges,
-    Service, Stamp,
+    ChannelId, Discard, EventType, Interest, Member, Outcome, PayloadKey, ProxyId, Scheduling, Seq,
+    SeqRange, SeqRanges, Service, Stamp, TypeId,
 };
 
 /// Whether the definition of the proxy says so, and not its consumer.
 pub fn is_judged(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Expired | Outcome::Discarded)
+    matches!(outcome, Outcome::Expired | Outcome::Discarded | Outcome::Filtered)
 }
 
 /// The one channel of the fake.
@@ -27,12 +28,16 @@ pub struct FakeFacts {
     /// Events that proxies may wait for, and which are to go beyond; 0: all they want.
     pub max_queue_length: (u64, Discard),
     pub first_retained: Seq,
+    /// The types of events by number, from 1.
+    pub types: Vec<Arc<EventType>>,
+    pub is_scarce: bool,
     pub proxies: BTreeMap<ProxyId, FakeProxy>,
 }
 
 #[derive(Debug)]
 pub struct FakeProxy {
     pub facts: ProxyFacts,
+    pub interest: Interest,
     pub settled: BTreeMap<Seq, Outcome>,
     pub attempts: BTreeMap<Seq, u32>,
 }
@@ -48,6 +53,8 @@ impl Default for FakeFacts {
             scheduling: Scheduling::RoundRobin,
             max_queue_length,
             first_retained: 1,
+            types: Vec::new(),
+            is_scarce: false,
             proxies,
         }
     }
@@ -58,7 +65,38 @@ impl FakeFacts {
     pub fn plain(index: u64, size: u32) -> SlotFacts {
         let key = PayloadKey { index, position: 0 };
         let (accepted, start, stop) = (Stamp(0), Stamp(0), Stamp(0));
-        SlotFacts { key, size, accepted, priority: 0, start, stop, waiting: 0, again: false }
+        let kind = TypeId::default();
+        SlotFacts { key, size, accepted, priority: 0, start, stop, kind, waiting: 0, again: false }
+    }
+
+    /// The number of a type `domain::type`.
+    pub fn number(&mut self, name: &str) -> TypeId {
+        let (domain, kind) = name.split_once("::").unwrap_or(("", name));
+        let name = Arc::new(EventType { domain: domain.into(), kind: kind.into() });
+        let known = self.types.iter().position(|known| *known == name);
+        let place = known.unwrap_or_else(|| {
+            self.types.push(name);
+            self.types.len() - 1
+        });
+        TypeId(place as u32 + 1)
+    }
+
+    /// Whether a proxy wants an event.
+    pub fn wants(&self, id: ProxyId, seq: Seq) -> bool {
+        self.proxies[&id].interest.wants(self.name(self.events[seq as usize - 1].kind).borrow())
+    }
+
+    pub fn name(&self, id: TypeId) -> Arc<EventType> {
+        self.event_type(CHANNEL, id).cloned().unwrap_or_default()
+    }
+
+    /// From now on a proxy wants this.
+    pub fn subscribe(&mut self, id: ProxyId, interest: Interest) {
+        let Some(proxy) = self.proxies.get_mut(&id) else { return };
+        proxy.facts.revision += 1;
+        proxy.facts.picks = !interest.is_whole();
+        proxy.interest = interest;
+        self.definitions += 1;
     }
 
     pub fn end(&self) -> Seq {
@@ -66,19 +104,19 @@ impl FakeFacts {
     }
 
     pub fn add_proxy(&mut self, id: ProxyId, service: Service) {
-        let rests = false;
-        let channel = CHANNEL;
         let facts = ProxyFacts {
-            channel,
+            channel: CHANNEL,
             revision: 1,
             service,
-            rests,
+            rests: false,
+            picks: false,
             holder: None,
             fencing: 0,
             start_seq: 1,
         };
         self.definitions += 1;
-        let proxy = FakeProxy { facts, settled: BTreeMap::new(), attempts: BTreeMap::new() };
+        let (settled, attempts) = (BTreeMap::new(), BTreeMap::new());
+        let proxy = FakeProxy { facts, interest: Interest::default(), settled, attempts };
         self.proxies.insert(id, proxy);
     }
 
@@ -212,6 +250,28 @@ impl Facts for FakeFacts {
     fn next_retained(&self, channel: ChannelId, from: Seq) -> Option<(Seq, SlotFacts)> {
         let seq = from.max(self.first_retained);
         Some((seq, self.slot(channel, seq)?))
+    }
+
+    fn types(&self, _: ChannelId) -> impl Iterator<Item = (TypeId, &Arc<EventType>)> {
+        (1..).map(TypeId).zip(&self.types)
+    }
+
+    fn event_type(&self, _: ChannelId, id: TypeId) -> Option<&Arc<EventType>> {
+        self.types.get((id.0 as usize).checked_sub(1)?)
+    }
+
+    fn types_in(&self, _: ChannelId, range: SeqRange) -> impl Iterator<Item = (SeqRange, TypeId)> {
+        let last = range.last.min(self.end() - 1);
+        let kind = |seq: Seq| self.events[seq as usize - 1].kind;
+        (range.first.max(1)..=last).map(move |seq| (SeqRange::one(seq), kind(seq)))
+    }
+
+    fn interest(&self, proxy: ProxyId) -> Interest {
+        self.proxies[&proxy].interest.clone()
+    }
+
+    fn is_scarce(&self, _: ChannelId) -> bool {
+        self.is_scarce
     }
 
     fn next_seq(&self, channel: ChannelId) -> Option<Seq> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fake::{CHANNEL, FakeFacts};
 use crate::dispatch::*;
-use crate::types::{Member, Order, ProxyId, Seq, SeqRanges, Stamp, limits};
+use crate::types::{Member, Order, Outcome, ProxyId, Seq, SeqRanges, Stamp, Subscription, limits};
 
 /// The place of an event in the order of a proxy.
 fn key(facts: &FakeFacts, id: ProxyId, seq: Seq) -> (i128, Seq) {
@@ -29,12 +29,14 @@ fn has_ended(facts: &FakeFacts, id: ProxyId, seq: Seq, now: Stamp) -> bool {
         || (service.timeout_ms > 0 && age >= service.timeout_ms)
 }
 
-/// Whether nothing but a consumer is wanting: it has not ended, and had not all its deliveries.
+/// Whether nothing but a consumer is wanting: the proxy wants it, it has not ended, and had not all its
+/// deliveries.
 fn may_go(facts: &FakeFacts, id: ProxyId, seq: Seq, now: Stamp) -> bool {
     let proxy = &facts.proxies[&id];
     let max = proxy.facts.service.max_deliveries;
     let recorded = proxy.attempts.get(&seq).copied().unwrap_or(0);
-    !has_ended(facts, id, seq, now) && (max == 0 || recorded < max)
+    let fresh = max == 0 || recorded < max;
+    fresh && facts.wants(id, seq) && !has_ended(facts, id, seq, now)
 }
 
 fn has_started(facts: &FakeFacts, id: ProxyId, seq: Seq, now: Stamp) -> bool {
@@ -72,8 +74,14 @@ pub struct ProxyModel {
     pub events: BTreeMap<Seq, Event>,
     /// Settled by a verdict that waits to be proposed.
     judged: BTreeSet<Seq>,
+    /// The same, by one that says that it is not wanted.
+    filtered: BTreeSet<Seq>,
+    /// Not wanted when they were settled, and ended otherwise, too: nobody knows which was said.
+    either: BTreeSet<Seq>,
     /// Something was refused: nothing is proposed before this.
     quiet_until: Stamp,
+    /// Since when it wants what it wants.
+    pub subscribed: Stamp,
     /// The fencing token, as of the last poll.
     pub token: u64,
     /// It is another than before: what was said under that one does not wait.
@@ -88,6 +96,8 @@ pub struct ConsumerModel {
     pub proxy: Option<ProxyId>,
     pub member: Member,
     pub next: Seq,
+    /// What a volatile one wants.
+    pub types: Subscription,
     pub events: i64,
     pub bytes: i64,
     /// Of a pull consumer.
@@ -102,7 +112,18 @@ impl ConsumerModel {
             Mode::Push { events, bytes } => (i64::from(events), bytes as i64, None),
             Mode::Pull => (0, 0, Some(Vec::new())),
         };
-        ConsumerModel { proxy, member, next, events, bytes, pulls, unaccounted: 0 }
+        let types = Subscription::default();
+        ConsumerModel { proxy, member, next, types, events, bytes, pulls, unaccounted: 0 }
+    }
+
+    /// A volatile one passes events up to `seq` that it does not want.
+    fn pass(&mut self, facts: &FakeFacts, seq: Seq) {
+        let unwanted = |seq: Seq| {
+            let name = facts.name(facts.slot(CHANNEL, seq).unwrap().kind);
+            !self.types.wants(name.borrow())
+        };
+        assert!((self.next..seq).all(unwanted), "{self:?} did not get all before {seq}");
+        self.next = seq;
     }
 
     fn wants(&self) -> bool {
@@ -145,6 +166,24 @@ impl ProxyModel {
         }
     }
 
+    /// It wants other events than before: what was judged by that alone is open again, if it was not
+    /// proposed.
+    pub fn reopen(&mut self, proposed: &SeqRanges) {
+        for seq in std::mem::take(&mut self.filtered) {
+            if !self.judged.contains(&seq) && !proposed.contains(seq) {
+                self.events.remove(&seq);
+            }
+        }
+        self.forget_pause();
+    }
+
+    /// With nothing that waits for the end of a pause it may be forgotten.
+    pub fn forget_pause(&mut self) {
+        if !self.waits() {
+            self.quiet_until = Stamp(0);
+        }
+    }
+
     pub fn settled(&mut self, ranges: &SeqRanges) {
         self.events.retain(|seq, _| !ranges.contains(*seq));
     }
@@ -153,7 +192,8 @@ impl ProxyModel {
     pub fn settle_failed(&mut self, ranges: &SeqRanges, others: &SeqRanges, now: Stamp) {
         let mut buried_again = Vec::new();
         for (seq, event) in &mut self.events {
-            let kept = others.contains(*seq) || self.judged.contains(seq);
+            let waits = self.judged.contains(seq) || self.filtered.contains(seq);
+            let kept = others.contains(*seq) || waits;
             if !ranges.contains(*seq) || kept || event.place != Place::Settling {
                 continue;
             }
@@ -167,6 +207,11 @@ impl ProxyModel {
         }
     }
 
+    /// What is refused because it is not wanted is proposed again, likewise.
+    pub fn filter_again(&mut self, seqs: impl Iterator<Item = Seq>) {
+        self.filtered.extend(seqs);
+    }
+
     /// These are proposed again, but not at once.
     pub fn wait_again(&mut self, seqs: impl Iterator<Item = Seq>, now: Stamp) {
         self.judged.extend(seqs);
@@ -176,14 +221,20 @@ impl ProxyModel {
 
     /// Whether something waits to be proposed.
     pub fn waits(&self) -> bool {
-        !self.judged.is_empty()
+        !self.judged.is_empty() || !self.filtered.is_empty()
     }
 
-    fn proposed(&mut self, parts: &[Settlement], now: Stamp) {
+    fn proposed(&mut self, facts: &FakeFacts, id: ProxyId, parts: &[Settlement], now: Stamp) {
         let quiet = self.quiet_until > now && !self.handed_over;
         assert!(!quiet, "a proposal before the pause is over");
+        for part in parts.iter().filter(|part| part.outcome == Outcome::Filtered) {
+            let mut seqs = part.sequences.iter().flat_map(|range| range.first..=range.last);
+            let unwanted = seqs.all(|seq| !facts.wants(id, seq));
+            assert!(unwanted || self.handed_over, "{part:?} is wanted");
+        }
         for seq in parts.iter().flat_map(|p| p.sequences.iter()).flat_map(|r| r.first..=r.last) {
             self.judged.remove(&seq);
+            self.filtered.remove(&seq);
         }
     }
 
@@ -201,18 +252,27 @@ impl ProxyModel {
         let mut discarded = 0;
         for seq in pending.iter().copied() {
             let known = self.events.get(&seq).is_some_and(|e| e.place == Place::Settling);
-            assert!(settling.contains(seq) || !known, "{seq} is settled no more");
+            assert!(settling.contains(seq) || !known, "{id:?}: {seq} is settled no more");
             if settling.contains(seq) && !known {
                 let recorded = proxy.attempts.get(&seq).copied().unwrap_or(0);
                 let failed = self.events.get(&seq).map_or(0, |event| event.failed);
                 let exhausted = max > 0 && recorded.max(failed) >= max;
                 let ended = has_ended(facts, id, seq, now);
-                if !exhausted && !ended {
+                let unwanted = !facts.wants(id, seq);
+                if !exhausted && !ended && !unwanted && !self.either.contains(&seq) {
                     discarded += 1;
                 }
+                if unwanted && (exhausted || ended) {
+                    self.either.insert(seq);
+                }
                 self.settling(std::iter::once(seq));
-                self.events.get_mut(&seq).unwrap().exhausted =
-                    exhausted && !ended && proxy.facts.service.max_events == 0;
+                let event = self.events.get_mut(&seq).unwrap();
+                if unwanted {
+                    self.judged.remove(&seq);
+                    self.filtered.insert(seq);
+                }
+                event.exhausted =
+                    exhausted && !ended && !unwanted && proxy.facts.service.max_events == 0;
             }
         }
         let max = proxy.facts.service.max_events;
@@ -278,6 +338,7 @@ impl ProxyModel {
         assert!(settings.max_deliveries == 0 || failed < settings.max_deliveries);
         assert!(d.maybe_redelivered || d.delivery == 1);
         assert!(!has_ended(facts, id, d.seq, now), "{} has ended", d.seq);
+        assert!(facts.wants(id, d.seq), "{} is not wanted", d.seq);
         let again = matches!(old.map(|e| e.place), Some(Place::Waiting { .. }));
         assert!(again || has_started(facts, id, d.seq, now), "{} has not started", d.seq);
         assert!(!proxy.facts.rests, "the proxy is suspended");
@@ -308,6 +369,20 @@ impl ProxyModel {
         let left = left.filter(|left| may_go(left) && could_go(left));
         let first = left.map(|left| key(facts, id, left)).min();
         assert!(first.is_none_or(|first| first > key(facts, id, seq)), "{seq} before {first:?}");
+    }
+
+    /// What is not wanted is on its way out of here, soon after it came.
+    fn filters_in_time(&self, facts: &FakeFacts, id: ProxyId, now: Stamp) {
+        for seq in facts.pending(id).into_iter().filter(|seq| !facts.wants(id, *seq)) {
+            let place = self.events.get(&seq).map(|event| event.place);
+            let since = facts.slot(CHANNEL, seq).unwrap().accepted.max(self.subscribed);
+            let settled = matches!(place, Some(Place::Settling | Place::InFlight { .. }));
+            let in_time = now < since.plus_millis(limits::FILTER_PAUSE_MS);
+            assert!(
+                settled || in_time,
+                "{id:?} waits for {seq}, which it does not want: {place:?}"
+            );
+        }
     }
 
     /// Whether it had all its deliveries, after a change of their number.
@@ -360,10 +435,10 @@ impl Model {
         for action in actions {
             match action {
                 Action::Settle { proxy, parts, .. } => {
-                    self.proxies.get_mut(proxy).unwrap().proposed(parts, now);
+                    self.proxies.get_mut(proxy).unwrap().proposed(facts, *proxy, parts, now);
                 }
                 Action::CountAttempts { proxy, .. } => {
-                    self.proxies.get_mut(proxy).unwrap().proposed(&[], now);
+                    self.proxies.get_mut(proxy).unwrap().proposed(facts, *proxy, &[], now);
                 }
                 Action::PullDone { consumer, request, delivered } => {
                     let consumer = self.consumers.get_mut(consumer).unwrap();
@@ -403,14 +478,16 @@ impl Model {
                             assert!(holds || !known.service.exclusive, "{consumer:?} stands by");
                             durable.push((event.seq, *proxy, *consumer, *event));
                         } else {
-                            assert_eq!(event.seq, model.next);
+                            model.pass(facts, event.seq);
+                            let name = facts.name(facts.slot(CHANNEL, event.seq).unwrap().kind);
+                            assert!(model.types.wants(name.borrow()), "{action:?} is not wanted");
                             model.next += 1;
                         }
                     }
                 }
                 Action::Gap { consumer, missed } => {
                     let model = self.consumers.get_mut(consumer).unwrap();
-                    assert_eq!(missed.first, model.next);
+                    model.pass(facts, missed.first);
                     assert!(missed.last < facts.first_retained);
                     model.next = missed.last + 1;
                 }
@@ -451,7 +528,12 @@ impl Model {
                 continue;
             }
             match consumer.proxy {
-                None => assert_eq!(consumer.next, facts.end(), "{key:?} waits for nothing"),
+                None => {
+                    let name = |seq: Seq| facts.name(facts.slot(CHANNEL, seq).unwrap().kind);
+                    let mut left = consumer.next..facts.end();
+                    let waits = left.find(|seq| consumer.types.wants(name(*seq).borrow()));
+                    assert_eq!(waits, None, "{key:?} wants it");
+                }
                 Some(id) => {
                     let known = facts.proxy(id).unwrap();
                     let active = self.active(id, known.holder) == Some(*key);
@@ -462,6 +544,7 @@ impl Model {
             }
         }
         for (id, proxy) in &self.proxies {
+            proxy.filters_in_time(facts, *id, now);
             assert!(proxy.window() <= proxy.window_max, "{id} has too many out");
         }
     }

@@ -6,7 +6,8 @@ use super::fake::{CHANNEL, FakeFacts, is_judged};
 use super::model::{ConsumerModel, Model, Place};
 use crate::dispatch::*;
 use crate::types::{
-    Discard, Member, Order, ProxyId, Seq, SeqRange, SeqRanges, Service, Stamp, Tenure, limits,
+    Discard, Interest, Member, Order, Outcome, ProxyId, Seq, SeqRange, SeqRanges, Service, Stamp,
+    Subscription, Tenure, TypeId, limits,
 };
 
 const PROXIES: [ProxyId; 2] = [ProxyId(1), ProxyId(2)];
@@ -42,7 +43,7 @@ struct Op {
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
-    let op = (0u8..33, 0usize..2, any::<u64>(), any::<u64>(), 0u8..4).prop_map(
+    let op = (0u8..35, 0usize..2, any::<u64>(), any::<u64>(), 0u8..4).prop_map(
         |(kind, proxy, a, b, poll)| Op { kind, proxy: PROXIES[proxy], a, b, poll: poll > 0 },
     );
     prop::collection::vec(op, 1..200)
@@ -103,6 +104,7 @@ impl World {
                 self.facts.first_retained = self.facts.first_retained.max(a % (last + 1)).max(1);
             }
             31 => self.define(proxy, a, b),
+            33..=34 => self.subscribe(proxy, a, b),
             _ if a % 4 == 0 => self.begin(),
             _ => {}
         }
@@ -152,8 +154,13 @@ impl World {
             0 => self.now.plus_millis(n % 60),
             _ => Stamp(0),
         };
+        let kind = match b % 7 {
+            0 => TypeId::default(),
+            n => self.facts.number(&format!("k{}", n / 2)),
+        };
         let event = SlotFacts {
             accepted: self.now,
+            kind,
             priority: if b.is_multiple_of(3) { (b / 3 % 5) as i16 - 2 } else { 0 },
             start: moment(b / 7),
             stop: moment(b / 11),
@@ -191,6 +198,21 @@ impl World {
         self.dispatcher.channel_touched(CHANNEL);
     }
 
+    /// A proxy wants other events from now on.
+    fn subscribe(&mut self, id: ProxyId, a: u64, b: u64) {
+        let interest = Interest { own: subscription(a), admin: subscription(b) };
+        let proposed = self.proposed.iter().flat_map(|action| match action {
+            Action::Settle { proxy, parts, .. } if *proxy == id => parts.as_slice(),
+            _ => &[],
+        });
+        let proposed: SeqRanges = proposed.flat_map(|part| part.sequences.iter()).collect();
+        self.facts.subscribe(id, interest);
+        self.dispatcher.channel_touched(CHANNEL);
+        let model = self.model.proxies.get_mut(&id).unwrap();
+        model.subscribed = self.now;
+        model.reopen(&proposed);
+    }
+
     fn attach(&mut self, op: Op) {
         self.next_consumer += 1;
         let key = ConsumerKey(self.next_consumer);
@@ -200,7 +222,10 @@ impl World {
         };
         let next_seq = op.b % (self.facts.end() + 2);
         let (to, proxy) = match op.a % 5 {
-            0 => (Attachment::Volatile { channel: CHANNEL, next_seq }, None),
+            0 => {
+                let types = subscription(op.b / 3);
+                (Attachment::Volatile { channel: CHANNEL, next_seq, types }, None)
+            }
             _ => (Attachment::Durable(op.proxy), Some(op.proxy)),
         };
         // One in four is known already, from another connection.
@@ -208,7 +233,10 @@ impl World {
             Member { client: self.next_consumer - u64::from(op.b.is_multiple_of(4)), consumer: 1 };
         self.dispatcher.attach(&self.facts, (key, member), to, mode).unwrap();
         let next = next_seq.clamp(1, self.facts.end());
-        self.model.consumers.insert(key, ConsumerModel::new(proxy, member, next, mode));
+        let types = if proxy.is_none() { subscription(op.b / 3) } else { Subscription::default() };
+        let mut consumer = ConsumerModel::new(proxy, member, next, mode);
+        consumer.types = types;
+        self.model.consumers.insert(key, consumer);
     }
 
     fn some_consumer(&self, n: u64) -> Option<ConsumerKey> {
@@ -390,7 +418,18 @@ impl World {
                 assert!(!self.dispatcher.refused(proxy, proposal, self.now));
                 return;
             }
-            Fate::Refused => model.wait_again(all.iter().flat_map(|r| r.first..=r.last), self.now),
+            Fate::Refused => {
+                let stale = self.facts.proxies[&proxy].facts.revision != revision;
+                let filters = |part: &Settlement| part.outcome == Outcome::Filtered;
+                let (filtered, again): (Vec<_>, Vec<_>) = parts.iter().cloned().partition(filters);
+                let (filtered, again) = (sequences(&filtered), sequences(&again));
+                model.wait_again(again.iter().flat_map(|r| r.first..=r.last), self.now);
+                match stale {
+                    true => model.settle_failed(&filtered, &others, self.now),
+                    false => model.filter_again(filtered.iter().flat_map(|r| r.first..=r.last)),
+                }
+                model.forget_pause();
+            }
             Fate::Failed => model.settle_failed(&all, &others, self.now),
         }
         self.report(proxy, proposal, fate);
@@ -439,6 +478,16 @@ impl World {
         }
         panic!("never delivered: {:?}", PROXIES.map(|id| self.facts.pending(id)));
     }
+}
+
+fn subscription(n: u64) -> Subscription {
+    let patterns: &[&str] = match n % 6 {
+        0 => &["k0"],
+        1 => &["k1", "k2"],
+        2 => &["*3", "nothing"],
+        _ => &[],
+    };
+    patterns.iter().map(|text| text.parse().unwrap()).collect()
 }
 
 fn held(proxy: &super::model::ProxyModel, whose: impl Fn(ConsumerKey) -> bool) -> Vec<Seq> {

@@ -14,7 +14,8 @@ use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use super::fake::{CHANNEL, FakeFacts};
 use crate::dispatch::*;
 use crate::types::{
-    Discard, Member, Order, ProxyId, Rejection, SeqRange, SeqRanges, Service, Stamp, Tenure,
+    Discard, Interest, Member, Order, ProxyId, Rejection, SeqRange, SeqRanges, Service, Stamp,
+    Subscription, Tenure,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -104,6 +105,15 @@ fn key(args: &mut ArgumentConsumer) -> Result<ConsumerKey> {
     Ok(ConsumerKey(name.strip_prefix('c').ok_or("consumers are c1, c2, …")?.parse()?))
 }
 
+/// Patterns with commas between them.
+fn patterns(text: Option<&str>) -> Result<Subscription> {
+    let patterns = text.into_iter().flat_map(|text| text.split(','));
+    Ok(patterns
+        .filter(|text| !text.is_empty())
+        .map(str::parse)
+        .collect::<std::result::Result<_, _>>()?)
+}
+
 fn number(args: &mut ArgumentConsumer, name: &str, default: u64) -> Result<u64> {
     Ok(args.take_key(name).map(str::parse).transpose()?.unwrap_or(default))
 }
@@ -164,13 +174,26 @@ impl Script {
         Ok(())
     }
 
+    /// What the proxy and its admin want from now on.
+    fn subscribe(&mut self, args: &mut ArgumentConsumer) -> Result<()> {
+        let own = patterns(args.take_key("own"))?;
+        let admin = patterns(args.take_key("admin"))?;
+        self.facts.is_scarce = number(args, "scarce", self.facts.is_scarce.into())? > 0;
+        self.facts.subscribe(PROXY, Interest { own, admin });
+        self.dispatcher.channel_touched(CHANNEL);
+        Ok(())
+    }
+
     fn publish(&mut self, args: &mut ArgumentConsumer) -> Result<()> {
         let count: usize = args.next_pos().unwrap_or("1").parse()?;
         let size = number(args, "size", 100)? as u32;
         let index = number(args, "index", self.tenure.0 + 1)?;
         let moment = |millis: u64| if millis > 0 { Stamp(0).plus_millis(millis) } else { Stamp(0) };
+        let kind = args.take_key("type").map(str::to_owned);
+        let kind = kind.map(|name| self.facts.number(&name)).unwrap_or_default();
         let event = SlotFacts {
             accepted: self.now,
+            kind,
             priority: args.take_key("priority").map(str::parse).transpose()?.unwrap_or(0),
             start: moment(number(args, "start", 0)?),
             stop: moment(number(args, "stop", 0)?),
@@ -185,7 +208,10 @@ impl Script {
         let consumer = key(args)?;
         let member = Member { client: number(args, "member", consumer.0)?, consumer: 1 };
         let to = match args.take_key("volatile") {
-            Some(next) => Attachment::Volatile { channel: CHANNEL, next_seq: next.parse()? },
+            Some(next) => {
+                let (next_seq, types) = (next.parse()?, patterns(args.take_key("types"))?);
+                Attachment::Volatile { channel: CHANNEL, next_seq, types }
+            }
             None => Attachment::Durable(PROXY),
         };
         let mode = match args.take_key("credit") {
@@ -276,6 +302,7 @@ impl Script {
     fn input(&mut self, verb: &str, args: &mut ArgumentConsumer) -> Result<()> {
         match verb {
             "service" => self.service(args)?,
+            "subscribe" => self.subscribe(args)?,
             "publish" => self.publish(args)?,
             "attach" => self.attach(args)?,
             "pull" => self.pull(args)?,

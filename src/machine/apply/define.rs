@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::Answer;
 use super::quality::{check_qos, unknown_admin};
+use super::subscribe::check_types;
 use crate::machine::{Channel, Machine, Proxy, Reply};
 use crate::types::{
-    ChannelId, Code, Level, Name, Outcome, ProxyId, Qos, Rejection, Side, Stamp, Start, limits,
+    ChannelId, Code, Level, Name, Outcome, ProxyId, Qos, Rejection, Side, Stamp, Start,
+    Subscription, limits,
 };
 
 /// What is asked of a proxy.
@@ -15,6 +17,7 @@ pub(super) struct Wish<'a> {
     pub start: Start,
     pub admin: Option<&'a Name>,
     pub qos: &'a Qos,
+    pub types: &'a Subscription,
 }
 
 impl Machine {
@@ -64,6 +67,7 @@ impl Machine {
 
     pub(super) fn create_proxy(&mut self, channel: ChannelId, wish: &Wish) -> Answer {
         check_qos(wish.qos, Level::Proxy, &format!("proxy '{}'", wish.name))?;
+        check_types(wish.types, Side::Consumer)?;
         let found = self.channel(channel).ok_or_else(|| unknown_channel(channel))?;
         if let Some(proxy) = found.proxy(wish.name).and_then(|id| self.proxy(id)) {
             return existing(proxy, wish);
@@ -92,7 +96,7 @@ impl Machine {
         };
         let admin = wish.admin.cloned().unwrap_or_else(Name::default_admin);
         let mut proxy = Proxy::new(id, (channel, admin), wish.name.clone(), start_seq);
-        proxy.qos = wish.qos.clone();
+        (proxy.qos, proxy.types) = (wish.qos.clone(), wish.types.clone());
         proxy.last_active = self.stamp;
         for hole in host.slots.holes(start_seq) {
             proxy.settled.settle(hole, Outcome::Skipped);
@@ -146,6 +150,16 @@ fn existing(proxy: &Proxy, wish: &Wish) -> Answer {
         let show = |value: i64| property.spec().domain.show(value);
         let has = proxy.qos().get(property).map_or("inherited".to_string(), show);
         return other(format!("quality: its {property} is {has}; asked for was {}", show(value)));
+    }
+    if !wish.types.is_empty() && wish.types != proxy.types() {
+        let (has, asked) = (proxy.types(), wish.types);
+        return Err(Rejection::new(
+            Code::ProxyExists,
+            format!(
+                "proxy '{name}' exists with other types: it wants {has}; asked for were {asked}"
+            ),
+        )
+        .hint("attach with what it has, or change it with `proxy subscribe` and `unsubscribe`"));
     }
     Ok(Reply::ProxyReady {
         proxy: proxy.id(),

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use super::Answer;
 use super::define::unknown_channel;
-use super::publish::full;
+use super::publish::lacks;
 use super::settle::offered;
 use crate::machine::{Channel, DeadLetter, LetterFate, LetterRun, Machine, ReplayTo, Reply, Slot};
 use crate::types::{
-    ChannelId, Code, Outcome, ProxyId, Rejection, Seq, SeqRange, SeqRanges, limits,
+    ChannelId, Code, EventType, Outcome, ProxyId, Rejection, Seq, SeqRange, SeqRanges, limits,
 };
+
+/// A letter that is kept, with its type.
+type Letter = (Slot, Arc<EventType>, Arc<DeadLetter>);
 
 /// What a command has done so far.
 #[derive(Default)]
@@ -87,15 +90,16 @@ impl Machine {
         Ok(())
     }
 
-    fn letter(&self, id: ChannelId, seq: Seq) -> Option<(Slot, Arc<DeadLetter>)> {
+    fn letter(&self, id: ChannelId, seq: Seq) -> Option<Letter> {
         let channel = self.channel(id)?;
-        Some((channel.slot(seq)?, channel.letters.get(seq)?.clone()))
+        let slot = channel.slot(seq)?;
+        Some((slot, channel.type_of(&slot), channel.letters.get(seq)?.clone()))
     }
 
     /// Makes a letter an event of its channel again.
     fn replay(
         &mut self,
-        (slot, letter): (Slot, Arc<DeadLetter>),
+        (slot, kind, letter): Letter,
         to: ReplayTo,
         work: &mut Work,
     ) -> Result<LetterFate, Rejection> {
@@ -113,11 +117,11 @@ impl Machine {
         if origin.proxies.is_empty() {
             return Err(nobody_there(origin));
         }
-        let Some(first) = origin.append_replayed(&slot, now) else {
-            let refusal = full(origin);
+        let first = origin.append_replayed((&slot, kind.borrow()), now).map_err(|lack| {
+            let refusal = lacks(origin, lack);
             work.full = Some(refusal.clone());
-            return Err(refusal);
-        };
+            refusal
+        })?;
         work.replayed.entry((letter.channel, only)).or_default().insert(first);
         Ok(LetterFate::Replayed { channel: letter.channel, first })
     }

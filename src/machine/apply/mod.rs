@@ -8,6 +8,7 @@ mod letters;
 mod publish;
 mod quality;
 mod settle;
+mod subscribe;
 
 use super::{Batch, Command, Machine, Reply};
 use crate::types::{Code, PayloadKey, Rejection, Tenure};
@@ -74,13 +75,13 @@ impl Machine {
             )),
             Command::CreateChannel { name, qos } => self.create_channel(name, qos),
             Command::DeleteChannel { channel } => self.delete_channel(*channel),
-            Command::CreateProxy { channel, name, start, admin, qos } => {
-                let wish = Wish { name, start: *start, admin: admin.as_ref(), qos };
+            Command::CreateProxy { channel, name, start, admin, qos, types } => {
+                let wish = Wish { name, start: *start, admin: admin.as_ref(), qos, types };
                 self.create_proxy(*channel, &wish)
             }
             Command::DeleteProxy { proxy } => self.delete_proxy(*proxy),
-            Command::CreateAdmin { channel, side, name, qos } => {
-                self.create_admin(*channel, *side, name, qos)
+            Command::CreateAdmin { channel, side, name, qos, types } => {
+                self.create_admin(*channel, *side, name, qos, types)
             }
             Command::DeleteAdmin { channel, side, name } => {
                 self.delete_admin(*channel, *side, name)
@@ -105,6 +106,7 @@ impl Machine {
             Command::DropLetters { channel, sequences } => self.drop_letters(*channel, sequences),
             Command::TrimHistory { channels } => self.trim_history(channels),
             Command::Hold { proxy, holder } => self.hold(*proxy, *holder),
+            Command::Subscribe { target, add, remove } => self.subscribe(target, add, remove),
             Command::MarkActive { proxies } => self.mark_active(proxies),
             Command::ExpireProxies { proxies } => self.expire_proxies(proxies),
         }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::Answer;
 use super::lanes::{fenced, unknown_lane};
 use crate::machine::block::Lengths;
+use crate::machine::slot::Lack;
 use crate::machine::{Channel, Lane, Machine, Publish, PublishRun, Published, Reply};
-use crate::types::{Code, EventQos, PayloadKey, Rejection, Stamp, Supply};
+use crate::types::{Code, PayloadKey, Rejection, Stamp, Supply};
 
 impl Machine {
     /// Answers `Published` once the lane is known and not fenced, even if nothing was accepted.
@@ -91,19 +92,32 @@ fn accept(
         lengths.next();
     }
     let events = lengths.take(offered as usize).map(|(start, length)| {
-        let bytes = publish.events.get(start..start + length as usize).unwrap_or_default();
-        (length, EventQos::read(bytes))
+        (length, publish.events.get(start..start + length as usize).unwrap_or_default())
     });
     let first_seq = channel.next_seq();
-    let count = channel.append(place, &supply, events);
+    let (count, lack) = channel.append(place, &supply, events);
     if count > 0 {
         lane.accepted(count, first_seq);
         let run =
             PublishRun { first_sequence: first, count: count as u32, first_seq, duplicate: false };
         answer.runs.push(run);
     }
-    if count < u64::from(offered) {
-        answer.refused = Some(full(channel));
+    answer.refused = lack.map(|lack| lacks(channel, lack));
+}
+
+/// The channel cannot take one more event.
+pub(super) fn lacks(channel: &Channel, lack: Lack) -> Rejection {
+    match lack {
+        Lack::Room => full(channel),
+        Lack::Types => {
+            let (name, types) = (channel.name(), channel.offered_types().count());
+            let message =
+                format!("the events of channel '{name}' have {types} types, as many as they may");
+            Rejection::new(Code::TooManyTypes, message).hint(
+                "resend when events of some types were consumed; put what differs from event to \
+                 event in the name or the fields, not in domain or type",
+            )
+        }
     }
 }
 

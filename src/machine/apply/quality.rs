@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::Answer;
 use super::define::{unknown_channel, unknown_proxy};
 use super::lanes::unknown_lane;
+use super::subscribe::check_types;
 use crate::machine::{Admin, Channel, Lane, Machine, Proxy, Reply, Target};
 use crate::types::{
     Admission, ChannelId, Code, LaneId, Level, Name, Property, ProxyId, Qos, QosChange, Rejection,
-    Service, Side, limits,
+    Service, Side, Subscription, limits,
 };
 
 impl Machine {
@@ -19,9 +20,11 @@ impl Machine {
         side: Side,
         name: &Name,
         qos: &Qos,
+        types: &Subscription,
     ) -> Answer {
         let level = side.admin_level();
         check_qos(qos, level, &format!("{level} '{name}'"))?;
+        check_types(types, side)?;
         let channel = self.channels.get_mut(&id).ok_or_else(|| unknown_channel(id))?;
         if channel.admins.get(side, name).is_some() {
             let message = format!("{level} '{name}' exists in channel '{}'", channel.name());
@@ -34,7 +37,7 @@ impl Machine {
                 Rejection::new(Code::TooManyAdmins, message).hint("delete admins that nobody uses")
             );
         }
-        let admin = Admin { qos: qos.clone(), suspended: false };
+        let admin = Admin { qos: qos.clone(), suspended: false, types: types.clone() };
         Arc::make_mut(channel).admins.of_mut(side).insert(name.clone(), admin);
         Ok(self.changed(id, side))
     }
@@ -134,7 +137,7 @@ impl Machine {
         Ok(self.changed(found.channel, found.side))
     }
 
-    fn find(&self, target: &Target) -> Result<Found, Rejection> {
+    pub(super) fn find(&self, target: &Target) -> Result<Found, Rejection> {
         let known = |id: &ChannelId| self.channel(*id).ok_or_else(|| unknown_channel(*id));
         Ok(match target {
             Target::Channel(id) => {
@@ -174,7 +177,7 @@ impl Machine {
     }
 
     /// An admin to be changed; from then on the default one is written down, too.
-    fn admin_mut(
+    pub(super) fn admin_mut(
         &mut self,
         id: ChannelId,
         side: Side,
@@ -189,7 +192,7 @@ impl Machine {
 
     /// Something in this channel is defined anew. If it is on the side of consumers, judgements
     /// made before count no more; suppliers have no say in events that are accepted already.
-    fn changed(&mut self, id: ChannelId, side: Side) -> Reply {
+    pub(super) fn changed(&mut self, id: ChannelId, side: Side) -> Reply {
         if side == Side::Consumer {
             let (applied, now) = (self.applied, self.stamp);
             let lasting = self.proxies(id).filter(|proxy| proxy.service.inactivity_ms == 0);
@@ -239,9 +242,10 @@ impl Machine {
             let admin = channel.admins.get(Side::Consumer, &proxy.admin).unwrap_or_default();
             let service = Service::new(&proxy.qos, &admin.qos, &channel.qos);
             let rests = proxy.suspended || admin.suspended;
-            if (proxy.service, proxy.rests) != (service, rests) {
+            let picks = !proxy.types.is_empty() || !admin.types.is_empty();
+            if (proxy.service, proxy.rests, proxy.picks) != (service, rests, picks) {
                 let proxy = Arc::make_mut(proxy);
-                (proxy.service, proxy.rests) = (service, rests);
+                (proxy.service, proxy.rests, proxy.picks) = (service, rests, picks);
             }
         }
     }
@@ -255,10 +259,10 @@ impl Machine {
 }
 
 /// What a target is.
-struct Found {
-    channel: ChannelId,
+pub(super) struct Found {
+    pub channel: ChannelId,
     /// Whom a change concerns.
-    side: Side,
+    pub side: Side,
     level: Level,
     /// In words.
     what: String,

@@ -7,10 +7,12 @@ use super::define::{unknown_channel, unknown_proxy};
 use crate::machine::{
     Channel, DeadLetter, Machine, Proxy, Reply, Settle, SettlePart, Settled, Slot,
 };
-use crate::types::{ChannelId, Code, Outcome, ProxyId, Rejection, SeqRange, SeqRanges, limits};
+use crate::types::{
+    ChannelId, Code, EventType, Outcome, ProxyId, Rejection, SeqRange, SeqRanges, limits,
+};
 
-/// A dead letter on its way to its channel.
-type Letter = (Slot, DeadLetter);
+/// A dead letter on its way to its channel, with its type.
+type Letter = (Slot, Arc<EventType>, DeadLetter);
 
 impl Machine {
     pub(in crate::machine) fn settle(&mut self, settle: &Settle) -> Answer {
@@ -57,8 +59,8 @@ impl Machine {
         let now = self.stamp;
         let channel = Arc::make_mut(self.channels.get_mut(&id)?);
         let first = channel.next_seq();
-        for (slot, letter) in letters {
-            channel.append_letter(&slot, letter, now);
+        for (slot, kind, letter) in letters {
+            channel.append_letter((&slot, kind.borrow()), letter, now);
         }
         channel.trim(now);
         let last = channel.next_seq() - 1;
@@ -172,7 +174,7 @@ fn collect_letters(
             attempts: proxy.attempts(seq),
             reason: reason.to_string(),
         };
-        letters.push((slot, letter));
+        letters.push((slot, channel.type_of(&slot), letter));
     }
 }
 

@@ -10,7 +10,7 @@ use crate::machine::{
 };
 use crate::types::{
     ChannelId, LaneId, Member, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange,
-    Side, Stamp, Start, Tenure,
+    Side, Stamp, Start, Subscription, Tenure,
 };
 
 fn publish(lane: u64, first_sequence: u64, sizes: &[u32]) -> Command {
@@ -45,9 +45,16 @@ fn every_command() -> Batch {
             start: Start::Seq(300),
             admin: None,
             qos: Qos::default(),
+            types: Default::default(),
         },
         Command::DeleteProxy { proxy: ProxyId(7) },
-        Command::CreateAdmin { channel, side: Side::Supplier, name: name.clone(), qos: some_qos() },
+        Command::CreateAdmin {
+            channel,
+            side: Side::Supplier,
+            name: name.clone(),
+            qos: some_qos(),
+            types: some_types(),
+        },
         Command::DeleteAdmin { channel, side: Side::Consumer, name: name.clone() },
         Command::SetQos {
             target: Target::Admin(channel, Side::Consumer, name.clone()),
@@ -77,6 +84,11 @@ fn every_command() -> Batch {
         Command::MarkActive { proxies: vec![ProxyId(7)] },
         Command::ExpireProxies { proxies: vec![ProxyId(8)] },
         Command::Hold { proxy: ProxyId(7), holder: Some(Member { client: 9, consumer: 1 }) },
+        Command::Subscribe {
+            target: Target::Proxy(ProxyId(7)),
+            add: some_types().iter().cloned().collect(),
+            remove: Vec::new(),
+        },
     ];
     batch(Tenure(6), Stamp(1_000_000), commands)
 }
@@ -120,7 +132,7 @@ fn batch_golden_bytes() {
 #[test]
 fn every_command_golden_hash() {
     let hash = xxhash_rust::xxh3::xxh3_64(&every_command().encode());
-    assert_eq!(format!("{hash:016x}"), "f5ed68010c813c8d");
+    assert_eq!(format!("{hash:016x}"), "41a6611689d8f043");
 }
 
 #[test]
@@ -168,6 +180,10 @@ fn payloads_are_found_by_position() {
     assert_eq!(payload_location(&batch, 3), None);
 }
 
+fn some_types() -> Subscription {
+    ["telecom::a*".parse().unwrap(), "*".parse().unwrap()].into_iter().collect()
+}
+
 fn sample_machine() -> Machine {
     let mut machine = Machine::new();
     let name = Name::new("p").unwrap();
@@ -181,6 +197,7 @@ fn sample_machine() -> Machine {
         start: Start::New,
         admin: None,
         qos: Qos::default(),
+        types: Default::default(),
     };
     machine.apply(4, &batch(Tenure(0), Stamp(5), vec![begin, proxy, open]));
     let publishes = (0..3).map(|i| {
@@ -210,7 +227,7 @@ fn image_golden_hash() {
     let machine = sample_machine();
     let image = xxhash_rust::xxh3::xxh3_64(&machine.encode());
     let hashes = format!("{:016x} {image:016x}", machine.hash());
-    assert_eq!(hashes, "d94725d1336d0b23 21bdc7ce4e0f03f7");
+    assert_eq!(hashes, "03f79b91f195bea0 02046ce1ca91a48b");
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod scripts;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Batch, Command};
-use crate::types::{Stamp, Tenure};
+use crate::types::{Event, Header, Stamp, Tenure};
 
 /// A block of events of these sizes.
 fn block(sizes: &[u32]) -> Bytes {
@@ -18,6 +18,24 @@ fn block(sizes: &[u32]) -> Bytes {
     for size in sizes {
         block.put_u32_le(*size);
         block.put_bytes(b'e', *size as usize);
+    }
+    block.freeze()
+}
+
+/// A block of events, of which those of an odd size have one of eight types, and are a little larger.
+fn typed_block(sizes: &[u32]) -> Bytes {
+    let mut block = BytesMut::new();
+    for size in sizes {
+        let header = Header { kind: format!("k{}", size / 2 % 8), ..Header::default() };
+        let event = Event { header, ..Event::of_body(vec![b'e'; *size as usize]) };
+        match size % 2 {
+            0 => block.put_slice(&self::block(&[*size])),
+            _ => {
+                let bytes = event.encode().unwrap();
+                block.put_u32_le(bytes.len() as u32);
+                block.put_slice(bytes.as_bytes());
+            }
+        }
     }
     block.freeze()
 }

@@ -8,8 +8,9 @@ use crate::machine::{
     PublishRun, Published, ReplayTo, Reply, Settle, Settled, Tally, Target, events,
 };
 use crate::types::{
-    ChannelId, Code, LaneId, Level, Member, Name, Opener, Outcome, PayloadKey, Property, ProxyId,
-    Qos, QosChange, Rejection, Seq, SeqRange, SeqRanges, Side, Stamp, Start, Tenure, limits,
+    ChannelId, Code, EventType, LaneId, Level, Member, Name, Opener, Outcome, PayloadKey, Property,
+    ProxyId, Qos, QosChange, Rejection, Seq, SeqRange, SeqRanges, Side, Stamp, Start, Subscription,
+    Tenure, TypePattern, TypeRef, limits,
 };
 
 #[derive(Debug, Default)]
@@ -28,11 +29,15 @@ pub struct ChannelModel {
     pub name: Name,
     pub qos: Qos,
     pub admins: BTreeMap<(Side, Name), (Qos, bool)>,
+    /// What each consumer admin wants for its proxies.
+    pub admin_types: BTreeMap<Name, Subscription>,
     /// Event `seq` is at `seq - 1`.
     pub events: Vec<(PayloadKey, u32)>,
     /// Of published events: priority, and when they expire.
     pub marks: BTreeMap<Seq, (i16, Stamp)>,
     accepted: Vec<Stamp>,
+    /// The type of each.
+    pub types: Vec<EventType>,
     history_start: Seq,
     /// Events that nobody can get any more.
     gone: BTreeSet<Seq>,
@@ -50,6 +55,7 @@ pub struct ProxyModel {
     pub admin: Name,
     pub qos: Qos,
     pub suspended: bool,
+    pub types: Subscription,
     pub holder: Option<Member>,
     /// Every token there ever was rises above those before.
     pub fencing: u64,
@@ -96,9 +102,11 @@ impl ChannelModel {
             name,
             qos,
             admins: BTreeMap::from([default(Side::Consumer), default(Side::Supplier)]),
+            admin_types: BTreeMap::new(),
             events: Vec::new(),
             marks: BTreeMap::new(),
             accepted: Vec::new(),
+            types: Vec::new(),
             history_start: 1,
             gone: BTreeSet::new(),
             no_interest: 0,
@@ -108,8 +116,9 @@ impl ChannelModel {
         }
     }
 
-    fn accept(&mut self, event: (PayloadKey, u32), now: Stamp) {
+    fn accept(&mut self, event: (PayloadKey, u32), kind: EventType, now: Stamp) {
         self.events.push(event);
+        self.types.push(kind);
         self.accepted.push(now);
     }
 
@@ -144,6 +153,22 @@ impl ChannelModel {
     pub fn retained(&self) -> BTreeMap<Seq, (PayloadKey, u32)> {
         let numbered = (1..).zip(self.events.iter().copied());
         numbered.filter(|(seq, _)| !self.gone.contains(seq)).collect()
+    }
+
+    /// The types of what is retained, but for none, each with how many events are of it.
+    pub fn offered(&self) -> BTreeMap<EventType, u64> {
+        let mut offered = BTreeMap::new();
+        for seq in self.retained().into_keys() {
+            *offered.entry(self.types[seq as usize - 1].clone()).or_default() += 1;
+        }
+        offered.remove(&EventType::default());
+        offered
+    }
+
+    /// Five types at most, beside none.
+    fn takes_type(&self, kind: &EventType) -> bool {
+        let offered = self.offered();
+        *kind == EventType::default() || offered.contains_key(kind) || offered.len() < 5
     }
 
     fn is_full(&self, pending: Tally, size: u32) -> bool {
@@ -262,12 +287,13 @@ impl Model {
             Command::BeginTenure { .. } => Err(refuse(Code::BadRequest)),
             Command::CreateChannel { name, qos } => self.create_channel(name, qos),
             Command::DeleteChannel { channel } => self.delete_channel(*channel),
-            Command::CreateProxy { channel, name, start, admin, qos } => {
-                self.create_proxy(*channel, (name, *start), admin.as_ref(), qos)
+            Command::CreateProxy { channel, name, start, admin, qos, types } => {
+                self.create_proxy(*channel, (name, *start), admin.as_ref(), (qos, types))
             }
-            Command::CreateAdmin { channel, side, name, qos } => {
-                self.create_admin(*channel, (*side, name.clone()), qos)
+            Command::CreateAdmin { channel, side, name, qos, types } => {
+                self.create_admin(*channel, (*side, name.clone()), qos, types)
             }
+            Command::Subscribe { target, add, remove } => self.subscribe(target, add, remove),
             Command::DeleteAdmin { channel, side, name } => {
                 self.delete_admin(*channel, (*side, name.clone()))
             }
@@ -340,17 +366,23 @@ impl Model {
         channel: ChannelId,
         (name, start): (&Name, Start),
         admin: Option<&Name>,
-        qos: &Qos,
+        (qos, types): (&Qos, &Subscription),
     ) -> Answer {
         if !qos.check(Level::Proxy).is_empty() {
             return Err(refuse(Code::InvalidQos));
+        }
+        if types.len() > 256 {
+            return Err(refuse(Code::BadRequest));
         }
         let retained: BTreeSet<Seq> = self.channel(channel)?.retained().into_keys().collect();
         let next = self.channel(channel)?.next_seq();
         let mut here = self.proxies.iter().filter(|(_, proxy)| proxy.channel == channel);
         if let Some((id, proxy)) = here.find(|(_, proxy)| proxy.name == *name) {
             let unlike = |(property, value)| proxy.qos.get(property) != Some(value);
-            if admin.is_some_and(|admin| *admin != proxy.admin) || qos.iter().any(unlike) {
+            if admin.is_some_and(|admin| *admin != proxy.admin)
+                || qos.iter().any(unlike)
+                || !types.is_empty() && *types != proxy.types
+            {
                 return Err(refuse(Code::ProxyExists));
             }
             let (revision, start_seq) = (proxy.revision, proxy.start);
@@ -380,6 +412,7 @@ impl Model {
             admin,
             qos: qos.clone(),
             suspended: false,
+            types: types.clone(),
             holder: None,
             fencing: 0,
             last_active: self.stamp,
@@ -393,16 +426,28 @@ impl Model {
         Ok(Reply::ProxyReady { proxy: id, revision: 1, start_seq, created: true })
     }
 
-    fn create_admin(&mut self, id: ChannelId, key: (Side, Name), qos: &Qos) -> Answer {
+    fn create_admin(
+        &mut self,
+        id: ChannelId,
+        key: (Side, Name),
+        qos: &Qos,
+        types: &Subscription,
+    ) -> Answer {
         let level = if key.0 == Side::Consumer { Level::Admin } else { Level::SupplierAdmin };
         if !qos.check(level).is_empty() {
             return Err(refuse(Code::InvalidQos));
+        }
+        if key.0 == Side::Supplier && !types.is_empty() {
+            return Err(refuse(Code::NotAllowed));
         }
         let channel = self.channel(id)?;
         if channel.admins.contains_key(&key) {
             return Err(refuse(Code::AdminExists));
         }
         let side = key.0;
+        if side == Side::Consumer {
+            channel.admin_types.insert(key.1.clone(), types.clone());
+        }
         channel.admins.insert(key, (qos.clone(), false));
         Ok(self.changed(id, side))
     }
@@ -415,7 +460,10 @@ impl Model {
         channel.admins.remove(&key).ok_or(refuse(Code::UnknownAdmin))?;
         let (side, name) = key;
         match side {
-            Side::Consumer => self.proxies.retain(|_, p| p.channel != id || p.admin != name),
+            Side::Consumer => {
+                channel.admin_types.remove(&name);
+                self.proxies.retain(|_, p| p.channel != id || p.admin != name);
+            }
             Side::Supplier => self.lanes.retain(|_, l| l.channel != id || l.admin != name),
         }
         Ok(self.changed(id, side))
@@ -461,6 +509,32 @@ impl Model {
             }
         }
         Ok(self.changed(id, side))
+    }
+
+    fn subscribe(
+        &mut self,
+        target: &Target,
+        add: &[TypePattern],
+        remove: &[TypePattern],
+    ) -> Answer {
+        let id = self.find(target)?.0;
+        let types = match target {
+            Target::Channel(_) | Target::Lane(_) | Target::Admin(_, Side::Supplier, _) => {
+                return Err(refuse(Code::NotAllowed));
+            }
+            Target::Admin(id, Side::Consumer, name) => {
+                let channel = self.channels.get_mut(id).unwrap();
+                channel.admin_types.entry(name.clone()).or_default()
+            }
+            Target::Proxy(id) => &mut self.proxies.get_mut(id).unwrap().types,
+        };
+        let kept = types.iter().filter(|pattern| !remove.contains(pattern));
+        let changed: Subscription = kept.chain(add).cloned().collect();
+        if changed.len() > 256 {
+            return Err(refuse(Code::BadRequest));
+        }
+        *types = changed;
+        Ok(self.changed(id, Side::Consumer))
     }
 
     fn suspend(&mut self, target: &Target, suspended: bool) -> Answer {
@@ -659,7 +733,7 @@ impl Model {
         for (i, event) in (0..).zip(events(publish)) {
             let sequence = publish.first_sequence + u64::from(i);
             let key = PayloadKey { position: key.position + i, ..key };
-            match self.publish_one(publish, sequence, key, event.len() as u32) {
+            match self.publish_one(publish, sequence, key, &event) {
                 Ok((seq, duplicate)) => push_run(&mut answer.runs, sequence, seq, duplicate),
                 Err(refusal) => {
                     answer.refused = Some(refusal);
@@ -675,8 +749,9 @@ impl Model {
         publish: &Publish,
         sequence: u64,
         key: PayloadKey,
-        size: u32,
+        event: &[u8],
     ) -> Result<(Seq, bool), Rejection> {
+        let size = event.len() as u32;
         let interested = self.interested(publish.channel);
         let pending = self.pending(publish.channel);
         let lane = self.lanes.get_mut(&publish.lane).unwrap();
@@ -695,12 +770,16 @@ impl Model {
         if interested && channel.is_full(pending, size) {
             return Err(refuse(Code::ChannelFull));
         }
+        let kind: EventType = TypeRef::read(event).into();
+        if !channel.takes_type(&kind) {
+            return Err(refuse(Code::TooManyTypes));
+        }
         let seq = channel.next_seq();
         let says = |property| Qos::resolve(&[&lane.qos, admin, &channel.qos], property);
         let timeout = says(Property::Timeout) as u64;
         let stop = if timeout > 0 { self.stamp.plus_millis(timeout) } else { Stamp(0) };
         channel.marks.insert(seq, (says(Property::Priority) as i16, stop));
-        channel.accept((key, size), self.stamp);
+        channel.accept((key, size), kind, self.stamp);
         channel.trim(self.stamp);
         channel.no_interest += u64::from(!interested);
         lane.next += 1;
@@ -782,6 +861,7 @@ impl Model {
         letters: Vec<DeadLetter>,
     ) -> Option<(ChannelId, SeqRange)> {
         let events = self.channels[&origin].events.clone();
+        let types = self.channels[&origin].types.clone();
         let name = self.channels[&origin].name.dead_letter();
         letters.first()?;
         let found = self.channels.iter().find(|(_, channel)| channel.name == name);
@@ -797,8 +877,9 @@ impl Model {
         let first = channel.next_seq();
         for letter in letters {
             let event = events[letter.seq as usize - 1];
+            let kind = types[letter.seq as usize - 1].clone();
             channel.letters.insert(channel.next_seq(), letter);
-            channel.accept(event, self.stamp);
+            channel.accept(event, kind, self.stamp);
             channel.no_interest += u64::from(!interested);
         }
         channel.trim(self.stamp);
@@ -841,7 +922,7 @@ impl Model {
         if named.iter().map(|range| u128::from(range.len())).sum::<u128>() > 1000 {
             return Err(refuse(Code::BadRequest));
         }
-        let (mut runs, mut full) = (Vec::new(), false);
+        let (mut runs, mut full) = (Vec::new(), None);
         for seq in named.iter().flat_map(|range| range.first..=range.last) {
             let known = self.channels[&id].letters.get(&seq).cloned();
             let fate = match (known, to) {
@@ -850,7 +931,9 @@ impl Model {
                 (Some(letter), Some(to)) => match self.replay(id, seq, &letter, to, full) {
                     Ok(fate) => fate,
                     Err(refused) => {
-                        full |= refused.code == Code::ChannelFull;
+                        if matches!(refused.code, Code::ChannelFull | Code::TooManyTypes) {
+                            full = Some(refused.code);
+                        }
                         LetterFate::Refused(refused)
                     }
                 },
@@ -876,15 +959,16 @@ impl Model {
         seq: Seq,
         letter: &DeadLetter,
         to: ReplayTo,
-        full: bool,
+        full: Option<Code>,
     ) -> Result<LetterFate, Rejection> {
-        if full {
-            return Err(refuse(Code::ChannelFull));
+        if let Some(code) = full {
+            return Err(refuse(code));
         }
         if to == ReplayTo::Proxy && !self.proxies.contains_key(&letter.proxy) {
             return Err(refuse(Code::UnknownProxy));
         }
         let event = self.channels[&dead].events[seq as usize - 1];
+        let kind = self.channels[&dead].types[seq as usize - 1].clone();
         let interested = self.interested(letter.channel);
         let origin = self.channel(letter.channel)?;
         if !interested {
@@ -895,7 +979,11 @@ impl Model {
             return Err(refuse(Code::ChannelFull));
         }
         let now = self.stamp;
-        self.channel(letter.channel)?.accept(event, now);
+        let origin = self.channel(letter.channel)?;
+        if !origin.takes_type(&kind) {
+            return Err(refuse(Code::TooManyTypes));
+        }
+        origin.accept(event, kind, now);
         self.trim(letter.channel);
         if to == ReplayTo::Proxy {
             self.end_for_all(letter.channel, first, Outcome::Skipped, Some(letter.proxy));

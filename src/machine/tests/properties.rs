@@ -8,7 +8,9 @@ use super::batch;
 use super::model::Model;
 use super::random::{Op, op};
 use crate::machine::{Batch, Channel, LetterFate, LetterRun, Machine, Reply};
-use crate::types::{ChannelId, Outcome, Rejection, SeqRange, Service, Side, Stamp, Tenure};
+use crate::types::{
+    ChannelId, EventType, Interest, Outcome, Rejection, SeqRange, Service, Side, Stamp, Tenure,
+};
 
 /// One entry of the log to come.
 #[derive(Debug, Clone)]
@@ -104,6 +106,8 @@ fn compare_channel(machine: &Machine, model: &Model, id: ChannelId) {
     assert_eq!(channel.pending(), model.pending(id));
     assert_eq!(channel.retained().events, retained.len() as u64);
     assert_eq!(channel.letter_counts(), &expected.counts);
+    let offered = channel.offered_types().map(|(_, name, count)| ((**name).clone(), count));
+    assert_eq!(offered.collect::<BTreeMap<_, _>>(), expected.offered());
     let first = retained.keys().next().copied().unwrap_or(expected.next_seq());
     assert_eq!(channel.first_retained(), first);
     for seq in 0..expected.next_seq() + 2 {
@@ -113,6 +117,9 @@ fn compare_channel(machine: &Machine, model: &Model, id: ChannelId) {
             assert_eq!((slot.mark.priority, slot.mark.stop), *mark, "event {seq} of channel {id}");
         }
         assert_eq!(channel.dead_letter(seq), expected.letters.get(&seq));
+        let kind = channel.slot(seq).and_then(|slot| channel.event_type(slot.kind));
+        let known = retained.get(&seq).map(|_| &expected.types[seq as usize - 1]);
+        assert_eq!(kind.map(|kind| &**kind), known.filter(|kind| **kind != EventType::default()));
     }
 }
 
@@ -124,6 +131,10 @@ fn compare_proxies(machine: &Machine, model: &Model) {
         let (admin, rests) = &channel.admins[&(Side::Consumer, expected.admin.clone())];
         assert_eq!(*proxy.service(), Service::new(&expected.qos, admin, &channel.qos));
         assert_eq!(proxy.rests(), *rests || expected.suspended);
+        let admin_types = channel.admin_types.get(&expected.admin).cloned().unwrap_or_default();
+        let interest = Interest { own: expected.types.clone(), admin: admin_types };
+        assert_eq!(machine.interest(proxy), interest);
+        assert_eq!(proxy.picks(), !interest.is_whole());
         assert_eq!(proxy.revision(), expected.revision());
         assert_eq!((proxy.holder(), proxy.fencing()), (expected.holder, expected.fencing));
         assert_eq!(proxy.last_active(), expected.last_active);

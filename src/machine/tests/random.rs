@@ -3,12 +3,12 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::block;
 use super::model::Model;
+use super::{block, typed_block};
 use crate::machine::{Command, LaneTarget, Publish, ReplayTo, Settle, SettlePart, Target};
 use crate::types::{
     ChannelId, LaneId, Member, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange,
-    SeqRanges, Side, Start,
+    SeqRanges, Side, Start, TypePattern,
 };
 
 /// A command before it is known what exists: numbers pick among what does.
@@ -27,6 +27,7 @@ pub enum Op {
         name: u8,
         flight: u8,
         start: u8,
+        types: Vec<u8>,
     },
     DeleteProxy {
         pick: u8,
@@ -35,6 +36,7 @@ pub enum Op {
         pick: u8,
         name: u8,
         value: i8,
+        types: Vec<u8>,
     },
     DeleteAdmin {
         pick: u8,
@@ -49,6 +51,12 @@ pub enum Op {
         pick: u8,
         level: u8,
         suspended: bool,
+    },
+    Subscribe {
+        pick: u8,
+        level: u8,
+        add: Vec<u8>,
+        remove: Vec<u8>,
     },
     OpenLane {
         pick: u8,
@@ -119,6 +127,11 @@ fn property() -> impl Strategy<Value = u8> {
     prop_oneof![4 => 0u8..17, 1 => select(later.map(|property| property as u8).to_vec())]
 }
 
+/// Numbers of patterns: see `pattern`.
+fn patterns() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![3 => Just(Vec::new()), 2 => prop::collection::vec(0u8..6, 1..4)]
+}
+
 fn outcome() -> impl Strategy<Value = Outcome> {
     let dead = Just(Outcome::DeadLettered);
     prop_oneof![4 => Just(Outcome::Acked), 1 => dead, 3 => select(&Outcome::ALL[..])]
@@ -130,17 +143,22 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::BeginTenure),
         2 => (0u8..4, 0u8..4).prop_map(|(name, settings)| Op::CreateChannel { name, settings }),
         1 => any::<u8>().prop_map(|pick| Op::DeleteChannel { pick }),
-        5 => (any::<u8>(), 0u8..4, 0u8..3, 0u8..30)
-            .prop_map(|(pick, name, flight, start)| Op::CreateProxy { pick, name, flight, start }),
+        5 => (any::<u8>(), 0u8..4, 0u8..3, 0u8..30, patterns()).prop_map(
+            |(pick, name, flight, start, types)| {
+                Op::CreateProxy { pick, name, flight, start, types }
+            }
+        ),
         1 => any::<u8>().prop_map(|pick| Op::DeleteProxy { pick }),
-        1 => (any::<u8>(), 0u8..8, -1i8..5)
-            .prop_map(|(pick, name, value)| Op::CreateAdmin { pick, name, value }),
+        1 => (any::<u8>(), 0u8..8, -1i8..5, patterns())
+            .prop_map(|(pick, name, value, types)| Op::CreateAdmin { pick, name, value, types }),
         1 => (any::<u8>(), 0u8..8).prop_map(|(pick, name)| Op::DeleteAdmin { pick, name }),
         3 => (any::<u8>(), any::<u8>(),
               prop::collection::vec((property(), prop::option::of(-1i8..6)), 0..3))
             .prop_map(|(pick, level, changes)| Op::SetQos { pick, level, changes }),
         1 => (any::<u8>(), any::<u8>(), any::<bool>())
             .prop_map(|(pick, level, suspended)| Op::Suspend { pick, level, suspended }),
+        2 => (any::<u8>(), any::<u8>(), patterns(), patterns())
+            .prop_map(|(pick, level, add, remove)| Op::Subscribe { pick, level, add, remove }),
         6 => (any::<u8>(), any::<u8>(), 0u8..3, 0u8..8).prop_map(
             |(pick, target, client, attempt)| Op::OpenLane { pick, target, client, attempt }
         ),
@@ -209,6 +227,10 @@ fn nth_property(number: u8) -> Property {
     Property::all()[usize::from(number)].property
 }
 
+fn pattern(number: &u8) -> TypePattern {
+    ["k1", "k*", "*::*", "a::k2", "*", "%ALL::k3"][usize::from(*number)].parse().unwrap()
+}
+
 fn quality(property: u8, value: Option<i8>) -> Qos {
     let mut qos = Qos::default();
     qos.set(nth_property(property), value.map(i64::from));
@@ -238,7 +260,7 @@ impl Op {
                 Command::CreateChannel { name: name(*i), qos: channel_qos(*settings) }
             }
             Op::DeleteChannel { pick } => Command::DeleteChannel { channel: channel(*pick) },
-            Op::CreateProxy { pick, name: i, flight, start } => Command::CreateProxy {
+            Op::CreateProxy { pick, name: i, flight, start, types } => Command::CreateProxy {
                 channel: channel(*pick),
                 name: name(*i),
                 start: match start {
@@ -253,13 +275,20 @@ impl Op {
                     2 => Qos::from([(Property::ExclusiveConsumer, 1)]),
                     _ => Qos::default(),
                 },
+                types: types.iter().map(pattern).collect(),
             },
-            Op::CreateAdmin { pick, name: i, value } => Command::CreateAdmin {
+            Op::CreateAdmin { pick, name: i, value, types } => Command::CreateAdmin {
                 channel: channel(*pick),
                 side: side(*i),
                 name: name(*i),
                 // Orders are of consumers, the number of lanes is of suppliers.
                 qos: quality(if value % 2 == 0 { 9 } else { 15 }, Some(*value)),
+                types: types.iter().map(pattern).collect(),
+            },
+            Op::Subscribe { pick, level, add, remove } => Command::Subscribe {
+                target: self.target(channel(*pick), proxy(*pick), lane(*pick), *level),
+                add: add.iter().map(pattern).collect(),
+                remove: remove.iter().map(pattern).collect(),
             },
             Op::DeleteAdmin { pick, name: i } => {
                 Command::DeleteAdmin { channel: channel(*pick), side: side(*i), name: name(*i) }
@@ -359,7 +388,7 @@ fn publish(model: &Model, id: LaneId, behind: i8, stale: bool, sizes: &[u32]) ->
         epoch: epoch - u32::from(stale),
         first_sequence: next.saturating_add_signed(-i64::from(behind)),
         count: sizes.len() as u32,
-        events: block(sizes),
+        events: typed_block(sizes),
     })
 }
 

@@ -14,8 +14,8 @@ use crate::machine::{
     Publish, Published, ReplayTo, Reply, Settle, SettlePart, Settled, Target,
 };
 use crate::types::{
-    ChannelId, Event, LaneId, Member, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos,
-    QosChange, SeqRange, SeqRanges, Service, Side, Stamp, Start, Tenure,
+    ChannelId, Event, Interest, LaneId, Member, Name, NodeId, Opener, Outcome, Property, ProxyId,
+    Qos, QosChange, SeqRange, SeqRanges, Service, Side, Stamp, Start, Tenure, TypePattern,
 };
 
 type Failure = Box<dyn Error>;
@@ -46,13 +46,39 @@ enum Line {
         admin: Option<String>,
         #[arg(key)]
         qos: Option<String>,
+        #[arg(key)]
+        types: Option<String>,
     },
     /// Creates a consumer admin `CHANNEL/NAME`.
-    Admin { path: String, changes: Vec<String> },
+    Admin {
+        path: String,
+        changes: Vec<String>,
+        #[arg(key)]
+        types: Option<String>,
+    },
+    /// Changes what `admin CHANNEL/NAME` or `proxy CHANNEL/NAME` wants, by patterns with commas between
+    /// them.
+    Subscribe {
+        level: String,
+        path: String,
+        #[arg(key)]
+        add: Option<String>,
+        #[arg(key)]
+        remove: Option<String>,
+    },
+    /// The types of what is retained.
+    Types(String),
+    /// What a proxy and its admin want.
+    Wants(String),
     /// Deletes a consumer admin.
     RmAdmin(String),
     /// Creates a supplier admin `CHANNEL/NAME`.
-    SupplierAdmin { path: String, changes: Vec<String> },
+    SupplierAdmin {
+        path: String,
+        changes: Vec<String>,
+        #[arg(key)]
+        types: Option<String>,
+    },
     /// Deletes a supplier admin.
     RmSupplierAdmin(String),
     /// Sets properties (`PROPERTY.VALUE`) of `channel NAME`, `admin CHANNEL/NAME`,
@@ -63,7 +89,7 @@ enum Line {
     /// What holds for a proxy, inherited or its own.
     Service(String),
     /// Publishes one event that asks for something: `priority.N`, `timeout.MS`, `start.MS`,
-    /// `stop.MS`.
+    /// `stop.MS`; or has a `domain.D` or a `type.T`.
     Ask { alias: String, sequence: u64, asks: Vec<String> },
     /// Deletes a proxy.
     RmProxy(String),
@@ -155,6 +181,11 @@ impl goldenscript::Runner for Runner {
             Line::Hours(hours) => self.stamp = self.stamp.plus_millis(hours * 3_600_000),
             Line::Restart => self.machine = Machine::decode(&self.machine.encode())?,
             Line::Show(channel) => return self.show(channel),
+            Line::Types(channel) => return Ok(say_types(self.channel(channel)?)),
+            Line::Wants(path) => {
+                let Interest { own, admin } = self.machine.interest(self.proxy(path)?);
+                return Ok(format!("{own}; its admin: {admin}"));
+            }
             Line::Service(path) => return Ok(say_service(self.proxy(path)?.service())),
             line => {
                 let command = self.command(line)?;
@@ -244,7 +275,7 @@ impl Runner {
                 Command::CreateChannel { name: Name::new(name)?, qos }
             }
             Line::RmChannel(name) => Command::DeleteChannel { channel: self.channel(name)?.id() },
-            Line::Proxy { path, start, max_deliveries, admin, qos } => {
+            Line::Proxy { path, start, max_deliveries, admin, qos, types } => {
                 let (channel, name) = path.split_once('/').ok_or("not CHANNEL/PROXY")?;
                 let channel = self.channel(channel).map_or(ChannelId(99), Channel::id);
                 let start = parse_start(start.as_deref())?;
@@ -253,9 +284,10 @@ impl Runner {
                 set.change(&parse_changes(qos.as_slice())?);
                 set.set(Property::MaxDeliveries, max_deliveries.map(i64::from));
                 let name = Name::new(name)?;
-                Command::CreateProxy { channel, name, start, admin, qos: set }
+                let types = parse_patterns(types)?.into_iter().collect();
+                Command::CreateProxy { channel, name, start, admin, qos: set, types }
             }
-            Line::Admin { path, changes } | Line::SupplierAdmin { path, changes } => {
+            Line::Admin { path, changes, types } | Line::SupplierAdmin { path, changes, types } => {
                 let (channel, name) = self.admin(path)?;
                 let side = match line {
                     Line::Admin { .. } => Side::Consumer,
@@ -263,8 +295,14 @@ impl Runner {
                 };
                 let mut qos = Qos::default();
                 qos.change(&parse_changes(changes)?);
-                Command::CreateAdmin { channel, side, name, qos }
+                let types = parse_patterns(types)?.into_iter().collect();
+                Command::CreateAdmin { channel, side, name, qos, types }
             }
+            Line::Subscribe { level, path, add, remove } => Command::Subscribe {
+                target: self.target(level, path)?,
+                add: parse_patterns(add)?,
+                remove: parse_patterns(remove)?,
+            },
             Line::RmAdmin(path) => {
                 let (channel, name) = self.admin(path)?;
                 Command::DeleteAdmin { channel, side: Side::Consumer, name }
@@ -373,9 +411,12 @@ impl Runner {
                 Command::ExpireProxies { proxies: proxies.collect::<Result<_, Failure>>()? }
             }
             Line::Checkpoint => Command::Checkpoint,
-            Line::Hours(_) | Line::Restart | Line::Show(_) | Line::Service(_) => {
-                return Err("not a command".into());
-            }
+            Line::Hours(_)
+            | Line::Restart
+            | Line::Show(_)
+            | Line::Service(_)
+            | Line::Types(_)
+            | Line::Wants(_) => return Err("not a command".into()),
         })
     }
 
@@ -485,10 +526,23 @@ fn parse_asks(texts: &[String]) -> Result<Event, Failure> {
             "priority" => event.priority = value.parse()?,
             "timeout" => event.timeout_ms = value.parse()?,
             "start" => event.start_ms = value.parse()?,
+            "domain" => event.header.domain = value.into(),
+            "type" => event.header.kind = value.into(),
             _ => event.stop_ms = value.parse()?,
         }
     }
     Ok(event)
+}
+
+fn parse_patterns(text: &Option<String>) -> Result<Vec<TypePattern>, Failure> {
+    let patterns = text.iter().flat_map(|text| text.split(','));
+    Ok(patterns.map(str::parse).collect::<Result<_, _>>()?)
+}
+
+fn say_types(channel: &Channel) -> String {
+    let types = channel.offered_types().map(|(id, name, count)| format!("{}:{name} {count}", id.0));
+    let types: Vec<String> = types.collect();
+    if types.is_empty() { "none".into() } else { types.join(", ") }
 }
 
 fn parse_ranges(texts: &[String]) -> Result<SeqRanges, Failure> {

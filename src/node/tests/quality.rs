@@ -22,6 +22,7 @@ fn proxy_wish(text: &str, qos: &[(&str, &str)]) -> ProxyWish {
         start: Default::default(),
         admin: Some(name("fast")),
         qos: qos.collect(),
+        types: Default::default(),
     }
 }
 
@@ -36,11 +37,15 @@ async fn quality_is_set_inherited_checked_and_refused() {
     let made = admin.create_channel(&channel, &limit).await.unwrap();
     assert_eq!(made.value.qos.get(Property::MaxQueueLength), Some(1000));
 
-    let qos = [(Property::OrderPolicy, Some(2))];
-    let fast =
-        admin.create_admin(&channel, Side::Consumer, &name("fast"), &qos).await.unwrap().value;
+    let (qos, all) = ([(Property::OrderPolicy, Some(2))], Default::default());
+    let fast = admin
+        .create_admin(&channel, Side::Consumer, &name("fast"), &qos, &all)
+        .await
+        .unwrap()
+        .value;
     assert_eq!((fast.admin.proxies, fast.cut.next_seq), (0, 1));
-    let again = refusal(admin.create_admin(&channel, Side::Consumer, &name("fast"), &[]).await);
+    let again = admin.create_admin(&channel, Side::Consumer, &name("fast"), &[], &all).await;
+    let again = refusal(again);
     assert_eq!(again.code, Code::AdminExists);
 
     let wish = proxy_wish("p", &[("pacing_interval", "50")]);

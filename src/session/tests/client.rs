@@ -139,12 +139,14 @@ impl Client {
     /// Attaches consumer 7 to the durable proxy `p` of the default channel.
     pub async fn attach(&mut self, qos: Qos, mode: FlowMode) -> ProxyId {
         let name = Name::new("p").unwrap();
-        let target = AttachTarget::Durable { name, start: Start::All, admin: None, qos };
+        let (start, types) = (Start::All, Default::default());
+        let target = AttachTarget::Durable { name, start, admin: None, qos, types };
         self.attach_to(Name::default_channel(), target, mode).await.proxy.unwrap()
     }
 
     pub async fn subscribe(&mut self, start: Start, mode: FlowMode) -> Attached {
-        let target = AttachTarget::Volatile { start, resume_after: None };
+        let target =
+            AttachTarget::Volatile { start, resume_after: None, types: Default::default() };
         self.attach_to(Name::default_channel(), target, mode).await
     }
 

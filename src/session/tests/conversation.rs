@@ -98,7 +98,8 @@ pub(super) fn publish(
 
 pub(super) fn durable(qos: Qos) -> Attach {
     let name = Name::new("p").unwrap();
-    let target = AttachTarget::Durable { name, start: Start::New, admin: None, qos };
+    let (start, types) = (Start::New, Default::default());
+    let target = AttachTarget::Durable { name, start, admin: None, qos, types };
     Attach {
         request: 5,
         consumer: 7,
@@ -110,7 +111,8 @@ pub(super) fn durable(qos: Qos) -> Attach {
 }
 
 fn volatile(mode: FlowMode) -> Attach {
-    let target = AttachTarget::Volatile { start: Start::New, resume_after: None };
+    let target =
+        AttachTarget::Volatile { start: Start::New, resume_after: None, types: Default::default() };
     Attach { request: 5, consumer: 7, channel: Name::default_channel(), target, mode, client: 1 }
 }
 
@@ -374,13 +376,14 @@ fn volatile_consumers_start_where_they_ask() {
         (Start::New, Some(3), 4),
         (Start::New, Some(u64::MAX), 4),
     ] {
-        let target = AttachTarget::Volatile { start, resume_after };
+        let target = AttachTarget::Volatile { start, resume_after, types: Default::default() };
         let effects = rig.say(Attach { target, ..volatile(PUSH) });
         let Some(Effect::Ask(Request::Attach { attachment, .. })) = effects.last() else {
             panic!("{effects:?}")
         };
         let channel = rig.cluster.read(default_channel);
-        assert_eq!(*attachment, Attachment::Volatile { channel, next_seq: expected });
+        let types = Default::default();
+        assert_eq!(*attachment, Attachment::Volatile { channel, next_seq: expected, types });
         rig.say(Detach { consumer: 7 });
     }
 }

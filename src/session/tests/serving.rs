@@ -87,7 +87,8 @@ async fn nacked_and_expired_deliveries_come_again_and_end_as_dead_letters() {
     let mut undertaker = node.client();
     node.time.advance(1500);
     let dead = Name::default_channel().dead_letter();
-    let target = AttachTarget::Volatile { start: Start::All, resume_after: None };
+    let target =
+        AttachTarget::Volatile { start: Start::All, resume_after: None, types: Default::default() };
     // The third attempt is over once the dead letter lies in its channel.
     while node.delivery.stats(vec![proxy]).await.proxies[&proxy].in_flight > 0 {
         tokio::task::yield_now().await;

@@ -135,7 +135,8 @@ fn a_source_ends_with_its_lane() {
     let channel = rig.cluster.read(crate::delivery::testing::default_channel);
     let (name, qos) = (Name::new("a").unwrap(), Default::default());
     let side = Side::Supplier;
-    rig.cluster.apply(Command::CreateAdmin { channel, side, name: name.clone(), qos });
+    let (named, types) = (name.clone(), Default::default());
+    rig.cluster.apply(Command::CreateAdmin { channel, side, name: named, qos, types });
     rig.say(crate::wire::OpenLane { admin: Some(name.clone()), ..open(LaneTarget::Fresh) });
     let opened = rig.reply();
     let [Effect::Send(ServerMessage::LaneOpened(opened))] = opened.as_slice() else { panic!() };

@@ -18,9 +18,9 @@ pub use letters::{
     LetterLedger, LetterList, LetterOutcome, LetterReport, LetterResult, LetterShown, LettersDone,
 };
 pub use quality::{
-    AdminChanged, AdminList, AdminReport, Cut, Origin, PropertyRange, PropertyReport,
-    PropertyValue, ProxyCreated, ProxyWish, QosFault, QosReport, QosSet, QosValidation, QosWish,
-    Suspension, Target, qos_wish, read_wish, unit,
+    AdminChanged, AdminList, AdminReport, Cut, OfferedType, OfferedTypes, Origin, PropertyRange,
+    PropertyReport, PropertyValue, ProxyCreated, ProxyWish, QosFault, QosReport, QosSet,
+    QosValidation, QosWish, Subscribed, Suspension, Target, qos_wish, read_wish, unit,
 };
 pub use service::{
     AdminService, AdminServiceClient, AdminServiceRequest, AdminServiceResponse, client_transport,

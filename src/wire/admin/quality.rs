@@ -7,7 +7,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::ProxyReport;
-use crate::types::{Domain, Level, Name, Property, Qos, QosChange, QosError, Seq, Side, Start};
+use crate::types::{
+    Domain, EventType, Level, Name, Property, Qos, QosChange, QosError, Seq, Side, Start,
+    Subscription,
+};
 
 /// What a question about the quality of service is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +44,16 @@ impl Target {
             | Target::Admin { channel, .. }
             | Target::Proxy { channel, .. }
             | Target::Lane { channel, .. } => channel,
+        }
+    }
+
+    /// Its own name.
+    pub fn name(&self) -> &Name {
+        match self {
+            Target::Channel { channel: name }
+            | Target::Admin { admin: name, .. }
+            | Target::Proxy { proxy: name, .. }
+            | Target::Lane { lane: name, .. } => name,
         }
     }
 
@@ -308,6 +321,10 @@ pub struct AdminReport {
     pub qos: Qos,
     /// Its proxies deliver nothing, or its lanes take nothing.
     pub suspended: bool,
+    /// Of a consumer admin: the types of events that its proxies get, as far as they want them
+    /// themselves; none named: all.
+    #[serde(default)]
+    pub types: Subscription,
     /// How many durable proxies are of it, or lanes.
     pub proxies: u64,
 }
@@ -340,6 +357,9 @@ pub struct ProxyWish {
     pub admin: Option<Name>,
     #[serde(default)]
     pub qos: QosWish,
+    /// The types of events that it wants; none named: all, or whatever an existing one wants.
+    #[serde(default)]
+    pub types: Subscription,
 }
 
 /// Answer to the creation of a proxy.
@@ -363,4 +383,32 @@ pub struct Suspension {
     pub name: Name,
     pub suspended: bool,
     pub cut: Cut,
+}
+
+/// Answer to a change of subscription: what an admin or a proxy wants now; no patterns: everything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscribed {
+    pub channel: Name,
+    pub level: Level,
+    /// Of the admin or proxy.
+    pub name: Name,
+    pub types: Subscription,
+    pub cut: Cut,
+}
+
+/// A type that events of a channel have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedType {
+    #[serde(flatten)]
+    pub event_type: EventType,
+    /// Retained events of it.
+    pub events: u64,
+}
+
+/// The types of a channel's retained events (OMG `obtain_offered_types`), in order. Events without a
+/// type are not counted here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedTypes {
+    pub channel: Name,
+    pub types: Vec<OfferedType>,
 }

@@ -10,14 +10,16 @@ use tokio_util::codec::LengthDelimitedCodec;
 
 use super::letters::{LetterList, LetterShown, LettersDone};
 use super::quality::{
-    AdminChanged, AdminList, ProxyCreated, ProxyWish, QosReport, QosSet, QosValidation, QosWish,
-    Suspension, Target,
+    AdminChanged, AdminList, OfferedTypes, ProxyCreated, ProxyWish, QosReport, QosSet,
+    QosValidation, QosWish, Subscribed, Suspension, Target,
 };
 use super::values::{
     Answer, Audit, BackupBegun, BackupPiece, BackupPlan, ChannelList, ChannelReport, ClusterInfo,
     ClusterStatus, Joined, Member, Members, NodeAudit, NodeReport, Transferred,
 };
-use crate::types::{Name, NodeId, Rejection, Seq, SeqRanges, Side, limits};
+use crate::types::{
+    Name, NodeId, Rejection, Seq, SeqRanges, Side, Subscription, TypePattern, limits,
+};
 
 /// What can be asked of any node. Unless said otherwise a node that does not lead passes the
 /// question on, or refuses with `no_leader`, retryable.
@@ -100,6 +102,7 @@ pub trait AdminService {
         side: Side,
         name: Name,
         qos: QosWish,
+        types: Subscription,
     ) -> Result<Answer<AdminChanged>, Rejection>;
 
     /// Removes an admin with its proxies or lanes; answers what it was.
@@ -118,6 +121,16 @@ pub trait AdminService {
     /// Suspends an admin, a proxy or a lane, or ends that: what is suspended delivers nothing, or
     /// takes nothing.
     async fn suspend(target: Target, suspended: bool) -> Result<Answer<Suspension>, Rejection>;
+
+    /// Changes which types of events an admin or a proxy wants (OMG `subscription_change`).
+    async fn subscribe(
+        target: Target,
+        add: Vec<TypePattern>,
+        remove: Vec<TypePattern>,
+    ) -> Result<Answer<Subscribed>, Rejection>;
+
+    /// The types of a channel's retained events (OMG `obtain_offered_types`).
+    async fn offered_types(channel: Name) -> Result<Answer<OfferedTypes>, Rejection>;
 
     /// Begins a backup of everything acknowledged before the question was asked. The node that
     /// answers takes it, leading or not, after it has asked the leader how far that is; what follows

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AdminReport, LetterLedger};
-use crate::types::{ChannelId, ClusterId, Name, NodeId, ProxyId, Qos, Seq, Side, Tenure};
+use crate::types::{
+    ChannelId, ClusterId, Name, NodeId, ProxyId, Qos, Seq, Side, Subscription, Tenure,
+};
 
 /// An answer, and how far to trust it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -225,6 +227,12 @@ pub struct Suppliers {
     pub shared_lanes: u64,
     /// How many of these are connected now; soft state of the leader, 0 elsewhere.
     pub clients: u64,
+    /// Turns to go into the log that all of these had; soft state, too.
+    pub turns: u64,
+    /// The longest that one of them waits for its next turn, in milliseconds.
+    pub waiting_ms: u64,
+    /// The longest that one of them waited.
+    pub longest_wait_ms: u64,
     /// All other lanes.
     pub lanes: Vec<LaneReport>,
 }
@@ -254,6 +262,15 @@ pub struct LaneReport {
     /// How often it was, on this connection.
     #[serde(default)]
     pub polls: u64,
+    /// Turns to go into the log that it had.
+    #[serde(default)]
+    pub turns: u64,
+    /// How long it waits for its next turn, in milliseconds; 0: it has sent nothing that waits.
+    #[serde(default)]
+    pub waiting_ms: u64,
+    /// The longest that it waited for one.
+    #[serde(default)]
+    pub longest_wait_ms: u64,
     /// How long ago it was used, in milliseconds.
     pub idle_ms: u64,
 }
@@ -308,6 +325,9 @@ pub struct ProxyReport {
     /// It delivers nothing. That of its admin counts as well, and is told with the admin.
     #[serde(default)]
     pub suspended: bool,
+    /// The types of events that it wants itself; none named: all. Those of its admin count as well.
+    #[serde(default)]
+    pub types: Subscription,
     /// Turns to be served that it had; soft state of the leader, 0 elsewhere.
     #[serde(default)]
     pub turns: u64,

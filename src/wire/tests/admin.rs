@@ -75,6 +75,7 @@ fn channel() -> ChannelReport {
         admin: Name::default_admin(),
         qos: Default::default(),
         suspended: false,
+        types: Default::default(),
         turns: 4,
         waiting_ms: 0,
         longest_wait_ms: 3,

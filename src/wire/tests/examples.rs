@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::types::{
     ClusterId, Code, Event, EventBytes, LaneId, Name, NodeId, Opener, Outcome, Property, ProxyId,
-    Qos, Rejection, SeqRange, Stamp, Start, Tenure,
+    Qos, Rejection, SeqRange, Stamp, Start, Subscription, Tenure,
 };
 use crate::wire::*;
 
@@ -63,12 +63,14 @@ pub fn client() -> Vec<(&'static str, ClientMessage)> {
         mode,
         client: 400,
     };
-    let volatile = AttachTarget::Volatile { start: Start::All, resume_after: Some(41) };
+    let types = ["telecom::*".parse().unwrap(), "order".parse().unwrap()].into_iter().collect();
+    let volatile = AttachTarget::Volatile { start: Start::All, resume_after: Some(41), types };
     let durable = AttachTarget::Durable {
         name: name("d"),
         start: Start::Seq(5),
         admin: None,
         qos: Qos::from([(Property::AckWait, 30_000), (Property::MaxDeliveries, 5)]),
+        types: Subscription::default(),
     };
     let settle = Settle {
         batch: 6,

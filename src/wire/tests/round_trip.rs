@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::examples;
 use crate::types::{
     Code, Event, LaneId, Name, Opener, Outcome, Property, ProxyId, Qos, Rejection, SeqRange,
-    SeqRanges, Stamp, Start, Tenure,
+    SeqRanges, Stamp, Start, Subscription, Tenure, TypePattern,
 };
 use crate::wire::*;
 
@@ -83,15 +83,24 @@ fn rejection() -> impl Strategy<Value = Rejection> {
     })
 }
 
+fn subscription() -> impl Strategy<Value = Subscription> {
+    let pattern =
+        "[a-z*]{1,9}(::[a-z*]{0,9})?".prop_map(|text| text.parse::<TypePattern>().unwrap());
+    prop::collection::vec(pattern, 0..4).prop_map(|patterns| patterns.into_iter().collect())
+}
+
 fn target() -> impl Strategy<Value = AttachTarget> {
     prop_oneof![
-        (start(), any::<Option<u64>>())
-            .prop_map(|(start, resume_after)| AttachTarget::Volatile { start, resume_after }),
-        (name(), any::<Option<u32>>(), start()).prop_map(|(name, wait, start)| {
-            let (admin, mut qos) = (Some(name.clone()), Qos::default());
-            qos.set(Property::AckWait, wait.map(i64::from));
-            AttachTarget::Durable { name, start, admin, qos }
+        (start(), any::<Option<u64>>(), subscription()).prop_map(|(start, resume_after, types)| {
+            AttachTarget::Volatile { start, resume_after, types }
         }),
+        (name(), any::<Option<u32>>(), start(), subscription()).prop_map(
+            |(name, wait, start, types)| {
+                let (admin, mut qos) = (Some(name.clone()), Qos::default());
+                qos.set(Property::AckWait, wait.map(i64::from));
+                AttachTarget::Durable { name, start, admin, qos, types }
+            }
+        ),
     ]
 }
 
