@@ -115,28 +115,20 @@ impl Chunk {
         }
     }
 
-    /// The places among these for whose slots just one waits.
-    pub fn last_waited(&self, places: Range<usize>) -> impl Iterator<Item = usize> + '_ {
-        let places = places.start..places.end.min(self.len());
-        let none = self.waiting.each.is_empty() && self.waiting.same != 1;
-        let places = if none { 0..0 } else { places };
-        places.filter(|place| self.waiting.get(*place) == 1)
-    }
-
     /// One more waits for each of these slots.
     pub fn wait(&mut self, places: Range<usize>) {
         let places = places.start..places.end.min(self.len());
-        let fresh = places.clone().filter(|place| self.waiting.get(*place) == 0).count();
-        self.awaited += fresh as u32;
+        self.awaited += self.waiting.places_of(places.clone(), 0).len() as u32;
         self.waiting.change(places, self.len(), |waiting| waiting.saturating_add(1));
     }
 
-    /// One fewer waits for each of these slots.
-    pub fn release(&mut self, places: Range<usize>) {
+    /// One fewer waits for each of these slots. The places of those that nobody waits for any more.
+    pub fn release(&mut self, places: Range<usize>) -> Vec<usize> {
         let places = places.start..places.end.min(self.len());
-        let last = places.clone().filter(|place| self.waiting.get(*place) == 1).count();
-        self.awaited = self.awaited.saturating_sub(last as u32);
+        let last = self.waiting.places_of(places.clone(), 1);
+        self.awaited = self.awaited.saturating_sub(last.len() as u32);
         self.waiting.change(places, self.len(), |waiting| waiting.saturating_sub(1));
+        last
     }
 
     /// Nobody waits for anything here, as far as is known.
@@ -195,6 +187,20 @@ impl<T: Copy + Default + PartialEq> Column<T> {
             self.same = value;
         } else if !self.each.is_empty() || self.same != value {
             self.spread(len).push(value);
+        }
+    }
+
+    /// The places among these that have this value. Where a thousand proxies take turns to settle a
+    /// stretch, nearly always none.
+    fn places_of(&self, places: Range<usize>, value: T) -> Vec<usize> {
+        let start = places.start;
+        match self.each.get(places.clone()) {
+            Some(values) if !values.contains(&value) => Vec::new(),
+            Some(values) => {
+                (start..).zip(values).filter(|(_, v)| **v == value).map(|(p, _)| p).collect()
+            }
+            None if self.each.is_empty() && self.same == value => places.collect(),
+            None => Vec::new(),
         }
     }
 
@@ -258,7 +264,9 @@ mod tests {
                     chunk.wait(range);
                     part.iter_mut().for_each(|slot| slot.waiting += 1);
                 } else {
-                    chunk.release(range);
+                    let last = (range.start..).zip(&*part).filter(|(_, slot)| slot.waiting == 1);
+                    let last: Vec<usize> = last.map(|(place, _)| place).collect();
+                    prop_assert_eq!(chunk.release(range), last);
                     part.iter_mut().for_each(|slot| slot.waiting = slot.waiting.saturating_sub(1));
                 }
             }
@@ -274,9 +282,6 @@ mod tests {
                 let expected = model[from..].iter().take(9).map(|slot| slot.kind);
                 prop_assert!(each.eq(expected));
                 prop_assert!(kinds.windows(2).all(|pair| pair[0].1 != pair[1].1));
-                let last = chunk.last_waited(from..from + 9);
-                let expected = (from..model.len().min(from + 9)).filter(|p| model[*p].waiting == 1);
-                prop_assert!(last.eq(expected));
             }
             let bytes = postcard::to_stdvec(&chunk).unwrap();
             let mut decoded: Chunk = postcard::from_bytes(&bytes).unwrap();

@@ -28,7 +28,8 @@ pub(super) enum Kind {
     Hold = 18,
     EventType = 19,
     SlotType = 20,
-    Activity = 21,
+    Seen = 21,
+    Activity = 22,
 }
 
 /// Most words that a fact of numbers can have.

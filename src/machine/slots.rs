@@ -346,9 +346,10 @@ impl Slots {
 
     fn release_in(&mut self, number: u64, offset: usize, count: usize) {
         let Some(chunk) = self.chunks.get_mut(&number) else { return };
-        let (first, places) = (first_of(number), offset..offset + count);
+        let chunk = Arc::make_mut(chunk);
+        let first = first_of(number);
         let mut gone = Vec::new();
-        for place in chunk.last_waited(places.clone()) {
+        for place in chunk.release(offset..offset + count) {
             let Some(slot) = chunk.get(place) else { continue };
             self.pending.remove(slot.size);
             let seq = first + place as u64;
@@ -357,7 +358,6 @@ impl Slots {
                 gone.extend((slot.kind != TypeId::default()).then_some(place));
             }
         }
-        Arc::make_mut(chunk).release(places);
         self.forget_kinds(number, &gone);
     }
 

@@ -71,7 +71,8 @@ pub enum Property {
     PollInterval = 32,
     SupplierSchedulingPolicy = 33,
     SupplierSchedulingAging = 34,
-    InactivityExpiry = 35,
+    DedupWindow = 35,
+    InactivityExpiry = 36,
 }
 
 /// What values a property takes.
@@ -217,6 +218,8 @@ table! {
         "which lane is served next when more comes in than goes into the log at once";
     SupplierSchedulingAging "supplier_scheduling_aging" "SupplierSchedulingAging", number(0, 3_600_000, "ms"), default 1000, CHANNEL,
         "under priority: a lane rises by 1 for each such span that it waits; 0: never";
+    DedupWindow "dedup_window" "DedupWindow", number(0, 3_600_000, "ms"), default 120_000, CHANNEL,
+        "a repeat of an event with the same id is no new event for so long after it, among the latest 10,000; 0: it is";
     InactivityExpiry "inactivity_expiry" "InactivityExpiry", number(0, AGE_MS, "ms"), default 0, ABOVE_EVENT,
         "a proxy without a client for so long is deleted; 0: never";
 }

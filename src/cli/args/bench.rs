@@ -62,6 +62,15 @@ pub struct BenchPublish {
     /// Unacknowledged events over all connections.
     #[arg(long, default_value_t = 64)]
     pub inflight: usize,
+    /// Durable proxies of the channel, without consumers.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1000))]
+    pub proxies: u64,
+    /// Events have so many types, one after the other; 0: none.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub types: u64,
+    /// Each proxy wants one of the types, and not everything.
+    #[arg(long, requires = "types", requires = "proxies")]
+    pub pick: bool,
 }
 
 #[derive(Debug, Args)]

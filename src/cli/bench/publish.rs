@@ -9,12 +9,16 @@ use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 
 use super::super::args::{BenchPublish, Common};
+use super::super::connect;
 use super::super::exit::Failure;
 use super::figures::{Figures, histogram, note};
 use super::{Bed, event, progress};
 use crate::client::{AckRange, Client, Fate, LaneChoice, PublishOptions, Publisher};
-use crate::types::{EventBytes, Name, limits};
+use crate::types::{Event, EventBytes, Header, Name, Start, TypePattern, limits};
+use crate::wire::admin::{ProxyWish, QosWish};
 
+/// Of the events that have a type.
+const DOMAIN: &str = "bench";
 /// How long a benchmark runs if nothing is said.
 const SECONDS: f64 = 10.0;
 
@@ -47,7 +51,8 @@ pub async fn run(common: &Common, flags: &BenchPublish) -> Result<Figures, Failu
     for _ in 0..connections {
         lanes.push(open(&bed.client().await?, &flags.target.channel, window).await?);
     }
-    let event = event(flags.target.size, 0)?;
+    let events = events(flags)?;
+    create_proxies(&bed, flags).await?;
     let seconds = flags.length.seconds.or(flags.length.count.is_none().then_some(SECONDS));
     let bar = progress(flags.length.count);
     let meter = bed.meter();
@@ -59,7 +64,7 @@ pub async fn run(common: &Common, flags: &BenchPublish) -> Result<Figures, Failu
     let tasks: Vec<_> = lanes
         .into_iter()
         .map(|lane| {
-            tokio::spawn(closed_loop(lane, event.clone(), window, goal.clone(), bar.clone()))
+            tokio::spawn(closed_loop(lane, events.clone(), window, goal.clone(), bar.clone()))
         })
         .collect();
     let (mut latencies, mut errors) = (histogram(), 0);
@@ -75,6 +80,42 @@ pub async fn run(common: &Common, flags: &BenchPublish) -> Result<Figures, Failu
         .costs(meter.map(|meter| meter.stop()));
     figures.errors = errors;
     Ok(figures)
+}
+
+/// What is published, one after the other.
+fn events(flags: &BenchPublish) -> Result<Arc<[EventBytes]>, Failure> {
+    let plain = event(flags.target.size, 0)?;
+    if flags.types == 0 {
+        return Ok([plain].into());
+    }
+    let typed = |number: u64| {
+        let kind = format!("type-{number}");
+        let header = Header { domain: DOMAIN.into(), kind, ..Header::default() };
+        Event { header, ..Event::of_body(plain.body()) }.encode()
+    };
+    let events: Result<Vec<EventBytes>, _> = (0..flags.types).map(typed).collect();
+    Ok(events.map_err(anyhow::Error::from)?.into())
+}
+
+/// Durable proxies, which nobody is attached to.
+async fn create_proxies(bed: &Bed, flags: &BenchPublish) -> Result<(), Failure> {
+    let admin = connect::admin(&bed.common)?;
+    let run = fastrand::u32(..);
+    for number in 0..flags.proxies {
+        let name = format!("bench-{run:08x}-{number}");
+        let pattern = format!("{DOMAIN}::type-{}", number % flags.types.max(1));
+        let wanted: Option<TypePattern> =
+            flags.pick.then(|| pattern.parse()).transpose().map_err(anyhow::Error::from)?;
+        let wish = ProxyWish {
+            name: Name::new(name).map_err(anyhow::Error::from)?,
+            start: Start::New,
+            admin: None,
+            qos: QosWish::new(),
+            types: wanted.into_iter().collect(),
+        };
+        admin.create_proxy(&flags.target.channel, &wish).await?;
+    }
+    Ok(())
 }
 
 /// Opens a lane for bulk publishing.
@@ -95,7 +136,7 @@ struct Outcome {
 /// Keeps `window` events in flight until the goal is reached; then waits for the last answers.
 async fn closed_loop(
     lane: Publisher,
-    event: EventBytes,
+    events: Arc<[EventBytes]>,
     window: usize,
     goal: Arc<Goal>,
     bar: ProgressBar,
@@ -104,13 +145,13 @@ async fn closed_loop(
     // When events were sent: (how many, when), in lane order.
     let mut sent: VecDeque<(u64, Instant)> = VecDeque::new();
     let mut in_flight = 0u64;
+    let mut next = events.iter().cycle().cloned();
     loop {
         let more = goal.take(window as u64 - in_flight);
         if more > 0 {
             sent.push_back((more, Instant::now()));
             in_flight += more;
-            let events = std::iter::repeat_n(event.clone(), more as usize);
-            if lane.publish_many(events).await.is_err() {
+            if lane.publish_many(next.by_ref().take(more as usize)).await.is_err() {
                 outcome.errors += in_flight;
                 return outcome;
             }
