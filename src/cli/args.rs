@@ -360,6 +360,10 @@ pub struct Publish {
     /// Lane sequence of the first event; a repeat is answered with its original place.
     #[arg(long, value_name = "N", requires = "lane")]
     pub sequence: Option<u64>,
+    /// Id of the event: published again within the channel's dedup_window, from anywhere, it is
+    /// answered with the place of the first.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["count", "cloud_event"])]
+    pub id: Option<String>,
     /// Domain of the events (OMG domain_name).
     #[arg(long, default_value = "")]
     pub domain: String,

@@ -14,7 +14,7 @@ use super::connect;
 use super::exit::{Exit, Failure};
 use super::output;
 use crate::client::{AckRange, Fate, LaneChoice, PublishError, PublishOptions, Publisher};
-use crate::types::{Event, EventBytes, Header, Rejection};
+use crate::types::{DedupKey, Event, EventBytes, Header, Rejection, Value};
 
 /// After so long without an answer people are told that there is none.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -180,11 +180,15 @@ impl Form {
             let message = format!("stop_time {stop_ms} is not after start_time {start_ms}");
             return Err(Failure::usage(message).hint("such events would expire undelivered"));
         }
+        if flags.id.is_some() && flags.body.is_none() && flags.file.is_none() {
+            return Err(Failure::usage("--id is the id of one event: give its body, or --file"));
+        }
+        let id = flags.id.iter().map(|id| ("id".to_string(), Value::Text(id.clone())));
         let header = Header {
             domain: flags.domain.clone(),
             kind: flags.kind.clone(),
             name: flags.event_name.clone(),
-            variable: flags.header.clone(),
+            variable: flags.header.iter().cloned().chain(id).collect(),
             fields: flags.field.clone(),
         };
         Ok(Form::Body(Box::new(Event {
@@ -192,6 +196,7 @@ impl Form {
             timeout_ms: flags.event_timeout.unwrap_or(0),
             start_ms,
             stop_ms,
+            dedup: flags.id.as_ref().map(|id| DedupKey::of("", id)),
             header,
             ..Event::default()
         })))

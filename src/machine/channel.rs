@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::admin::Admins;
 use super::dead_letters::{DeadLetter, DeadLetters, LetterCounts};
+use super::dedup::Dedup;
 use super::fact::{self, Kind};
 use super::slot::{Arrival, Lack, Mark, Room, Slot, Tally};
 use super::slots::Slots;
 use crate::types::{
-    Admission, ChannelId, EventQos, EventType, LaneId, Name, PayloadKey, ProxyId, Qos, Seq,
-    SeqRange, SeqRanges, Stamp, Supply, TypeId, TypeRef, limits,
+    Admission, ChannelId, DedupKey, EventQos, EventType, LaneId, Name, PayloadKey, ProxyId, Qos,
+    Seq, SeqRange, SeqRanges, Stamp, Supply, TypeId, TypeRef, limits,
 };
 
 /// An event channel.
@@ -34,6 +35,7 @@ pub struct Channel {
     pub(super) origin: Seq,
     pub(super) slots: Slots,
     pub(super) letters: DeadLetters,
+    pub(super) dedup: Dedup,
     /// Its proxies; follows from the proxies themselves.
     #[serde(skip)]
     pub(super) proxies: BTreeMap<Name, ProxyId>,
@@ -59,6 +61,7 @@ impl Channel {
             origin: 0,
             slots: Slots::new(id),
             letters: DeadLetters::new(id),
+            dedup: Dedup::default(),
             proxies: BTreeMap::new(),
             lanes: BTreeSet::new(),
             lane_names: BTreeMap::new(),
@@ -258,6 +261,16 @@ impl Channel {
         (count, lack)
     }
 
+    /// The event of this key, if it was accepted within the window.
+    pub(super) fn seen(&self, key: DedupKey, now: Stamp) -> Option<Seq> {
+        self.dedup.find(key, self.admission.dedup_ms, now)
+    }
+
+    /// An event with this key was accepted.
+    pub(super) fn remember(&mut self, key: DedupKey, seq: Seq, now: Stamp) {
+        self.dedup.remember(self.id, key, seq, (self.admission.dedup_ms, now));
+    }
+
     /// Whether not even an empty event finds room.
     pub fn is_full(&self) -> bool {
         !self.proxies.is_empty() && self.room().is_full(self.pending(), 0)
@@ -341,13 +354,16 @@ impl Channel {
 
     /// Computes all kept sums anew.
     pub(super) fn resum(&mut self) {
+        self.dedup.resum(self.id);
         self.letters.resum();
         self.slots.resum(self.letters.iter_from(0).map(|(seq, _)| seq));
     }
 
     /// Whether a decoded channel has a shape that this code can have written.
     pub(super) fn is_sound(&self) -> bool {
-        self.slots.is_sound(self.id) && self.letters.is_sound(self.id, self.next_seq())
+        self.slots.is_sound(self.id)
+            && self.letters.is_sound(self.id, self.next_seq())
+            && self.dedup.is_sound(self.next_seq())
     }
 
     /// Hash of all facts, from the kept sums.
@@ -369,5 +385,6 @@ impl Channel {
             .wrapping_add(fact::of_words(Kind::ChannelCounters, counters))
             .wrapping_add(self.slots.hash())
             .wrapping_add(self.letters.hash())
+            .wrapping_add(self.dedup.hash())
     }
 }

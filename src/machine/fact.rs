@@ -28,6 +28,7 @@ pub(super) enum Kind {
     Hold = 18,
     EventType = 19,
     SlotType = 20,
+    Seen = 21,
 }
 
 /// Most words that a fact of numbers can have.

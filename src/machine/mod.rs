@@ -50,6 +50,7 @@ mod channel;
 mod chunk;
 mod command;
 mod dead_letters;
+mod dedup;
 mod fact;
 mod image;
 mod lane;

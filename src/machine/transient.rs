@@ -135,6 +135,7 @@ impl Channel {
         self.no_interest = own.no_interest;
         self.slots = own.slots;
         self.letters = own.letters;
+        self.dedup = own.dedup;
     }
 }
 

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value as Json};
 use thiserror::Error;
 
+use super::DedupKey;
 use super::event::{Event, Header, Value};
 
 /// Attributes that the variable header keeps.
@@ -89,8 +90,16 @@ impl Event {
                 None => {}
             }
         }
+        let text = |name: &str| {
+            let found = header.variable.iter().find(|(known, _)| known == name);
+            found.map_or("", |(_, value)| match value {
+                Value::Text(text) => text,
+                _ => "",
+            })
+        };
+        let dedup = Some(DedupKey::of(text("source"), text("id")));
         let body = attributes.body(&mut header)?;
-        let mut event = Event { header, body, ..Event::default() };
+        let mut event = Event { dedup, header, body, ..Event::default() };
         attributes.take_ours(&mut event)?;
         attributes.take_extensions(&mut event)?;
         Ok(event)
@@ -401,7 +410,8 @@ mod tests {
         ) {
             let header = Header { domain, kind, name, variable, fields };
             let body = body.into();
-            let mut event = Event { priority, timeout_ms, start_ms, stop_ms, header, body };
+            let dedup = Some(DedupKey::of("here", "7"));
+            let mut event = Event { priority, timeout_ms, start_ms, stop_ms, dedup, header, body };
             let header = &mut event.header.variable;
             // It has what every CloudEvent has; nothing is filled in.
             header.insert(0, ("source".into(), Value::Text("here".into())));

@@ -5,13 +5,16 @@
 //!
 //! ```text
 //! 0  u8   version: 2 if it has a start or stop time, else 1
-//! 1  u8   flags (0, reserved)
+//! 1  u8   flags: 1 if it has a dedup key; the others are 0
 //! 2  i16  priority
 //! 4  u32  timeout in milliseconds (0: none)
 //! 8  u32  length H of the header section
 //!         version 2 only:
 //! 12 u64  start time in milliseconds since the Unix epoch (0: none)
 //! 20 u64  stop time, likewise
+//!
+//!         with a dedup key only:
+//! .. u128 dedup key
 //!
 //!    H    header section: postcard of `Header`, empty when all of it is default
 //!    ..   body, opaque
@@ -22,12 +25,14 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::event_type::TypeRef;
-use super::{LaneId, Stamp, limits};
+use super::{DedupKey, LaneId, Stamp, limits};
 
 const PLAIN: u8 = 1;
 const TIMED: u8 = 2;
 const PLAIN_BYTES: usize = 12;
 const TIMED_BYTES: usize = 28;
+const KEYED: u8 = 1;
+const KEY_BYTES: usize = 16;
 /// How nearly all events begin: plain, without priority and timeout.
 const ORDINARY: [u8; 8] = [PLAIN, 0, 0, 0, 0, 0, 0, 0];
 
@@ -68,6 +73,8 @@ pub struct Event {
     pub start_ms: u64,
     /// OMG StopTime, it expires then, likewise.
     pub stop_ms: u64,
+    /// What tells a repeat, on whatever lane it comes.
+    pub dedup: Option<DedupKey>,
     pub header: Header,
     /// Opaque bytes.
     pub body: Bytes,
@@ -83,6 +90,26 @@ pub struct EventQos {
     pub start_ms: u64,
     /// Milliseconds since the Unix epoch.
     pub stop_ms: u64,
+}
+
+/// Bytes of the fixed part of an event.
+fn fixed_len(event: &[u8]) -> usize {
+    let timed = event.first() == Some(&TIMED);
+    let keyed = event.get(1).is_some_and(|flags| flags & KEYED != 0);
+    (if timed { TIMED_BYTES } else { PLAIN_BYTES }) + (if keyed { KEY_BYTES } else { 0 })
+}
+
+impl DedupKey {
+    /// Reads it from the bytes of an event. Bytes that are none have no key.
+    pub fn read(event: &[u8]) -> Option<DedupKey> {
+        let is_event = matches!(event.first(), Some(&(PLAIN | TIMED)));
+        if !is_event || event.get(1)? & KEYED == 0 {
+            return None;
+        }
+        let end = fixed_len(event);
+        let bytes = event.get(end - KEY_BYTES..end)?.try_into().ok()?;
+        Some(DedupKey(u128::from_le_bytes(bytes)))
+    }
 }
 
 impl EventQos {
@@ -110,11 +137,10 @@ impl EventQos {
 
 /// The header section of an event; empty where bytes are none.
 pub(super) fn header_section(event: &[u8]) -> &[u8] {
-    let fixed = match event.first() {
-        Some(&PLAIN) => PLAIN_BYTES,
-        Some(&TIMED) => TIMED_BYTES,
-        _ => return &[],
-    };
+    if !matches!(event.first(), Some(&(PLAIN | TIMED))) {
+        return &[];
+    }
+    let fixed = fixed_len(event);
     let length = event.get(8..12).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
     event.get(fixed..).and_then(|rest| rest.get(..length as usize)).unwrap_or_default()
 }
@@ -177,15 +203,19 @@ impl Event {
             return Err(EventError::HeaderLength(header.len()));
         }
         let timed = self.start_ms > 0 || self.stop_ms > 0;
-        let mut bytes = BytesMut::with_capacity(TIMED_BYTES + header.len() + self.body.len());
+        let mut bytes =
+            BytesMut::with_capacity(TIMED_BYTES + KEY_BYTES + header.len() + self.body.len());
         bytes.put_u8(if timed { TIMED } else { PLAIN });
-        bytes.put_u8(0);
+        bytes.put_u8(if self.dedup.is_some() { KEYED } else { 0 });
         bytes.put_i16_le(self.priority);
         bytes.put_u32_le(self.timeout_ms);
         bytes.put_u32_le(header.len() as u32);
         if timed {
             bytes.put_u64_le(self.start_ms);
             bytes.put_u64_le(self.stop_ms);
+        }
+        if let Some(DedupKey(key)) = self.dedup {
+            bytes.put_u128_le(key);
         }
         bytes.put_slice(&header);
         bytes.put_slice(&self.body);
@@ -221,7 +251,12 @@ impl EventBytes {
     }
 
     fn fixed_len(&self) -> usize {
-        if self.0[0] == TIMED { TIMED_BYTES } else { PLAIN_BYTES }
+        fixed_len(&self.0)
+    }
+
+    /// What tells a repeat.
+    pub fn dedup_key(&self) -> Option<DedupKey> {
+        DedupKey::read(&self.0)
     }
 
     fn header_len(&self) -> usize {
@@ -260,6 +295,7 @@ impl EventBytes {
             timeout_ms,
             start_ms,
             stop_ms,
+            dedup: self.dedup_key(),
             header: self.header()?,
             body: self.body(),
         })
@@ -291,6 +327,7 @@ mod tests {
             timeout_ms: 1500,
             start_ms: 0,
             stop_ms: 0,
+            dedup: None,
             header: Header {
                 domain: "Telecom".into(),
                 kind: "Alarm".into(),
@@ -307,6 +344,14 @@ mod tests {
         let bytes = sample().encode().unwrap();
         let back = EventBytes::check(bytes.as_bytes().clone(), 1 << 20).unwrap();
         assert_eq!(back.decode().unwrap(), sample());
+        let keyed = Event { dedup: Some(DedupKey::of("here", "7")), ..sample() };
+        let bytes = keyed.encode().unwrap();
+        assert_eq!(bytes.dedup_key(), keyed.dedup);
+        assert_eq!(bytes.event_type().kind, "Alarm");
+        let back = EventBytes::check(bytes.as_bytes().clone(), 1 << 20).unwrap();
+        assert_eq!(back.decode().unwrap(), keyed);
+        let both = Event { start_ms: 9, ..keyed };
+        assert_eq!(both.encode().unwrap().decode().unwrap(), both);
         let timed = Event { stop_ms: 7 << 40, ..sample() };
         let bytes = timed.encode().unwrap();
         let back = EventBytes::check(bytes.as_bytes().clone(), 1 << 20).unwrap();
@@ -323,6 +368,23 @@ mod tests {
         let fixed = b"\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
         let times = b"\x01\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0hi";
         assert_eq!(bytes.as_bytes(), &[&fixed[..], &times[..]].concat());
+    }
+
+    #[test]
+    fn keys_tell_source_and_id_apart() {
+        let keys = [("a", "bc"), ("ab", "c"), ("", "abc"), ("abc", "")];
+        let keys: std::collections::BTreeSet<_> =
+            keys.into_iter().map(|(source, id)| DedupKey::of(source, id)).collect();
+        assert_eq!(keys.len(), 4);
+        let event = Event { dedup: Some(DedupKey(258)), ..Event::of_body("hi") };
+        let bytes = event.encode().unwrap();
+        let fixed = b"\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
+        let key = b"\x02\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0hi";
+        assert_eq!(bytes.as_bytes(), &[&fixed[..], &key[..]].concat());
+        // A key that is announced and cut off.
+        let cut = bytes.as_bytes().slice(..20);
+        assert_eq!(EventBytes::check(cut.clone(), 64), Err(EventError::Short(20)));
+        assert_eq!(DedupKey::read(&cut), None);
     }
 
     #[test]

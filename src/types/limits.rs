@@ -57,6 +57,10 @@ pub const POLL_WAITING_BYTES_MAX: usize = 2 * BATCH_BYTES_TARGET;
 /// … and one that may not be polled now is looked at again after this long, in milliseconds.
 pub const POLL_RETRY_MS: u64 = 20;
 
+/// Keys of a channel's latest events by which repeats are told. Beyond it the oldest are forgotten,
+/// also within the channel's `dedup_window`: a later repeat of one of those is a new event.
+pub const DEDUP_KEYS_MAX: usize = 10_000;
+
 /// Channels in a cluster. Creating one more is refused with `too_many_channels`.
 pub const CHANNELS_MAX: usize = 10_000;
 /// Durable proxies of one channel. Creating one more is refused with `too_many_proxies`.

@@ -5,6 +5,7 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 mod cloud_event;
+mod dedup_key;
 mod event;
 mod event_type;
 mod id;
@@ -19,6 +20,7 @@ mod side;
 mod start;
 
 pub use cloud_event::{CloudDefaults, CloudEventError};
+pub use dedup_key::DedupKey;
 pub use event::{Event, EventBytes, EventError, EventQos, Header, Payload, Value};
 pub use event_type::{
     EventType, Interest, PatternError, Subscription, TypeId, TypePattern, TypeRef,

@@ -71,6 +71,7 @@ pub enum Property {
     PollInterval = 32,
     SupplierSchedulingPolicy = 33,
     SupplierSchedulingAging = 34,
+    DedupWindow = 35,
 }
 
 /// What values a property takes.
@@ -216,6 +217,8 @@ table! {
         "which lane is served next when more comes in than goes into the log at once";
     SupplierSchedulingAging "supplier_scheduling_aging" "SupplierSchedulingAging", number(0, 3_600_000, "ms"), default 1000, CHANNEL,
         "under priority: a lane rises by 1 for each such span that it waits; 0: never";
+    DedupWindow "dedup_window" "DedupWindow", number(0, 3_600_000, "ms"), default 120_000, CHANNEL,
+        "a repeat of an event with the same id is no new event for so long after it, among the latest 10,000; 0: it is";
 }
 
 impl Property {

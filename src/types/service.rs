@@ -182,6 +182,8 @@ pub struct Admission {
     pub max_consumers: u64,
     /// 0: no limit of its own.
     pub max_suppliers: u64,
+    /// How long repeats are told by their ids; 0: not at all.
+    pub dedup_ms: u64,
     pub scheduling: Scheduling,
     /// The same for its lanes.
     pub supplier_scheduling: Scheduling,
@@ -208,6 +210,7 @@ impl Admission {
             discard: discard(value(Property::DiscardPolicy)),
             max_consumers: value(Property::MaxConsumers).unsigned_abs(),
             max_suppliers: value(Property::MaxSuppliers).unsigned_abs(),
+            dedup_ms: value(Property::DedupWindow).unsigned_abs(),
             scheduling: scheduling(
                 value(Property::SchedulingPolicy),
                 value(Property::SchedulingAging),

@@ -125,6 +125,34 @@ fn body(delivery: &Value) -> String {
     String::from_utf8(bytes.expect("base64")).expect("text")
 }
 
+/// An event with an id is one event, from whomever and whenever it comes within the window, also
+/// after a change of leader and a restart of all nodes.
+#[tokio::test]
+async fn a_repeated_id_is_no_new_event() {
+    let mut cluster = cluster(3, &[]).await;
+    cluster.consumer("default", "all").await;
+    let cloud = r#"{"specversion":"1.0","type":"t","source":"/s","id":"7","data":1}"#;
+    let plain = ["pub", "default", "hello", "--id", "7"];
+    let structured = ["pub", "default", cloud, "--cloud-event"];
+    let place = |lines: &[Value]| (lines[0]["seq"].clone(), lines[0]["duplicate"].clone());
+    assert_eq!(place(&cluster.lines(&plain).await), (json!(1), json!(false)));
+    assert_eq!(place(&cluster.lines(&structured).await), (json!(2), json!(false)));
+    let killed = cluster.kill_leader().await;
+    cluster.until("another leads", |s| s["leader"].as_u64().is_some_and(|l| l != killed)).await;
+    assert_eq!(place(&cluster.lines(&plain).await), (json!(1), json!(true)));
+    cluster.restart(killed).await;
+    for id in 1..=3 {
+        let node = cluster.local.node(id).expect("three nodes");
+        node.terminate().await.expect("terminate");
+        cluster.restart(id).await;
+    }
+    cluster.until("there is a leader", |s| s["leader"].is_u64()).await;
+    assert_eq!(place(&cluster.lines(&structured).await), (json!(2), json!(true)));
+    assert_eq!(place(&cluster.lines(&["pub", "default", "new"]).await), (json!(3), json!(false)));
+    assert_eq!(cluster.drain("default", "all", "1").await.len(), 3);
+    cluster.audit().await;
+}
+
 fn document(output: &std::process::Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }

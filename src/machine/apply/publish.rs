@@ -7,7 +7,7 @@ use super::lanes::{fenced, unknown_lane};
 use crate::machine::block::Lengths;
 use crate::machine::slot::Lack;
 use crate::machine::{Channel, Lane, Machine, Publish, PublishRun, Published, Reply};
-use crate::types::{Code, PayloadKey, Rejection, Stamp, Supply};
+use crate::types::{Code, DedupKey, PayloadKey, Rejection, Seq, Stamp, Supply};
 
 impl Machine {
     /// Answers `Published` once the lane is known and not fenced, even if nothing was accepted.
@@ -47,12 +47,66 @@ impl Machine {
             let place = (key, self.stamp);
             let channel = Arc::make_mut(channel);
             accept(lane, channel, publish, repeated, (place, supply), &mut answer);
-            if answer.runs.last().is_some_and(|run| !run.duplicate) {
+            if answer.runs.iter().any(|run| !run.duplicate) {
                 self.touched.insert(publish.channel);
             }
         }
         Ok(Reply::Published(answer))
     }
+}
+
+/// Whether any event of a publish has a key by which repeats are told.
+fn holds_keys(publish: &Publish) -> bool {
+    let mut events = Lengths::of(&publish.events);
+    events
+        .any(|(start, _)| publish.events.get(start..).is_some_and(|e| DedupKey::read(e).is_some()))
+}
+
+/// Appends events one by one. One that repeats another by its key is answered with the place of that,
+/// whatever lane it came on.
+fn accept_keyed<'a>(
+    lane: &mut Lane,
+    channel: &mut Channel,
+    ((key, now), supply): ((PayloadKey, Stamp), &Supply),
+    events: impl Iterator<Item = (u32, &'a [u8])>,
+    answer: &mut Published,
+) {
+    for (i, (size, event)) in (0..).zip(events) {
+        let dedup = DedupKey::read(event);
+        let seen = dedup.and_then(|dedup| channel.seen(dedup, now));
+        let seq = match seen {
+            Some(seq) => seq,
+            None => {
+                let seq = channel.next_seq();
+                let place = PayloadKey { position: key.position.saturating_add(i), ..key };
+                let one = std::iter::once((size, event));
+                if let (_, Some(lack)) = channel.append((place, now), supply, one) {
+                    answer.refused = Some(lacks(channel, lack));
+                    return;
+                }
+                if let Some(dedup) = dedup {
+                    channel.remember(dedup, seq, now);
+                }
+                seq
+            }
+        };
+        push_run(&mut answer.runs, lane.next_sequence(), seq, seen.is_some());
+        lane.accepted(1, seq);
+    }
+}
+
+/// Adds the answer to one event.
+fn push_run(runs: &mut Vec<PublishRun>, sequence: u64, seq: Seq, duplicate: bool) {
+    if let Some(run) = runs.last_mut()
+        && run.duplicate == duplicate
+        && run.first_seq > 0
+        && run.first_seq + u64::from(run.count) == seq
+        && run.first_sequence + u64::from(run.count) == sequence
+    {
+        run.count += 1;
+        return;
+    }
+    runs.push(PublishRun { first_sequence: sequence, count: 1, first_seq: seq, duplicate });
 }
 
 /// Answers the part of the publish that the lane is already past; returns how many events.
@@ -94,6 +148,9 @@ fn accept(
     let events = lengths.take(offered as usize).map(|(start, length)| {
         (length, publish.events.get(start..start + length as usize).unwrap_or_default())
     });
+    if holds_keys(publish) {
+        return accept_keyed(lane, channel, (place, &supply), events, answer);
+    }
     let first_seq = channel.next_seq();
     let (count, lack) = channel.append(place, &supply, events);
     if count > 0 {

@@ -8,9 +8,9 @@ use crate::machine::{
     PublishRun, Published, ReplayTo, Reply, Settle, Settled, Tally, Target, events,
 };
 use crate::types::{
-    ChannelId, Code, EventType, LaneId, Level, Member, Name, Opener, Outcome, PayloadKey, Property,
-    ProxyId, Qos, QosChange, Rejection, Seq, SeqRange, SeqRanges, Side, Stamp, Start, Subscription,
-    Tenure, TypePattern, TypeRef, limits,
+    ChannelId, Code, DedupKey, EventType, LaneId, Level, Member, Name, Opener, Outcome, PayloadKey,
+    Property, ProxyId, Qos, QosChange, Rejection, Seq, SeqRange, SeqRanges, Side, Stamp, Start,
+    Subscription, Tenure, TypePattern, TypeRef, limits,
 };
 
 #[derive(Debug, Default)]
@@ -35,6 +35,8 @@ pub struct ChannelModel {
     pub events: Vec<(PayloadKey, u32)>,
     /// Of published events: priority, and when they expire.
     pub marks: BTreeMap<Seq, (i16, Stamp)>,
+    /// Keys of accepted events, in their order.
+    keys: Vec<(DedupKey, Seq, Stamp)>,
     accepted: Vec<Stamp>,
     /// The type of each.
     pub types: Vec<EventType>,
@@ -103,6 +105,7 @@ impl ChannelModel {
             admin_types: BTreeMap::new(),
             events: Vec::new(),
             marks: BTreeMap::new(),
+            keys: Vec::new(),
             accepted: Vec::new(),
             types: Vec::new(),
             history_start: 1,
@@ -723,6 +726,15 @@ impl Model {
         if lane.suspended || *suspended {
             return Err(refuse(Code::Suspended));
         }
+        let dedup = DedupKey::read(event);
+        let window = Qos::resolve(&[&channel.qos], Property::DedupWindow) as u64;
+        let same = channel.keys.iter().rev().find(|(known, ..)| Some(*known) == dedup);
+        let seen = same.filter(|(.., accepted)| accepted.plus_millis(window) > self.stamp);
+        if let Some((_, seq, _)) = seen {
+            lane.next += 1;
+            lane.results.insert(sequence, Some(*seq));
+            return Ok((*seq, true));
+        }
         if interested && channel.is_full(pending, size) {
             return Err(refuse(Code::ChannelFull));
         }
@@ -737,6 +749,12 @@ impl Model {
         channel.marks.insert(seq, (says(Property::Priority) as i16, stop));
         channel.accept((key, size), kind, self.stamp);
         channel.trim(self.stamp);
+        // Where no window is set nothing is remembered, for when one is.
+        let remembered = dedup.filter(|_| window > 0);
+        channel.keys.extend(remembered.map(|dedup| (dedup, seq, self.stamp)));
+        channel
+            .keys
+            .retain(|(.., accepted)| dedup.is_none() || accepted.plus_millis(window) > self.stamp);
         channel.no_interest += u64::from(!interested);
         lane.next += 1;
         lane.results.insert(sequence, Some(seq));

@@ -7,8 +7,8 @@ use super::model::Model;
 use super::{block, typed_block};
 use crate::machine::{Command, LaneTarget, Publish, ReplayTo, Settle, SettlePart, Target};
 use crate::types::{
-    ChannelId, LaneId, Member, Name, NodeId, Opener, Outcome, Property, ProxyId, Qos, SeqRange,
-    SeqRanges, Side, Start, TypePattern,
+    ChannelId, DedupKey, Event, LaneId, Member, Name, NodeId, Opener, Outcome, Property, ProxyId,
+    Qos, SeqRange, SeqRanges, Side, Start, TypePattern,
 };
 
 /// A command before it is known what exists: numbers pick among what does.
@@ -70,6 +70,12 @@ pub enum Op {
         behind: i8,
         stale: bool,
         sizes: Vec<u32>,
+    },
+    /// Events with these ids; 0: with none.
+    PublishIds {
+        pick: u8,
+        behind: i8,
+        ids: Vec<u8>,
     },
     Skip {
         pick: u8,
@@ -161,6 +167,9 @@ pub fn op() -> impl Strategy<Value = Op> {
         24 => (any::<u8>(), prop_oneof![4 => Just(0i8), 2 => -1i8..8], prop::bool::weighted(0.05),
                prop::collection::vec(0u32..24, 0..12))
             .prop_map(|(pick, behind, stale, sizes)| Op::Publish { pick, behind, stale, sizes }),
+        8 => (any::<u8>(), prop_oneof![4 => Just(0i8), 1 => -1i8..4],
+              prop::collection::vec(0u8..6, 0..6))
+            .prop_map(|(pick, behind, ids)| Op::PublishIds { pick, behind, ids }),
         2 => (any::<u8>(), 0u8..5).prop_map(|(pick, ahead)| Op::Skip { pick, ahead }),
         20 => (any::<u8>(), prop::bool::weighted(0.1),
                prop::collection::vec((outcome(), ranges()), 0..3))
@@ -314,6 +323,14 @@ impl Op {
             Op::Publish { pick, behind, stale, sizes } => {
                 publish(model, lane(*pick), *behind, *stale, sizes)
             }
+            Op::PublishIds { pick, behind, ids } => {
+                let mut command = publish(model, lane(*pick), *behind, false, &[]);
+                if let Command::Publish(publish) = &mut command {
+                    publish.count = ids.len() as u32;
+                    publish.events = with_ids(ids);
+                }
+                command
+            }
             Op::Skip { pick, ahead } => {
                 let id = lane(*pick);
                 let (epoch, next) = model.lanes.get(&id).map_or((1, 1), |l| (l.epoch(), l.next));
@@ -421,4 +438,15 @@ fn nonsense(model: &Model, kind: u8, a: u64, b: u64) -> Command {
             admin: None,
         },
     }
+}
+
+fn with_ids(ids: &[u8]) -> bytes::Bytes {
+    let mut block = Vec::new();
+    for id in ids {
+        let dedup = (*id > 0).then(|| DedupKey::of("", &id.to_string()));
+        let event = Event { dedup, ..Event::of_body("") }.encode().unwrap();
+        block.extend_from_slice(&(event.len() as u32).to_le_bytes());
+        block.extend_from_slice(event.as_bytes());
+    }
+    block.into()
 }

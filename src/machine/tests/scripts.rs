@@ -14,8 +14,8 @@ use crate::machine::{
     Publish, Published, ReplayTo, Reply, Settle, SettlePart, Settled, Target,
 };
 use crate::types::{
-    ChannelId, Event, Interest, LaneId, Member, Name, NodeId, Opener, Outcome, Property, ProxyId,
-    Qos, QosChange, SeqRange, SeqRanges, Service, Side, Stamp, Start, Tenure, TypePattern,
+    ChannelId, DedupKey, Event, Interest, LaneId, Member, Name, NodeId, Opener, Outcome, Property,
+    ProxyId, Qos, QosChange, SeqRange, SeqRanges, Service, Side, Stamp, Start, Tenure, TypePattern,
 };
 
 type Failure = Box<dyn Error>;
@@ -88,7 +88,11 @@ enum Line {
     Suspend { level: String, path: String, suspended: bool },
     /// What holds for a proxy, inherited or its own.
     Service(String),
-    /// Publishes one event that asks for something: `priority.N`, `timeout.MS`, `start.MS`,
+    /// Publishes events with these ids; `none`: without one.
+    Ids { alias: String, first: u64, ids: Vec<String> },
+    /// Seconds pass.
+    Seconds(u64),
+    /// Publishes one event that asks for something: `id.ID`, `priority.N`, `timeout.MS`, `start.MS`,
     /// `stop.MS`; or has a `domain.D` or a `type.T`.
     Ask { alias: String, sequence: u64, asks: Vec<String> },
     /// Deletes a proxy.
@@ -174,6 +178,7 @@ impl goldenscript::Runner for Runner {
 
     fn run(&mut self, line: &Line, context: &goldenscript::Context) -> Result<String, Failure> {
         match line {
+            Line::Seconds(seconds) => self.stamp = self.stamp.plus_millis(seconds * 1000),
             Line::Hours(hours) => self.stamp = self.stamp.plus_millis(hours * 3_600_000),
             Line::Restart => self.machine = Machine::decode(&self.machine.encode())?,
             Line::Show(channel) => return self.show(channel),
@@ -329,6 +334,24 @@ impl Runner {
                     events: events.into(),
                 })
             }
+            Line::Ids { alias, first, ids } => {
+                let lane = self.lane(alias)?;
+                let mut events = Vec::new();
+                for id in ids {
+                    let dedup = (id != "none").then(|| DedupKey::of("", id));
+                    let event = Event { dedup, ..Event::of_body("") }.encode()?;
+                    events.extend_from_slice(&(event.len() as u32).to_le_bytes());
+                    events.extend_from_slice(event.as_bytes());
+                }
+                Command::Publish(Publish {
+                    channel: self.machine.lane(lane).map_or(ChannelId(1), |l| l.channel()),
+                    lane,
+                    epoch: self.epoch(lane),
+                    first_sequence: *first,
+                    count: ids.len() as u32,
+                    events: events.into(),
+                })
+            }
             Line::RmProxy(path) => Command::DeleteProxy { proxy: self.proxy(path)?.id() },
             Line::Open { channel, alias, name, attempt, admin } => {
                 let target = match name {
@@ -400,6 +423,7 @@ impl Runner {
             }
             Line::Checkpoint => Command::Checkpoint,
             Line::Hours(_)
+            | Line::Seconds(_)
             | Line::Restart
             | Line::Show(_)
             | Line::Service(_)
@@ -513,6 +537,7 @@ fn parse_asks(texts: &[String]) -> Result<Event, Failure> {
         match what {
             "priority" => event.priority = value.parse()?,
             "timeout" => event.timeout_ms = value.parse()?,
+            "id" => event.dedup = Some(DedupKey::of("", value)),
             "start" => event.start_ms = value.parse()?,
             "domain" => event.header.domain = value.into(),
             "type" => event.header.kind = value.into(),
