@@ -168,9 +168,9 @@ bugs! {
     InFlightSkipped, "in-flight-skipped", Simulation,
         "A new leader goes on after what the one before had delivered, settled or not.",
         "no consumer is stuck";
-    ExpiredDelivered, "expired-delivered", Test("dispatch::tests::property"),
-        "whether an event has ended is not looked at again when its turn comes",
-        "no delivery of an event that has ended";
+    ExpiredDelivered, "expired-delivered", Simulation,
+        "Whether an event has ended is not looked at again when its turn comes.",
+        "nothing is delivered after its end";
     NackLosesEvent, "nack-loses-event", Simulation,
         "A negative acknowledgement ends a delivery, and nobody makes another.",
         "no consumer is stuck";
@@ -183,6 +183,29 @@ bugs! {
     MemoryFirst, "memory-first", Simulation,
         "What is in memory is written before what must be read from disk.",
         "first deliveries are in order";
+
+    // Quality of service.
+    StartForgotten, "start-forgotten", Simulation,
+        "A new leader does not look at the start times of what its predecessor had accepted.",
+        "nothing is delivered before its start";
+    UrgentMissed, "urgent-missed", Simulation,
+        "How far a proxy has come in its order is not set back when something more urgent arrives.",
+        "first deliveries are in order, no consumer is stuck";
+    PriorityLost, "priority-lost", Test("dispatch::tests::property::follows_the_rules"),
+        "An event that is given back goes to the end of its proxy's order.",
+        "what goes again goes at its own place";
+    OrderDropsWindow, "order-drops-window", Simulation,
+        "With a new order a proxy begins anew, and forgets what is at its consumers.",
+        "duplicates are marked, and justified";
+    SuspensionIgnored, "suspension-ignored", Simulation,
+        "A suspension keeps new consumers from attaching: nothing else is to be done.",
+        "a suspended consumer gets nothing";
+    DiscardsInFlight, "discards-in-flight", Simulation,
+        "A discard policy chooses among all that is unsettled: what is in flight may fail, too.",
+        "what a client has is left to it";
+    ExpiredTwice, "expired-twice", Simulation,
+        "An expiry out of turn is counted, and once more when the floor passes it.",
+        "each expiry is counted once";
 }
 
 impl std::str::FromStr for Bug {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::{Outcome, Record, Stage, What};
+use crate::history::{Judgement, Outcome, Record, Stage, What};
 
 /// Something that must hold and did not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +153,14 @@ pub fn cover(coverage: &mut Coverage, record: &Record) {
         What::Detached { .. } => "detached",
         What::Status { outcome: Outcome::Ok(view), .. } if view.linearizable => "statuses",
         What::StateHash { .. } => "hashes",
+        What::Judged { judgement, seqs, .. } => {
+            let key = match judgement {
+                Judgement::Expired => "judged_expired",
+                Judgement::Discarded => "judged_discarded",
+            };
+            *coverage.entry(key.into()).or_default() += seqs.len() as u64;
+            return;
+        }
         What::Damaged { .. } => "damaged",
         What::Fault { fault, stage: Stage::Begin, .. } => {
             *coverage.entry(format!("fault:{fault}")).or_default() += 1;

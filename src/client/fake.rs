@@ -397,6 +397,7 @@ impl FakeConsumer {
             self.credit -= 1;
             events.push(Delivery {
                 seq,
+                tenure: Tenure(cluster.tenure),
                 lane,
                 sequence,
                 delivery: 1,

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use crate::dispatch::{Facts, ProxyFacts, SlotFacts};
 use crate::machine::{Channel, Machine, Proxy, Slot};
+use crate::planted::{Bug, planted};
 use crate::types::{
-    ChannelId, Discard, EventType, Interest, LaneId, ProxyId, Scheduling, Seq, SeqRange, TypeId,
+    ChannelId, Discard, EventType, Interest, LaneId, ProxyId, Scheduling, Seq, SeqRange, Stamp,
+    TypeId,
 };
 
 /// What is replicated, and what this leader alone has, neither of which changes meanwhile.
@@ -83,7 +85,11 @@ impl Facts for World<'_> {
     }
 
     fn slot(&self, channel: ChannelId, seq: Seq) -> Option<SlotFacts> {
-        self.channel(channel)?.slot(seq).map(slot_facts)
+        let mut slot = self.channel(channel)?.slot(seq).map(slot_facts)?;
+        if planted(Bug::StartForgotten) && slot.key.index < self.facts.tenure().0 {
+            slot.start = Stamp(0);
+        }
+        Some(slot)
     }
 
     fn next_retained(&self, channel: ChannelId, from: Seq) -> Option<(Seq, SlotFacts)> {

@@ -57,7 +57,8 @@ impl Dispatcher {
     pub(super) fn keep_up(&mut self, facts: &impl Facts, channel: ChannelId, now: Stamp) {
         let known = self.catalogs.get(&channel);
         if known.is_none_or(|catalog| !catalog.is_current(facts, channel)) {
-            self.look_at(facts, channel, now);
+            self.stale.insert(channel);
+            self.survey(facts, now);
         }
     }
 
@@ -89,6 +90,17 @@ impl Dispatcher {
         let due_now = self.catalogs.get(&channel).and_then(Catalog::next_due);
         self.calendar.set(channel, due, due_now);
         self.relieve(facts, channel);
+    }
+
+    /// A judgement on events of this proxy came to nothing: its channel may choose anew what it
+    /// gives up.
+    pub(super) fn choose_anew(&mut self, proxy: ProxyId) {
+        let Some(queue) = self.queues.get(&proxy) else { return };
+        let channel = queue.facts.channel;
+        if let Some(catalog) = self.catalogs.get_mut(&channel) {
+            catalog.given_up = SeqRanges::new();
+            self.stale.insert(channel);
+        }
     }
 
     /// Tells proxies that pick of what they want among the new events, and sees to it that the rest

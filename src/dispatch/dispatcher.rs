@@ -302,6 +302,9 @@ impl Dispatcher {
     /// made under an earlier definition, if there were such (`stale`).
     pub fn applied(&mut self, proxy: ProxyId, proposal: u64, stale: bool, now: Stamp) {
         self.report(proxy, |queue| queue.applied(proposal, stale, now));
+        if stale {
+            self.choose_anew(proxy);
+        }
     }
 
     /// The proposal was refused for now, and is in no log. What it settles does not go again; a
@@ -315,6 +318,7 @@ impl Dispatcher {
     /// still call pending goes again, unless another verdict settles it, or it was exhausted.
     pub fn failed(&mut self, proxy: ProxyId, proposal: u64, now: Stamp) {
         self.report(proxy, |queue| queue.failed(proposal, now));
+        self.choose_anew(proxy);
     }
 
     fn change(&mut self, proxy: ProxyId, ranges: &SeqRanges, apply: impl Fn(&mut Queue, SeqRange)) {

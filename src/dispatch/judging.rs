@@ -31,6 +31,9 @@ impl Queue {
         self.progress = Progress::new(&service, self.facts.start_seq);
         self.behind.forget_ranks();
         self.window.fit(service.order == Order::Fifo);
+        if planted(Bug::OrderDropsWindow) {
+            self.forget(SeqRange { first: 0, last: Seq::MAX });
+        }
         for slot in self.window.iter_mut() {
             if let Some(known) = facts.slot(self.facts.channel, slot.seq) {
                 slot.rank = rank(&service, &known);
@@ -71,16 +74,23 @@ impl Queue {
         !self.facts.picks || catalog.interests.wants(Owner::Proxy(self.id), slot.kind)
     }
 
-    /// What ended while it was at a consumer, or is wanted no more, ends when it is given back.
+    /// What ended while it was at a consumer or on its way to another end, or is wanted no more, ends
+    /// when it is given back.
     fn end_given_back(&mut self, facts: &impl Facts, catalog: &Catalog, now: Stamp) {
         for range in std::mem::take(&mut self.given_back).iter() {
-            let slots = self.window.range(range).filter(|slot| slot.state == State::Ready);
-            let slots = slots.filter_map(|s| Some((s.seq, facts.slot(self.facts.channel, s.seq)?)));
-            let slots: Vec<(Seq, SlotFacts)> = slots.collect();
-            let mut ended = SeqRanges::new();
-            for (seq, slot) in slots {
+            let (mut ended, mut from) = (SeqRanges::new(), Some(range.first));
+            while let Some(seq) = from.and_then(|from| facts.next_unsettled(self.id, from))
+                && seq <= range.last
+            {
+                from = seq.checked_add(1);
+                let place = self.window.get(seq).map(|slot| slot.state);
+                if place.is_some_and(|state| state != State::Ready) || self.settling.contains(seq) {
+                    continue;
+                }
+                let Some(slot) = facts.slot(self.facts.channel, seq) else { continue };
                 match self.wants(catalog, &slot) {
-                    false => self.refuse(seq),
+                    false if place.is_some() => self.refuse(seq),
+                    false => {}
                     true if self.has_ended(&slot, now) => ended.insert(seq),
                     true => {}
                 }
@@ -166,7 +176,8 @@ impl<F: Facts> Shelf for OfProxy<'_, F> {
     }
 
     fn may_go(&self, seq: Seq) -> bool {
-        !self.queue.window.is_out(seq) && !self.queue.settling.contains(seq)
+        let out = self.queue.window.is_out(seq) && !planted(Bug::DiscardsInFlight);
+        !out && !self.queue.settling.contains(seq)
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Facts;
 use super::catalog::{Catalog, Rank, ordinary, rank};
+use crate::planted::{Bug, planted};
 use crate::types::{ChannelId, Order, ProxyId, Seq, SeqRange, SeqRanges, Service, Stamp};
 
 /// Cursors of ranks that are gone are kept up to this many.
@@ -123,6 +124,7 @@ impl Progress {
         let ranks = marked.map(|(_, slot)| rank(scope.service, &slot));
         // Unmarked ones may be among them.
         let lowest = ranks.chain([ordinary(self.order)]).min();
+        let lowest = lowest.filter(|_| !planted(Bug::UrgentMissed));
         self.position = lowest.map_or(self.position, |rank| rank.min(self.position));
         self.seen = next;
         if self.cursors.len() > CURSORS_MAX {

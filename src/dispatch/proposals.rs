@@ -26,6 +26,12 @@ enum Proposal {
 }
 
 impl Proposal {
+    /// Whether it says that events have ended without their consumer.
+    fn judges(&self) -> bool {
+        let parts = if let Proposal::Settle { parts, .. } = self { parts.as_slice() } else { &[] };
+        parts.iter().any(|part| is_judgement(part.outcome))
+    }
+
     /// What it settles.
     fn ranges(&self) -> impl Iterator<Item = SeqRange> + '_ {
         let parts = if let Proposal::Settle { parts, .. } = self { parts.as_slice() } else { &[] };
@@ -136,10 +142,14 @@ impl Queue {
     }
 
     /// It did not make it, or nobody knows: what of it is still pending goes again, but for what
-    /// another verdict of the proxy settles. An exhausted event must not go again: it is buried
-    /// again.
+    /// another verdict of the proxy settles. What was judged is judged again, after a pause. An
+    /// exhausted event must not go again: it is buried again.
     pub fn failed(&mut self, proposal: u64, now: Stamp) {
         let Some(failed) = self.proposals.land(proposal) else { return };
+        if failed.judges() {
+            // It is judged again at once, and would fail again at once.
+            self.proposals.pause.start(now);
+        }
         if let Proposal::Settle { parts, .. } = failed {
             self.lose(parts, now);
         }
@@ -168,5 +178,7 @@ impl Queue {
             self.proposals.pause.start(now);
         }
         lost.iter().for_each(|range| self.go_again(range));
+        // What had ended has still ended, whether a consumer comes or not.
+        lost.iter().for_each(|range| self.given_back.insert_range(range));
     }
 }

@@ -329,6 +329,9 @@ impl Queue {
             }
             None => {
                 slot.state = State::Ready;
+                if planted(Bug::PriorityLost) {
+                    slot.rank = Rank::MAX;
+                }
                 self.ready.insert((slot.rank, seq));
                 self.given_back.insert(seq);
             }
@@ -340,7 +343,9 @@ impl Queue {
         let delay = self.delayed.first().map(|(until, _)| *until);
         let pause = self.proposals.pause.until().filter(|_| !self.verdicts.is_empty());
         let own = [self.lease_check, delay, pause, self.timeout_due, self.holding.next_due()];
+        // Nothing comes of these while it is suspended; serving it anew sets them anew.
         let limits = [self.pacing.next_due(), self.rate.next_due()];
+        let limits = limits.into_iter().filter(|_| !self.facts.rests);
         own.into_iter().chain(limits).flatten().min()
     }
 

@@ -5,6 +5,7 @@
 
 use super::catalog::{Catalog, Rank};
 use super::consumers::Consumers;
+use super::pacing::Pacing;
 use super::progress::Scope;
 use super::queue::Queue;
 use super::window::{Slot, State};
@@ -46,7 +47,8 @@ impl Queue {
         out: &mut Vec<Action>,
     ) -> usize {
         let mut given = 0;
-        while !self.facts.rests && given < events_max {
+        let rests = self.facts.rests && !planted(Bug::SuspensionIgnored);
+        while !rests && given < events_max {
             let paced = self.allowance(sight, consumers);
             let allowed = paced.min(self.rate.allows(self.facts.service.rate, sight.now));
             let batch = (events_max - given).min(usize::try_from(allowed).unwrap_or(usize::MAX));
@@ -72,6 +74,7 @@ impl Queue {
     fn allowance<F: Facts>(&mut self, sight: &Sight<F>, consumers: &Consumers) -> u64 {
         let service = self.facts.service;
         if service.pacing_ms == 0 || self.receivers().any(|consumer| consumers.pulls(consumer)) {
+            self.pacing = Pacing::default();
             return u64::MAX;
         }
         let out = self.window.len() - self.ready.len();

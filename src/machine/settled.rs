@@ -138,6 +138,9 @@ impl Settled {
         }
         self.add_borders(range, outcome);
         self.above.insert(range);
+        if outcome == Outcome::Expired && planted(Bug::ExpiredTwice) {
+            self.counts.add(outcome, range.len());
+        }
         if outcome != Outcome::Acked {
             self.others.entry(outcome).or_default().insert(range);
         }

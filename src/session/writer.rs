@@ -179,6 +179,7 @@ fn assemble(
         match payload {
             Ok(Payload { lane, sequence, accepted, event }) => events.push(Delivery {
                 seq: head.seq,
+                tenure: heads.tenure,
                 lane,
                 sequence,
                 delivery: head.delivery,

@@ -176,6 +176,8 @@ pub const LANE_SWEEP_MAX: usize = 1_000;
 /// How often the leader looks for channels with history that is too old, in milliseconds: so much
 /// longer it may stay where nothing happens.
 pub const CHANNEL_SWEEP_MS: u64 = 5_000;
+/// Proxies marked as active, or deleted for want of a client, by one command. The rest waits likewise.
+pub const PROXY_SWEEP_MAX: usize = 1_000;
 /// Channels trimmed by one command. The rest waits for the next sweep.
 pub const CHANNEL_SWEEP_MAX: usize = 1_000;
 /// Pull requests one consumer may have waiting. One more is refused with `overloaded`.

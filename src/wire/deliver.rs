@@ -22,6 +22,8 @@ pub struct Deliver {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delivery {
     pub seq: Seq,
+    /// The tenure it was delivered in: that of its [`Deliver`].
+    pub tenure: Tenure,
     /// The lane it was published on.
     pub lane: LaneId,
     /// Its sequence on that lane.
@@ -92,9 +94,10 @@ impl Delivery {
 }
 
 impl DeliveryHead<Box<DeadLetter>> {
-    fn with(self, event: EventBytes) -> Delivery {
+    fn with(self, tenure: Tenure, event: EventBytes) -> Delivery {
         Delivery {
             seq: self.seq,
+            tenure,
             lane: self.lane,
             sequence: self.sequence,
             delivery: self.delivery,
@@ -136,7 +139,7 @@ impl Payload for Deliver {
             heads.push(delivery);
             at += used;
         }
-        let events = attach_events(heads, body.slice(at..))?;
+        let events = attach_events(head.tenure, heads, body.slice(at..))?;
         Ok(Deliver { consumer: head.consumer, tenure: head.tenure, events })
     }
 }
@@ -161,6 +164,7 @@ fn gather<'a>(bytes: Vec<u8>, events: impl Iterator<Item = &'a Bytes>) -> Vec<By
 
 /// Cuts the tail into the events the heads announce; it must hold exactly those.
 fn attach_events(
+    tenure: Tenure,
     heads: Vec<DeliveryHead<Box<DeadLetter>>>,
     mut tail: Bytes,
 ) -> Result<Vec<Delivery>, WireError> {
@@ -172,7 +176,7 @@ fn attach_events(
         }
         let event = EventBytes::check(tail.split_to(len), limits::EVENT_BYTES_CEILING)
             .map_err(|error| WireError::Event { position, error })?;
-        events.push(head.with(event));
+        events.push(head.with(tenure, event));
     }
     match tail.len() {
         0 => Ok(events),

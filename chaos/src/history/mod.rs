@@ -5,10 +5,12 @@
 
 pub mod body;
 mod file;
+mod quality;
 
 use serde::{Deserialize, Serialize};
 
 pub use file::{Writer, is_torn, read};
+pub use quality::{Asks, Cut, Definition, Judgement, Wish};
 
 /// Names an event across the whole run; the first eight bytes of its body, little endian.
 pub type EventId = u64;
@@ -42,6 +44,8 @@ pub enum What {
         number: u64,
         digest: u64,
         bytes: u32,
+        #[serde(default, skip_serializing_if = "Asks::is_none")]
+        asks: Asks,
     },
     /// How that ended.
     Published {
@@ -60,6 +64,20 @@ pub enum What {
         /// Most deliveries without a verdict at a time; 0: not known.
         #[serde(default)]
         max_in_flight: u32,
+        /// What is set for its proxy.
+        #[serde(default, skip_serializing_if = "Wish::is_empty")]
+        qos: Wish,
+    },
+    /// An operator is about to define the consumer's proxy anew.
+    Redefine {
+        ask: u64,
+        consumer: String,
+        to: Definition,
+    },
+    /// How that ended.
+    Redefined {
+        ask: u64,
+        outcome: Outcome<Cut>,
     },
     /// A client of the consumer came or went: `by` says which.
     Attached {
@@ -84,6 +102,12 @@ pub enum What {
         delivery: u32,
         /// Whether it is marked as perhaps delivered before.
         marked: bool,
+        /// The tenure it was delivered in; 0: not known.
+        #[serde(default)]
+        tenure: u64,
+        /// When it was accepted, by the time of the cluster, in microseconds; 0: not known.
+        #[serde(default)]
+        accepted_us: u64,
     },
     /// A client is about to give a verdict on events it got.
     Settle {
@@ -149,6 +173,17 @@ pub enum What {
         index: u64,
         term: u64,
         digest: u64,
+    },
+    /// A leader's judgement on events of a consumer, as it is in the log: what `judgement` says
+    /// ended them. Whether it counted the log does not say: somebody may have been first.
+    Judged {
+        index: u64,
+        tenure: u64,
+        /// Of the entry, by the time of the cluster, in microseconds.
+        stamp_us: u64,
+        consumer: String,
+        judgement: Judgement,
+        seqs: Vec<u64>,
     },
     /// What a node reads of an event that it retains; `problem`: why it cannot.
     Stored {

@@ -12,15 +12,13 @@
 //!
 //! The same holds for events that were confirmed as terminated.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 
+use super::publishes::{Publish, Publishes};
 use super::rules::micros;
 use super::{Invariant, Rules};
 use crate::history::{EventId, Outcome, Record, Verdict, What};
 use crate::table::{Table, entry};
-
-/// Latest publishes of which the time is known. An older one proves less, and never wrongly.
-const PUBLISHES: usize = 200_000;
 
 pub(super) struct AckSettled {
     attach_lag: u64,
@@ -35,28 +33,6 @@ struct Consumer {
     settled: Table<u32>,
     /// By client: everything it reads now was sent after this.
     sent_after: BTreeMap<String, u64>,
-}
-
-/// When the latest events were first published.
-#[derive(Default)]
-struct Publishes {
-    at: HashMap<EventId, u64>,
-    order: VecDeque<EventId>,
-}
-
-impl Publishes {
-    fn add(&mut self, event: EventId, at: u64) {
-        if self.at.contains_key(&event) {
-            return;
-        }
-        self.at.insert(event, at);
-        self.order.push_back(event);
-        if self.order.len() > PUBLISHES
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.at.remove(&oldest);
-        }
-    }
 }
 
 impl AckSettled {
@@ -87,8 +63,8 @@ impl AckSettled {
                 passed / 1000
             ));
         }
-        if let Some(published) = event.and_then(|event| self.publishes.at.get(&event)) {
-            *sent_after = (*sent_after).max(*published);
+        if let Some(publish) = self.publishes.get(event) {
+            *sent_after = (*sent_after).max(publish.at);
         }
         Ok(())
     }
@@ -105,7 +81,9 @@ impl Invariant for AckSettled {
 
     fn observe(&mut self, record: &Record) -> Result<(), String> {
         match &record.what {
-            What::Publish { event, .. } => self.publishes.add(*event, record.at),
+            What::Publish { event, asks, .. } => {
+                self.publishes.add(*event, Publish { at: record.at, asks: *asks });
+            }
             What::Attached { consumer } => {
                 let after = record.at.saturating_sub(self.attach_lag);
                 let consumer = entry(&mut self.consumers, consumer);
@@ -190,13 +168,5 @@ mod tests {
         let story = story.settled(&[1], Verdict::Terminate, Outcome::Ok(()));
         let story = story.wait(5).publish(2).delivered(2, 2);
         catches(one(), story.redelivered(1, 1, 2), "after it was confirmed");
-    }
-
-    #[test]
-    fn old_publishes_are_forgotten() {
-        let mut publishes = Publishes::default();
-        (0..PUBLISHES as u64 + 10).for_each(|event| publishes.add(event, event));
-        assert_eq!((publishes.at.len(), publishes.order.len()), (PUBLISHES, PUBLISHES));
-        assert!(!publishes.at.contains_key(&9) && publishes.at.contains_key(&10));
     }
 }

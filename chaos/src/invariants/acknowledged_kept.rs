@@ -4,7 +4,8 @@
 //! end of a drained run, or is in a counted outcome of the last linearizable ledger. Dead letters are
 //! read by name at the end, so each excuses the event that it is; and where deliveries are not
 //! limited, only events that a client has terminated may be among them. Other outcomes are numbers and
-//! not names: they excuse as many missing events as they count. So do dead letters if not all of them
+//! not names: they excuse as many missing events as they count; but expiry only excuses events that
+//! can end, by what they ask for or by a timeout of the consumer. So do dead letters if not all of them
 //! could be read, less those the history itself accounts for (terminated by a client that had them).
 //!
 //! That the cluster goes on knowing of an acknowledged event also while a run is not drained is
@@ -13,6 +14,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Invariant;
+use super::definitions::Definitions;
 use crate::history::{EventId, Outcome, Place, ProxyView, Record, Verdict, What};
 use crate::table::{Set, entry};
 
@@ -24,11 +26,22 @@ pub(super) struct AcknowledgedKept {
     /// Places of acknowledged events, by channel.
     acknowledged: BTreeMap<String, Set>,
     consumers: BTreeMap<String, Consumer>,
-    /// Events published and not yet acknowledged with their place, and where one was seen.
-    open: HashMap<EventId, (String, u64)>,
+    /// Places of those of them that can end by themselves, likewise.
+    mortal: BTreeMap<String, Set>,
+    definitions: Definitions,
+    /// Events published and not yet acknowledged with their place.
+    open: HashMap<EventId, Open>,
     /// Those of them acknowledged without a place.
     placeless: HashSet<EventId>,
     lost: u64,
+}
+
+struct Open {
+    channel: String,
+    /// Where it was seen; 0: nowhere.
+    seq: u64,
+    /// Whether it ends by itself.
+    ends: bool,
 }
 
 #[derive(Default)]
@@ -57,9 +70,11 @@ impl Invariant for AcknowledgedKept {
     }
 
     fn observe(&mut self, record: &Record) -> Result<(), String> {
+        self.definitions.observe(record.at, &record.what);
         match &record.what {
-            What::Publish { event, channel, .. } => {
-                self.open.entry(*event).or_insert_with(|| (channel.clone(), 0));
+            What::Publish { event, channel, asks, .. } => {
+                let open = || Open { channel: channel.clone(), seq: 0, ends: asks.ends() };
+                self.open.entry(*event).or_insert_with(open);
             }
             What::Published { event, outcome } => self.published(*event, outcome),
             What::Subscribed { consumer, channel, after, max_deliveries, .. } => {
@@ -80,10 +95,10 @@ impl Invariant for AcknowledgedKept {
             What::Delivered { consumer, channel, seq, event, .. } => {
                 let known = entry(&mut self.consumers, consumer);
                 known.delivered.insert(*seq);
-                if let Some((of, at)) = event.and_then(|event| self.open.get_mut(&event))
-                    && of == channel
+                if let Some(open) = event.and_then(|event| self.open.get_mut(&event))
+                    && open.channel == *channel
                 {
-                    *at = *seq;
+                    open.seq = *seq;
                 }
             }
             What::Settled {
@@ -115,17 +130,27 @@ impl Invariant for AcknowledgedKept {
         for (name, consumer) in &self.consumers {
             let Some(acknowledged) = self.acknowledged.get(&consumer.channel) else { continue };
             let missing = acknowledged.iter().filter(|seq| consumer.misses(*seq));
-            let (mut count, mut named) = (0, Vec::new());
-            for seq in missing {
-                count += 1;
-                if named.len() < NAMED {
-                    named.push(seq);
-                }
-            }
+            let all_end = self.definitions.least(name, "timeout").is_some();
+            let mortal = self.mortal.get(&consumer.channel);
+            let ends = |seq: &u64| all_end || mortal.is_some_and(|mortal| mortal.contains(*seq));
+            let (mortal, immortal): (Vec<u64>, Vec<u64>) = missing.partition(ends);
             found.extend(consumer.buried_unasked().map(|seq| {
                 format!("{name} has a dead letter that nobody asked for, such as [{seq}]")
             }));
             let excused = consumer.excused();
+            let immortals_excused = excused - consumer.ledger.expired;
+            let count = immortal.len() as u64;
+            if count > immortals_excused {
+                let named = &immortal[..immortal.len().min(NAMED)];
+                self.lost += count - immortals_excused;
+                found.push(format!(
+                    "{name} never got {count} acknowledged events, such as {named:?}; its ledger \
+                     accounts for {immortals_excused} of them"
+                ));
+                continue;
+            }
+            let named: Vec<u64> = immortal.into_iter().chain(mortal).collect();
+            let (count, named) = (named.len() as u64, &named[..named.len().min(NAMED)]);
             if count > excused {
                 self.lost += count - excused;
                 found.push(format!(
@@ -147,9 +172,16 @@ impl AcknowledgedKept {
         let Outcome::Ok(place) = outcome else { return };
         if place.seq == 0 {
             self.placeless.insert(event);
-        } else if let Some((channel, _)) = self.open.remove(&event) {
+        } else if let Some(open) = self.open.remove(&event) {
             self.placeless.remove(&event);
-            entry(&mut self.acknowledged, &channel).insert(place.seq);
+            self.acknowledge(&open, place.seq);
+        }
+    }
+
+    fn acknowledge(&mut self, open: &Open, seq: u64) {
+        entry(&mut self.acknowledged, &open.channel).insert(seq);
+        if open.ends {
+            entry(&mut self.mortal, &open.channel).insert(seq);
         }
     }
 
@@ -159,13 +191,13 @@ impl AcknowledgedKept {
         let mut unseen = Vec::new();
         for event in std::mem::take(&mut self.placeless) {
             match self.open.remove(&event) {
-                Some((channel, 0)) => {
+                Some(Open { channel, seq: 0, .. }) => {
                     let mut owed = self.consumers.values().filter(|c| c.channel == channel);
                     if owed.any(|consumer| consumer.excused() == 0) {
                         unseen.push(event);
                     }
                 }
-                Some((channel, seq)) => drop(entry(&mut self.acknowledged, &channel).insert(seq)),
+                Some(open) => self.acknowledge(&open, open.seq),
                 None => {}
             }
         }
@@ -207,6 +239,7 @@ impl Consumer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::{Asks, Wish};
     use crate::invariants::testing::*;
 
     fn one() -> AcknowledgedKept {
@@ -243,6 +276,18 @@ mod tests {
         catches(one(), terminated.status(view(2, &[dead(1)])), "such as [2]");
     }
 
+    #[test]
+    fn expiry_excuses_only_what_can_end() {
+        let stops = Asks { stop_ms: 7, ..Asks::default() };
+        let expired =
+            |story: Story| story.status(view(2, &[ProxyView { expired: 1, ..proxy(1, 0) }]));
+        let mortal = story().subscribed(0).asking(1, stops).published(1, 1).event(2, 2);
+        holds(one(), expired(mortal.clone().delivered(2, 2)));
+        catches(one(), expired(mortal.delivered(1, 1)), "such as [2]; its ledger accounts for 0");
+        let all = story().subscribed_as(0, &[("timeout", "9")]).event(1, 1);
+        holds(one(), expired(all));
+    }
+
     fn dead(story: Story, seq: u64) -> Story {
         story.then(What::DeadLetter { consumer: "w".into(), channel: "c".into(), seq })
     }
@@ -257,6 +302,7 @@ mod tests {
             max_deliveries,
             ack_wait_ms,
             max_in_flight,
+            qos: Wish::new(),
         })
     }
 

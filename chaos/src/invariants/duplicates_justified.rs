@@ -272,7 +272,9 @@ impl Invariant for DuplicatesJustified {
                 let nacks = &mut entry(&mut self.consumers, consumer).nacks;
                 seqs.iter().for_each(|seq| *nacks.entry(*seq).or_default() += 1);
             }
-            What::Settled { consumer, outcome: Outcome::Fail(_) | Outcome::Unknown(_), .. } => {
+            // What was judged under the definition before goes again, as one more delivery.
+            What::Redefine { consumer, .. }
+            | What::Settled { consumer, outcome: Outcome::Fail(_) | Outcome::Unknown(_), .. } => {
                 entry(&mut self.consumers, consumer).unsettled.0.push(at);
             }
             What::Node { node, view } => self.cluster.saw(at, *node, view),

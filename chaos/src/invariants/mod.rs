@@ -12,9 +12,10 @@ mod acknowledged_kept;
 mod cleared_after_removal;
 mod committed_immutable;
 mod damaged_stays_out;
+mod definitions;
 mod duplicates_justified;
 mod explicit_outcome;
-mod first_delivery_order;
+mod judged_rightly;
 mod lane_once;
 mod ledger_exact;
 mod no_client_starves;
@@ -22,12 +23,16 @@ mod not_stuck;
 mod nothing_invented;
 mod one_leader;
 mod one_sequence;
+mod order_at_dequeue;
+mod publishes;
 mod resources_bounded;
 mod rules;
 mod sound_stays_in;
 mod states_agree;
 mod status_linearizable;
 mod stored_whole;
+mod suspended_silent;
+mod within_its_time;
 
 #[cfg(test)]
 mod testing;
@@ -73,7 +78,10 @@ pub fn all(rules: &Rules) -> Vec<Box<dyn Invariant>> {
         Box::new(nothing_invented::NothingInvented::default()),
         Box::new(ack_settled::AckSettled::new(rules)),
         Box::new(duplicates_justified::DuplicatesJustified::new(rules)),
-        Box::new(first_delivery_order::FirstDeliveryOrder::default()),
+        Box::new(order_at_dequeue::OrderAtDequeue::default()),
+        Box::new(within_its_time::WithinItsTime::default()),
+        Box::new(suspended_silent::SuspendedSilent::default()),
+        Box::new(judged_rightly::JudgedRightly::new(rules)),
         Box::new(one_sequence::OneSequence::default()),
         Box::new(lane_once::LaneOnce::default()),
         Box::new(ledger_exact::LedgerExact::default()),

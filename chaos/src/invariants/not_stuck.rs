@@ -3,19 +3,25 @@
 //!
 //! Progress is a delivery or a confirmed settlement. Where all that is pending is in flight, or as
 //! much as may be, there is nothing to deliver before a lease ends (what a client pulled stays leased
-//! when the client goes), so one `ack_wait` is added.
+//! when the client goes), so one `ack_wait` is added. Nor is there while a consumer is suspended, from
+//! when that was asked for until the end of it is confirmed, or while all that waits may wait for
+//! its start: no stamp that was seen says that its time has come.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::rules::micros;
 use super::{Invariant, Rules};
-use crate::history::{ClusterView, Outcome, Phase, ProxyView, Record, What};
+use crate::history::{ClusterView, Definition, Outcome, Phase, ProxyView, Record, What};
 use crate::table::entry;
 
 pub(super) struct NotStuck {
     stuck_after: u64,
     healed: bool,
     consumers: BTreeMap<String, Consumer>,
+    /// Suspensions, and ends of them, not answered yet.
+    asks: BTreeMap<u64, (String, bool)>,
+    /// How many events were published with which start, of those to come.
+    starts: BTreeMap<u64, u64>,
     longest: u64,
 }
 
@@ -25,6 +31,7 @@ struct Consumer {
     /// 0: not known.
     in_flight_max: u64,
     clients: BTreeSet<String>,
+    suspended: bool,
     /// Its latest progress, or when it last had no reason to make any.
     fine: u64,
 }
@@ -35,6 +42,8 @@ impl NotStuck {
             stuck_after: micros(rules.stuck_after),
             healed: false,
             consumers: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            starts: BTreeMap::new(),
             longest: 0,
         }
     }
@@ -46,9 +55,12 @@ impl NotStuck {
 
     fn check(&mut self, at: u64, view: &ClusterView) -> Result<(), String> {
         let mut stuck = Vec::new();
+        let unstarted: u64 = self.starts.values().sum();
         for proxy in view.channels.iter().flat_map(|channel| &channel.proxies) {
             let Some(consumer) = self.consumers.get_mut(&proxy.name) else { continue };
-            if proxy.pending == 0 || consumer.clients.is_empty() {
+            let waiting = proxy.pending.saturating_sub(proxy.in_flight) <= unstarted;
+            let excused = consumer.suspended || (unstarted > 0 && waiting);
+            if proxy.pending == 0 || consumer.clients.is_empty() || excused {
                 consumer.fine = at;
                 continue;
             }
@@ -111,7 +123,25 @@ impl Invariant for NotStuck {
                 consumer.clients.remove(&record.by);
                 consumer.fine = at;
             }
-            What::Delivered { consumer, .. } => self.progress(at, consumer),
+            What::Publish { asks, .. } if asks.start_ms > 0 => {
+                *self.starts.entry(asks.start_us()).or_default() += 1;
+            }
+            What::Redefine { ask, consumer, to: Definition::Suspended(suspended) } => {
+                self.asks.insert(*ask, (consumer.clone(), *suspended));
+                entry(&mut self.consumers, consumer).suspended |= *suspended;
+            }
+            What::Redefined { ask, outcome } => {
+                if let Some((consumer, false)) = self.asks.remove(ask)
+                    && let Outcome::Ok(_) = outcome
+                {
+                    let consumer = entry(&mut self.consumers, &consumer);
+                    (consumer.suspended, consumer.fine) = (false, at);
+                }
+            }
+            What::Delivered { consumer, accepted_us, .. } => {
+                self.starts = self.starts.split_off(&(accepted_us + 1));
+                self.progress(at, consumer);
+            }
             What::Settled { consumer, outcome: Outcome::Ok(()), .. } => {
                 self.progress(at, consumer);
             }
@@ -131,6 +161,7 @@ impl Invariant for NotStuck {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::Asks;
     use crate::invariants::testing::*;
 
     fn one() -> NotStuck {
@@ -172,6 +203,19 @@ mod tests {
         catches(one(), healed().wait(31_001).status(view(1, &[leased])), "1 of them in flight");
         let room = ProxyView { in_flight: 4_095, ..proxy(0, 9_000) };
         catches(one(), healed().wait(1_001).status(view(1, &[room])), "4095 of them in flight");
+    }
+
+    #[test]
+    fn who_is_suspended_or_waits_for_a_start_is_not_stuck() {
+        let suspended = healed().redefine(1, Definition::Suspended(true)).redefined(1, 9, 7);
+        holds(one(), waits(suspended.clone().wait(9000)));
+        let resumed = suspended.wait(9000).redefine(2, Definition::Suspended(false));
+        holds(one(), waits(resumed.clone().wait(9000)));
+        catches(one(), waits(resumed.redefined(2, 10, 7).wait(3001)), "got nothing for 3001 ms");
+        let starts = healed().asking(2, Asks { start_ms: 700, ..Asks::default() });
+        holds(one(), waits(starts.clone().delivered_in(7, 1, 1, 699).wait(9000)));
+        let started = starts.delivered_in(7, 1, 1, 700).wait(3001);
+        catches(one(), waits(started), "got nothing for 3001 ms");
     }
 
     #[test]

@@ -113,6 +113,7 @@ impl Invariant for NothingInvented {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::Asks;
     use crate::invariants::testing::*;
 
     fn one() -> NothingInvented {
@@ -189,6 +190,7 @@ mod tests {
             number: 2,
             digest: 0,
             bytes: 8,
+            asks: Asks::default(),
         };
         catches(one(), story().publish(EVENT).then(other), "two events under the id");
     }

@@ -65,6 +65,7 @@ impl Invariant for StoredWhole {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::Asks;
     use crate::history::Place;
 
     fn history(event: Option<EventId>, digest: u64, problem: Option<&str>) -> Result<(), String> {
@@ -78,6 +79,7 @@ mod tests {
             number: 1,
             digest: 70,
             bytes: 8,
+            asks: Asks::default(),
         };
         let other = What::Publish {
             event: 8,
@@ -86,6 +88,7 @@ mod tests {
             number: 1,
             digest: 80,
             bytes: 8,
+            asks: Asks::default(),
         };
         let stored = What::Stored { node: 1, channel, seq: 5, event, digest, problem };
         let mut one = StoredWhole::default();

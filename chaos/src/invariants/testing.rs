@@ -48,7 +48,22 @@ pub(super) fn delivery(event: EventId, seq: u64) -> What {
         digest: event * 10,
         delivery: 1,
         marked: false,
+        tenure: 0,
+        accepted_us: 0,
     }
+}
+
+/// The same, delivered in this tenure and accepted at this millisecond.
+pub(super) fn in_tenure(mut what: What, of: u64, accepted_ms: u64) -> What {
+    if let What::Delivered { tenure, accepted_us, .. } = &mut what {
+        (*tenure, *accepted_us) = (of, accepted_ms * 1000);
+    }
+    what
+}
+
+/// Properties and values.
+pub(super) fn wish(qos: &[(&str, &str)]) -> Wish {
+    qos.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
 }
 
 impl Story {
@@ -79,8 +94,17 @@ impl Story {
     }
 
     pub fn publish_on(self, lane: &str, number: u64, event: EventId) -> Story {
-        let (channel, lane) = ("c".into(), lane.into());
-        self.then(What::Publish { event, channel, lane, number, digest: event * 10, bytes: 100 })
+        self.asking_on(lane, number, event, Asks::default())
+    }
+
+    /// Published with a wish.
+    pub fn asking(self, event: EventId, asks: Asks) -> Story {
+        self.asking_on("l", event, event, asks)
+    }
+
+    fn asking_on(self, lane: &str, number: u64, event: EventId, asks: Asks) -> Story {
+        let (channel, lane, digest) = ("c".into(), lane.into(), event * 10);
+        self.then(What::Publish { event, channel, lane, number, digest, bytes: 100, asks })
     }
 
     pub fn published(self, event: EventId, seq: u64) -> Story {
@@ -102,6 +126,12 @@ impl Story {
     }
 
     pub fn subscribed(self, after: u64) -> Story {
+        self.subscribed_as(after, &[])
+    }
+
+    /// With this set for its proxy.
+    pub fn subscribed_as(self, after: u64, qos: &[(&str, &str)]) -> Story {
+        let qos = wish(qos);
         let (consumer, channel) = ("w".into(), "c".into());
         let (max_deliveries, ack_wait_ms, max_in_flight) = (None, 30_000, 4_096);
         self.then(What::Subscribed {
@@ -111,6 +141,7 @@ impl Story {
             max_deliveries,
             ack_wait_ms,
             max_in_flight,
+            qos,
         })
     }
 
@@ -133,6 +164,21 @@ impl Story {
             (*delivery, *marked) = (nth, true);
         }
         self.then(what)
+    }
+
+    /// Delivered for the first time in this tenure, accepted at this millisecond.
+    pub fn delivered_in(self, tenure: u64, event: EventId, seq: u64, accepted_ms: u64) -> Story {
+        self.then(in_tenure(delivery(event, seq), tenure, accepted_ms))
+    }
+
+    /// An operator asks for a change.
+    pub fn redefine(self, ask: u64, to: Definition) -> Story {
+        self.then(What::Redefine { ask, consumer: "w".into(), to })
+    }
+
+    /// Which was committed at this place of the log.
+    pub fn redefined(self, ask: u64, index: u64, tenure: u64) -> Story {
+        self.then(What::Redefined { ask, outcome: Outcome::Ok(Cut { index, tenure }) })
     }
 
     pub fn settle(self, seqs: &[u64], verdict: Verdict) -> Story {

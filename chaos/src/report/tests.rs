@@ -68,6 +68,7 @@ fn history(events: u64) -> Vec<Record> {
             max_deliveries,
             ack_wait_ms,
             max_in_flight,
+            qos: Wish::new(),
         };
         recorder.add(SECOND, "setup", what);
     }
@@ -101,7 +102,15 @@ fn publish(recorder: &mut Recorder, random: &mut fastrand::Rng, event: u64, even
     }
     let (channel, by) = ("default".to_string(), "supplier-1");
     let lane = "7".to_string();
-    let what = What::Publish { event, channel, lane, number: event, digest: 0, bytes: 256 };
+    let what = What::Publish {
+        event,
+        channel,
+        lane,
+        number: event,
+        digest: 0,
+        bytes: 256,
+        asks: Asks::default(),
+    };
     recorder.add(at, by, what);
     let outcome = Outcome::Ok(Place { seq: event, duplicate: false });
     recorder.add(at + latency, by, What::Published { event, outcome });
@@ -124,6 +133,8 @@ fn publish(recorder: &mut Recorder, random: &mut fastrand::Rng, event: u64, even
                 digest: 0,
                 delivery: nth as u32 + 1,
                 marked: nth > 0,
+                tenure: 0,
+                accepted_us: 0,
             };
             recorder.add(at, consumer, what);
         }

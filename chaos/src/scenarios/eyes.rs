@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,11 +27,17 @@ pub struct RealEyes {
     /// By node and patience, made when needed.
     clients: Mutex<BTreeMap<(u64, Duration), Arc<AdminClient>>>,
     looks: Mutex<BTreeMap<u64, u64>>,
+    turns: AtomicUsize,
 }
 
 impl RealEyes {
     pub fn new(roster: Roster) -> RealEyes {
-        RealEyes { roster, clients: Mutex::default(), looks: Mutex::default() }
+        RealEyes {
+            roster,
+            clients: Mutex::default(),
+            looks: Mutex::default(),
+            turns: AtomicUsize::new(0),
+        }
     }
 
     fn client(&self, node: &NodeInfo, patience: Duration) -> Arc<AdminClient> {
@@ -44,6 +51,17 @@ impl RealEyes {
             Arc::new(AdminClient::new(options))
         };
         clients.entry((node.id, patience)).or_insert_with(make).clone()
+    }
+
+    /// The admin service of a member, asked with this patience.
+    pub fn admin(&self, node: u64, patience: Duration) -> Option<Arc<AdminClient>> {
+        let node = self.roster.node(node).ok()?;
+        Some(self.client(&node, patience))
+    }
+
+    /// Counts who is asked for changes.
+    pub fn turn(&self) -> usize {
+        self.turns.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Whether the process of this node is to be measured this time.

@@ -309,6 +309,7 @@ mod tests {
             number: event,
             digest: 0,
             bytes: 8,
+            asks: crate::history::Asks::default(),
         };
         let place = crate::history::Place { seq: 1, duplicate: false };
         let acked = |event| What::Published { event, outcome: Outcome::Ok(place) };

@@ -11,6 +11,7 @@
 
 mod doomed;
 mod eyes;
+mod hands;
 mod judgement;
 mod machine;
 mod members;

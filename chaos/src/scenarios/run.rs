@@ -288,6 +288,7 @@ impl Run<'_> {
         };
         let running = load.start(world, self.seed).await.context("start the load")?;
         running.watch(eyes, &[], LOOK_EVERY, ASK_EVERY);
+        running.operate(eyes);
         Ok(running)
     }
 

@@ -17,6 +17,7 @@ mod damage;
 mod env;
 mod exact;
 mod eyes;
+mod hands;
 mod membership;
 mod nemesis;
 mod net;

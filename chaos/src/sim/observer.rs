@@ -1,10 +1,14 @@
 //! Looks at nodes more closely than any administrator could: what each shows of itself, every entry
 //! it knows to be committed, the hash of its state, and at the end everything it stores.
 
-use aqueduct::types::PayloadKey;
+use aqueduct::consensus::Replica;
+use aqueduct::machine::{Batch, Command, Machine};
+use aqueduct::types::{Outcome, PayloadKey};
+use bytes::Bytes;
 
+use super::env::SimEnv;
 use super::world::{Slot, World};
-use crate::history::{NodeView, What, body};
+use crate::history::{Judgement, NodeView, What, body};
 
 /// Bytes of log looked at in one go.
 const LOOK_BYTES: usize = 1 << 20;
@@ -50,11 +54,37 @@ impl World {
                     xxhash_rust::xxh3::xxh3_64_with_seed(&entry.body, u64::from(entry.kind));
                 let (index, term) = (entry.id.index, entry.id.term);
                 self.record(&by, What::Committed { node, index, term, digest });
+                if self.is_news(index) {
+                    self.tell_judgements(&by, &replica, index, entry.body);
+                }
             }
         }
         let (index, hash) = replica.read(|machine| (machine.applied(), machine.hash()));
         if self.set_seen(slot, last, index) != Some(index) {
             self.record(&by, What::StateHash { node, index, hash, ledger_ok: true });
+        }
+    }
+
+    /// Takes down what leaders judged, from an entry that nobody looked at before.
+    fn tell_judgements(&self, by: &str, replica: &Replica<SimEnv>, index: u64, entry: Bytes) {
+        // Entries of consensus itself are no batches.
+        let Ok(batch) = Batch::decode(entry) else { return };
+        let (tenure, stamp_us) = (batch.tenure.0, batch.stamp.0);
+        for command in &batch.commands {
+            let Command::Settle(settle) = command else { continue };
+            let name = |machine: &Machine| Some(machine.proxy(settle.proxy)?.name().to_string());
+            let Some(consumer) = replica.read(name) else { continue };
+            for part in &settle.parts {
+                let judgement = match part.outcome {
+                    Outcome::Expired => Judgement::Expired,
+                    Outcome::Discarded => Judgement::Discarded,
+                    _ => continue,
+                };
+                let seqs = part.sequences.iter().flat_map(|range| range.first..=range.last);
+                let (consumer, seqs) = (consumer.clone(), seqs.collect());
+                let what = What::Judged { index, tenure, stamp_us, consumer, judgement, seqs };
+                self.record(by, what);
+            }
         }
     }
 

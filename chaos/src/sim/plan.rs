@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::weather::Weather;
 use crate::workloads::{
-    Behaviour, ConsumerSpec, LaneKind, ListenerSpec, Load, Mode, Span, SupplierSpec,
+    Behaviour, ConsumerSpec, LaneKind, ListenerSpec, Load, Mode, OperatorSpec, Span, SupplierSpec,
+    Wants, draw_beginning,
 };
 
 /// Faults end, and healing begins, this long after the load began.
@@ -230,7 +231,7 @@ pub fn draw(seed: u64) -> Plan {
         weather: calm,
         drift_ppm: (0..nodes).map(|_| rng.i64(-200..=200)).collect(),
         ahead_ms: (0..nodes).map(|_| *pick(rng, &[0, 0, 40, -300, 5_000])).collect(),
-        load: load(rng),
+        load: qualified(load(rng), seed),
         steps: steps(rng),
     }
 }
@@ -272,6 +273,25 @@ fn load(rng: &mut fastrand::Rng) -> Load {
         listeners: (0..rng.u32(0..2)).map(|_| ListenerSpec::new("tail")).collect(),
         ..Load::default()
     }
+}
+
+/// Half of the seeds ask for quality of service: events with priorities and times, consumers with
+/// orders and limits, and an operator who changes them. Drawn by itself, so that all else of a seed
+/// is what it would be without.
+fn qualified(mut load: Load, seed: u64) -> Load {
+    if (seed >> 1) & 1 == 0 {
+        return load;
+    }
+    let rng = &mut fastrand::Rng::with_seed(seed ^ 0x0a_5c_ed_09);
+    for supplier in &mut load.suppliers {
+        supplier.asks = if rng.u8(..4) > 0 { Wants::mixed() } else { Wants::default() };
+    }
+    for consumer in &mut load.consumers {
+        consumer.qos = draw_beginning(rng);
+    }
+    let (every, suspended) = (Span::ms(50, *pick(rng, &[300, 1_500])), Span::ms(50, 1_200));
+    load.operator = (rng.u8(..4) > 0).then_some(OperatorSpec { every, suspended });
+    load
 }
 
 fn behaviour(rng: &mut fastrand::Rng) -> Behaviour {

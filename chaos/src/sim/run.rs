@@ -112,7 +112,9 @@ async fn play(plan: &Plan, scribe: Scribe) -> Ended {
         Err(error) => return Ended::Stuck(format!("the load did not begin: {error:#}")),
     };
     let slots: Vec<u64> = Vec::new();
-    running.watch(&Arc::new(world.clone()), &slots, ASK_EVERY, ASK_EVERY);
+    let eyes_and_hands = Arc::new(world.clone());
+    running.watch(&eyes_and_hands, &slots, ASK_EVERY, ASK_EVERY);
+    running.operate(&eyes_and_hands);
     phase(Phase::Faults);
     unleash(&world, &plan.steps);
     if alarmed_within(&scribe, FAULTS_FOR).await {

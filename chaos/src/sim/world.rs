@@ -5,6 +5,7 @@ mod looking;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ struct Inner {
     calm: Weather,
     pump_every: Duration,
     hosts: Mutex<BTreeMap<u64, Host>>,
+    /// The last committed entry that anybody looked at.
+    looked_at: AtomicU64,
 }
 
 /// Where a node lives: a disk and a clock that outlast its processes.
@@ -98,6 +101,7 @@ impl World {
             calm: plan.weather,
             pump_every: Duration::from_micros(plan.pump_us),
             hosts: Mutex::default(),
+            looked_at: AtomicU64::new(0),
         }));
         for slot in 1..=plan.nodes {
             let at = slot as usize - 1;

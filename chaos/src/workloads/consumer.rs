@@ -45,6 +45,8 @@ pub fn delivered(consumer: &str, channel: &str, delivery: &Delivery) -> What {
         digest: body::digest(&body),
         delivery: delivery.delivery,
         marked: delivery.delivery > 1 || delivery.maybe_redelivered,
+        tenure: delivery.tenure.0,
+        accepted_us: delivery.accepted.0,
     }
 }
 

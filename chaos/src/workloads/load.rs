@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::history::{Asks, Wish};
+
 /// Who publishes and who consumes, and how they behave.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -13,6 +15,9 @@ pub struct Load {
     pub consumers: Vec<ConsumerSpec>,
     /// Ephemeral consumers.
     pub listeners: Vec<ListenerSpec>,
+    /// Somebody who changes the durable consumers while they work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<OperatorSpec>,
     pub patience: Patience,
 }
 
@@ -30,13 +35,14 @@ impl Default for Load {
             suppliers: vec![SupplierSpec::default(), SupplierSpec::default(), crashing],
             consumers: vec![ConsumerSpec::new("worker"), audit],
             listeners: vec![ListenerSpec::new("tail")],
+            operator: None,
             patience: Patience::default(),
         }
     }
 }
 
 /// From how much to how much; what is drawn lies between, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Span {
     pub least: u64,
@@ -94,6 +100,9 @@ pub struct SupplierSpec {
     pub crash_every: Option<Span>,
     /// It ends after so many events; 0: without limit.
     pub events_max: u64,
+    /// What its events ask for.
+    #[serde(skip_serializing_if = "Wants::is_none")]
+    pub asks: Wants,
 }
 
 impl Default for SupplierSpec {
@@ -107,8 +116,78 @@ impl Default for SupplierSpec {
             deadline_ms: 5_000,
             crash_every: None,
             events_max: 0,
+            asks: Wants::default(),
         }
     }
+}
+
+/// What events ask for, each by its own chance.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wants {
+    /// The share of them that has a priority, from -3 to 3.
+    pub priority: f64,
+    /// The share that has a timeout, and which, in milliseconds.
+    pub timeout: f64,
+    pub timeout_ms: Span,
+    /// The share that has a start time, and how far from now.
+    pub start: f64,
+    pub start_in: Span,
+    /// The share that has a stop time, and how far from now.
+    pub stop: f64,
+    pub stop_in: Span,
+}
+
+impl Wants {
+    /// Something of everything.
+    pub fn mixed() -> Wants {
+        Wants {
+            priority: 0.5,
+            timeout: 0.1,
+            timeout_ms: Span::ms(50, 3_000),
+            start: 0.1,
+            start_in: Span::ms(0, 2_000),
+            stop: 0.1,
+            stop_in: Span::ms(50, 4_000),
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        *self == Wants::default()
+    }
+
+    /// What one event asks for, made up at this moment of the wall clock. Nothing is drawn where
+    /// nothing is wanted.
+    pub fn draw(&self, rng: &mut fastrand::Rng, now: Duration) -> Asks {
+        let mut asks = Asks::default();
+        if self.is_none() {
+            return asks;
+        }
+        let now = now.as_millis() as u64;
+        if rng.f64() < self.priority {
+            asks.priority = rng.i16(-3..=3);
+        }
+        if rng.f64() < self.timeout {
+            asks.timeout_ms = self.timeout_ms.draw(rng) as u32;
+        }
+        if rng.f64() < self.start {
+            asks.start_ms = now + self.start_in.draw(rng);
+        }
+        if rng.f64() < self.stop {
+            asks.stop_ms = now + self.stop_in.draw(rng);
+        }
+        asks
+    }
+}
+
+/// Somebody who changes what is set for durable consumers, and suspends and resumes them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorSpec {
+    /// Time between changes.
+    pub every: Span,
+    /// How long a consumer is suspended.
+    pub suspended: Span,
 }
 
 /// How a consumer gets its events.
@@ -136,6 +215,9 @@ pub struct ConsumerSpec {
     /// Events a client holds that it has not looked at; events of one pull.
     pub credit: u32,
     pub behaviour: Behaviour,
+    /// What is set for its proxy from the beginning.
+    #[serde(default, skip_serializing_if = "Wish::is_empty")]
+    pub qos: Wish,
 }
 
 impl ConsumerSpec {
@@ -151,6 +233,7 @@ impl ConsumerSpec {
             max_in_flight: 4_096,
             credit: 512,
             behaviour: Behaviour::default(),
+            qos: Wish::new(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //!                        ├─ Member     one client of a durable consumer: acks, nacks, holds, vanishes
 //!                        ├─ Listener   an ephemeral consumer
 //!                        ├─ Observer   asks for status, through Eyes
+//!                        ├─ Operator   changes, suspends and resumes consumers, through Hands
 //!                        └─ dead letters, read when all is settled
 //! ```
 //!
@@ -31,6 +32,7 @@ mod listener;
 mod load;
 mod notebook;
 mod observer;
+mod operator;
 mod pacer;
 mod running;
 mod supplier;
@@ -47,9 +49,11 @@ use aqueduct::transport::Net;
 use aqueduct::types::{LaneId, Rejection};
 
 pub use load::{
-    Behaviour, ConsumerSpec, LaneKind, ListenerSpec, Load, Mode, Patience, Span, SupplierSpec,
+    Behaviour, ConsumerSpec, LaneKind, ListenerSpec, Load, Mode, OperatorSpec, Patience, Span,
+    SupplierSpec, Wants,
 };
 pub use observer::{Eyes, ask};
+pub use operator::{Hands, changes, draw_beginning};
 pub use running::Running;
 
 use crate::history::Recorder;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::history::EventId;
+use crate::history::{Asks, EventId};
 
 /// Numbers remembered: what has an answer and lies further back is forgotten.
 const REMEMBERED: usize = 4_096;
@@ -24,6 +24,7 @@ pub enum Known {
 pub struct Entry {
     pub event: EventId,
     pub bytes: usize,
+    pub asks: Asks,
     pub known: Known,
 }
 
@@ -52,8 +53,8 @@ impl Notebook {
     }
 
     /// The number is given to a client.
-    pub fn give(&mut self, number: u64, event: EventId, bytes: usize) {
-        self.entries.insert(number, Entry { event, bytes, known: Known::Open });
+    pub fn give(&mut self, number: u64, event: EventId, bytes: usize, asks: Asks) {
+        self.entries.insert(number, Entry { event, bytes, asks, known: Known::Open });
         self.awaited.insert(number);
         while self.entries.len() > REMEMBERED
             && self.entries.first_key_value().is_some_and(|(_, e)| e.known != Known::Open)
@@ -108,7 +109,7 @@ mod tests {
         let mut notebook = Notebook::default();
         assert_eq!(notebook.first(Resume::Overlap(3)), None);
         for number in 1..=6 {
-            notebook.give(number, 100 + number, 8);
+            notebook.give(number, 100 + number, 8, Asks::default());
         }
         let known = [Known::Accepted, Known::Unknown, Known::Accepted, Known::Accepted];
         for (number, known) in (1..).zip(known) {
@@ -123,7 +124,7 @@ mod tests {
         assert_eq!(notebook.first(Resume::Open), None);
         assert_eq!(notebook.first(Resume::Overlap(1)), Some(6));
         assert!(!notebook.has_open());
-        notebook.give(3, 103, 8);
+        notebook.give(3, 103, 8, Asks::default());
         assert_eq!((notebook.abandon(), notebook.abandon()), (vec![103], vec![]));
         assert!(notebook.has_open());
     }
@@ -132,14 +133,14 @@ mod tests {
     fn memory_is_bounded_but_for_what_is_open() {
         let mut notebook = Notebook::default();
         for number in 1..=2 * REMEMBERED as u64 {
-            notebook.give(number, number, 8);
+            notebook.give(number, number, 8, Asks::default());
             if number != 1 {
                 notebook.note(number, Known::Accepted);
             }
         }
         assert_eq!(notebook.first(Resume::Open), Some(1));
         notebook.note(1, Known::Accepted);
-        notebook.give(9_999, 1, 8);
+        notebook.give(9_999, 1, 8, Asks::default());
         assert_eq!(notebook.entries.len(), REMEMBERED);
     }
 }

@@ -14,6 +14,7 @@ use super::actor::{Actor, Course};
 use super::consumer::Member;
 use super::listener::Listener;
 use super::observer::{Asker, Eyes, Looker, ask};
+use super::operator::{Hands, Operator};
 use super::supplier::Supplier;
 use super::tap::Tap;
 use super::{Load, Patience, World, dead_letters};
@@ -130,6 +131,7 @@ impl<N: Net, E: Runtime> Running<N, E> {
                     max_deliveries: Some(spec.max_deliveries).filter(|max| *max > 0),
                     ack_wait_ms: spec.ack_wait_ms,
                     max_in_flight: spec.max_in_flight,
+                    qos: spec.qos.clone(),
                 },
             );
         }
@@ -138,7 +140,7 @@ impl<N: Net, E: Runtime> Running<N, E> {
 
     async fn create(&self, by: &str, spec: &super::ConsumerSpec) -> anyhow::Result<()> {
         let client = self.world.client(by, &self.load.patience).await.context("connect")?;
-        let opened = Tap::open(&client, spec).await;
+        let opened = Tap::create(&client, spec).await;
         client.close();
         opened.map(|_| ()).context("attach")
     }
@@ -171,6 +173,14 @@ impl<N: Net, E: Runtime> Running<N, E> {
             work.await;
             drop(ticket);
         });
+    }
+
+    /// Lets the operator of the load begin, if it has one.
+    pub fn operate<H: Hands>(&self, hands: &Arc<H>) {
+        if let Some(spec) = self.load.operator.clone() {
+            let (actor, consumers) = (self.actor("operator".into()), self.load.consumers.clone());
+            self.spawn(Operator::new(actor, hands.clone(), spec, consumers).run());
+        }
     }
 
     /// Looks at these nodes, each every `look`, and asks for a status every `ask`, until the end.

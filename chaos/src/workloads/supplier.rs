@@ -14,7 +14,7 @@ use super::lane_number;
 use super::notebook::{Entry, Known, Notebook, Resume};
 use super::pacer::Pacer;
 use super::{LaneKind, SupplierSpec};
-use crate::history::{EventId, Outcome, Place, What, body};
+use crate::history::{Asks, EventId, Outcome, Place, What, body};
 
 /// Pause after a life that could not begin.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -164,15 +164,16 @@ impl<N: Net, E: Runtime> Supplier<N, E> {
         loop {
             let number = publisher.next_sequence();
             let before = open(&self.notebook).get(number);
-            let (event, bytes) = match before {
-                Some(entry) => (entry.event, entry.bytes),
+            let (event, bytes, asks) = match before {
+                Some(entry) => (entry.event, entry.bytes, entry.asks),
                 None => match self.make().await {
                     Some(made) => made,
                     None => return,
                 },
             };
-            let Some(encoded) = self.announce(&lane, number, event, bytes) else { return };
-            open(&self.notebook).give(number, event, bytes);
+            let announced = self.announce(&lane, number, event, bytes, asks);
+            let Some(encoded) = announced else { return };
+            open(&self.notebook).give(number, event, bytes, asks);
             match publisher.send(encoded).await {
                 Ok(receipt) => {
                     if before.is_some() {
@@ -189,7 +190,7 @@ impl<N: Net, E: Runtime> Supplier<N, E> {
     }
 
     /// A new event when it is due. `None`: there are to be no more.
-    async fn make(&mut self) -> Option<(EventId, usize)> {
+    async fn make(&mut self) -> Option<(EventId, usize, Asks)> {
         loop {
             if self.is_done_making() {
                 return None;
@@ -202,7 +203,9 @@ impl<N: Net, E: Runtime> Supplier<N, E> {
         self.made += 1;
         let bytes = self.spec.bytes.draw(&mut self.actor.rng) as usize;
         let event = u64::from(self.number) << 32 | self.made;
-        Some((event, bytes.max(body::BYTES_MIN)))
+        let now = self.actor.world.env.wall();
+        let asks = self.spec.asks.draw(&mut self.actor.rng, now);
+        Some((event, bytes.max(body::BYTES_MIN), asks))
     }
 
     /// Records that an event is about to be published.
@@ -212,6 +215,7 @@ impl<N: Net, E: Runtime> Supplier<N, E> {
         number: u64,
         event: EventId,
         bytes: usize,
+        asks: Asks,
     ) -> Option<EventBytes> {
         let body = body::make(event, bytes);
         self.actor.record(What::Publish {
@@ -221,8 +225,11 @@ impl<N: Net, E: Runtime> Supplier<N, E> {
             number,
             digest: body::digest(&body),
             bytes: body.len() as u32,
+            asks,
         });
-        Event::of_body(body).encode().ok()
+        let Asks { priority, timeout_ms, start_ms, stop_ms } = asks;
+        let event = Event { priority, timeout_ms, start_ms, stop_ms, ..Event::of_body(body) };
+        event.encode().ok()
     }
 
     /// The client did not take the event, which says nothing about earlier attempts.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use aqueduct::client::{Client, Delivery, Puller, Settler, SubscribeOptions, Subscriber};
 use aqueduct::types::{Property, Qos, Rejection, Start};
 
+use super::operator::changes;
 use super::supplier::valid;
 use super::{ConsumerSpec, Mode};
 
@@ -18,16 +19,29 @@ pub enum Tap {
 const PULL_WAIT: Duration = Duration::from_millis(500);
 
 impl Tap {
-    /// Attaches; the consumer is created with the settings of `spec` if there is none.
+    /// Creates the consumer as `spec` says, and attaches.
+    pub async fn create(client: &Client, spec: &ConsumerSpec) -> Result<Tap, Rejection> {
+        let mut qos = Qos::default();
+        qos.change(&changes(&spec.qos)?);
+        Tap::attach(client, spec, qos).await
+    }
+
+    /// Attaches to the consumer, however it is defined by now.
     pub async fn open(client: &Client, spec: &ConsumerSpec) -> Result<Tap, Rejection> {
+        Tap::attach(client, spec, Qos::default()).await
+    }
+
+    async fn attach(client: &Client, spec: &ConsumerSpec, mut qos: Qos) -> Result<Tap, Rejection> {
+        // These the operator leaves alone.
+        qos.change(&[
+            (Property::AckWait, Some(spec.ack_wait_ms as i64)),
+            (Property::MaxDeliveries, Some(spec.max_deliveries.into())),
+            (Property::MaxInFlight, Some(spec.max_in_flight.into())),
+        ]);
         let options = SubscribeOptions {
             // The channel is empty then, so this means: whatever will be published.
             from: Start::All,
-            qos: Qos::from([
-                (Property::AckWait, spec.ack_wait_ms as i64),
-                (Property::MaxDeliveries, spec.max_deliveries.into()),
-                (Property::MaxInFlight, spec.max_in_flight.into()),
-            ]),
+            qos,
             credit_events: spec.credit,
             ..SubscribeOptions::durable(valid(&spec.name)?)
         };

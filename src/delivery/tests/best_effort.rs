@@ -250,7 +250,7 @@ fn a_lane_in_use_does_not_expire() {
     let (lane, epoch, _) = rig.open(LaneTarget::Fresh);
     let expired = || {
         let mut sweep = Sweep::new(crate::types::Stamp(0));
-        rig.cluster.see(|world| sweep.commands(&world, rig.cluster.now()))
+        rig.cluster.see(|world| sweep.commands(&world, Default::default, rig.cluster.now()))
     };
     rig.facts.time().advance(limits::LANE_IDLE_MS);
     rig.publish((lane, epoch), 1, &["a"]);

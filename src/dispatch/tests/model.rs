@@ -448,7 +448,6 @@ impl Model {
                 _ => {}
             }
         }
-        self.nothing_is_stuck(facts, now);
     }
 
     fn judge_deliveries(&mut self, facts: &FakeFacts, actions: &[Action], now: Stamp) {
@@ -519,7 +518,8 @@ impl Model {
         self.consumers.iter().rev().find(is_holder).map(|(key, _)| *key)
     }
 
-    fn nothing_is_stuck(&self, facts: &FakeFacts, now: Stamp) {
+    /// Whatever can go has gone.
+    pub fn nothing_is_stuck(&self, facts: &FakeFacts, now: Stamp) {
         for (key, consumer) in &self.consumers {
             assert_eq!(consumer.unaccounted, 0, "{key:?} waits for the end of a pull");
             let mut open = consumer.pulls.iter().flatten();

@@ -21,6 +21,8 @@ struct World {
     proposed: Vec<Action>,
     next_consumer: u64,
     next_request: u64,
+    /// The facts changed, and the dispatcher was not told.
+    untold: bool,
 }
 
 /// What becomes of a proposal.
@@ -67,6 +69,7 @@ impl World {
             proposed: Vec::new(),
             next_consumer: 0,
             next_request: 0,
+            untold: false,
         };
         world.begin();
         world
@@ -75,6 +78,7 @@ impl World {
     fn begin(&mut self) {
         self.tenure = Tenure(self.tenure.0 + 10);
         self.dispatcher.begin(self.tenure);
+        self.untold = false;
         self.model = Model::default();
         self.model.proxies = PROXIES.map(|id| (id, Default::default())).into();
         self.proposed.clear();
@@ -118,6 +122,9 @@ impl World {
         let actions = self.dispatcher.poll(&self.facts, self.now);
         let settling = |id| self.dispatcher.settling(id);
         self.model.poll(&self.facts, &actions, settling, self.now);
+        if !self.untold {
+            self.model.nothing_is_stuck(&self.facts, self.now);
+        }
         for (id, proxy) in &self.model.proxies {
             assert_eq!(self.dispatcher.in_flight(*id), proxy.window() as u64);
         }
@@ -167,6 +174,15 @@ impl World {
             ..FakeFacts::plain(self.tenure.0 + 1, b as u32 % 300)
         };
         self.facts.events.extend((0..a % 6).map(|_| event));
+        // The machine may be ahead of what is told of it.
+        match a % 5 {
+            0 => self.untold = true,
+            _ => self.tell(),
+        }
+    }
+
+    fn tell(&mut self) {
+        self.untold = false;
         self.dispatcher.channel_touched(CHANNEL);
     }
 
@@ -195,7 +211,7 @@ impl World {
             }
         }
         self.facts.definitions += 1;
-        self.dispatcher.channel_touched(CHANNEL);
+        self.tell();
     }
 
     /// A proxy wants other events from now on.

@@ -111,6 +111,7 @@ pub fn client() -> Vec<(&'static str, ClientMessage)> {
 pub fn delivery(body: &'static str) -> Delivery {
     Delivery {
         seq: 10,
+        tenure: Tenure(20),
         lane: LANE,
         sequence: 1000,
         delivery: 1,

@@ -38,7 +38,7 @@ fn large_events_are_shared() {
     let large = Delivery { event: event.clone(), ..small.clone() };
     let deliver = Deliver {
         consumer: 1,
-        tenure: Tenure(1),
+        tenure: small.tenure,
         events: vec![small.clone(), large, small.clone(), small],
     };
     let (kind, parts) = deliver.encode();
@@ -162,6 +162,7 @@ fn delivery() -> impl Strategy<Value = Delivery> {
             let accepted = Stamp(accepted);
             Delivery {
                 seq,
+                tenure: Tenure(0),
                 lane,
                 sequence,
                 delivery,
@@ -177,7 +178,11 @@ fn delivery() -> impl Strategy<Value = Delivery> {
 
 fn server_message() -> impl Strategy<Value = ServerMessage> {
     let deliver = (any::<u32>(), any::<u64>(), prop::collection::vec(delivery(), 0..6)).prop_map(
-        |(consumer, tenure, events)| Deliver { consumer, tenure: Tenure(tenure), events }.into(),
+        |(consumer, tenure, mut events)| {
+            let tenure = Tenure(tenure);
+            events.iter_mut().for_each(|delivery: &mut Delivery| delivery.tenure = tenure);
+            Deliver { consumer, tenure, events }.into()
+        },
     );
     let run = (any::<u64>(), any::<u32>(), any::<u64>(), any::<bool>()).prop_map(
         |(first_sequence, count, first_seq, duplicate)| AckRun {

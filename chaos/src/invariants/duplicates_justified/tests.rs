@@ -1,4 +1,5 @@
 use super::*;
+use crate::history::Wish;
 use crate::invariants::testing::*;
 
 fn one() -> DuplicatesJustified {
@@ -77,8 +78,15 @@ fn catches_two_unmarked_deliveries() {
 fn catches_more_deliveries_than_allowed() {
     let (consumer, channel) = ("w".into(), "c".into());
     let (after, max_deliveries, ack_wait_ms, max_in_flight) = (0, Some(2), 30_000, 4_096);
-    let subscribed =
-        What::Subscribed { consumer, channel, after, max_deliveries, ack_wait_ms, max_in_flight };
+    let subscribed = What::Subscribed {
+        consumer,
+        channel,
+        after,
+        max_deliveries,
+        ack_wait_ms,
+        max_in_flight,
+        qos: Wish::new(),
+    };
     let story = once().then(subscribed).settle(&[1], Verdict::Nack).redelivered(1, 1, 2);
     holds(one(), story.clone());
     let story = story.settle(&[1], Verdict::Nack);

@@ -5,7 +5,7 @@ use super::{BUSY_SNAPSHOTS, DEFAULT};
 use crate::faults::whom::Whom;
 use crate::scenarios::{Plan, Scenario};
 use crate::workloads::{
-    Behaviour, ConsumerSpec, LaneKind, ListenerSpec, Load, Mode, Patience, Span, SupplierSpec,
+    Behaviour, ConsumerSpec, LaneKind, ListenerSpec, Load, Mode, Span, SupplierSpec,
 };
 
 pub const ALL: &[Scenario] = &[
@@ -109,7 +109,7 @@ fn one_sleeps(_: &mut fastrand::Rng) -> Load {
         suppliers: vec![supplier.clone(), supplier],
         consumers: vec![sleeping],
         listeners: Vec::new(),
-        patience: Patience::default(),
+        ..Load::default()
     }
 }
 
@@ -128,6 +128,6 @@ fn one_never_acks(_: &mut fastrand::Rng) -> Load {
         suppliers: vec![supplier.clone(), supplier],
         consumers: vec![forgetful, good],
         listeners: vec![ListenerSpec::new("tail")],
-        patience: Patience::default(),
+        ..Load::default()
     }
 }

@@ -6,6 +6,7 @@ mod damage;
 mod links;
 mod members;
 mod power;
+mod quality;
 
 use super::{BedNeeds, Plan, Scenario};
 use crate::bed::{DiskKind, NetworkKind};
@@ -13,7 +14,15 @@ use crate::workloads::{Load, Span};
 
 /// All scenarios, in the order in which they are listed.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
-    let tables = [crashes::ALL, power::ALL, damage::ALL, links::ALL, members::ALL, consumers::ALL];
+    let tables = [
+        crashes::ALL,
+        power::ALL,
+        damage::ALL,
+        links::ALL,
+        members::ALL,
+        consumers::ALL,
+        quality::ALL,
+    ];
     tables.into_iter().flatten()
 }
 

@@ -1,6 +1,7 @@
 //! Looking at a simulated cluster: who is there, who leads, whether they agree.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use aqueduct::consensus::Replica;
 use aqueduct::delivery::ProxyStats;
@@ -157,6 +158,11 @@ impl World {
             _ => None,
         };
         self.host(slot, of).flatten()
+    }
+
+    /// Whether no node showed a committed entry of this index before.
+    pub(in crate::sim) fn is_news(&self, index: u64) -> bool {
+        self.0.looked_at.fetch_max(index, Ordering::Relaxed) < index
     }
 
     /// Remembers how many snapshots the node of this life has received; returns what it was before.

@@ -115,6 +115,7 @@ fn copies_of_what_is_held_are_dropped() {
 fn delivery(seq: Seq, n: u32) -> crate::wire::Delivery {
     crate::wire::Delivery {
         seq,
+        tenure: crate::types::Tenure(1),
         lane: LaneId { index: 1, position: 0 },
         sequence: seq,
         delivery: n,
