@@ -105,7 +105,10 @@ pub fn table(admins: &[AdminReport]) -> String {
             admin.name.to_string(),
             output::count(admin.proxies),
             if admin.suspended { "suspended" } else { "active" }.into(),
-            admin.types.to_string(),
+            match admin.side {
+                Side::Consumer => admin.types.to_string(),
+                Side::Supplier => "-".into(),
+            },
             brief(&admin.qos),
         ]);
     }

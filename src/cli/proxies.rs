@@ -219,7 +219,7 @@ fn consumers(channel: &ChannelReport) -> String {
             proxy.name.to_string(),
             "own: named".into(),
             proxy.admin.to_string(),
-            "yes".into(),
+            lasts(proxy),
             output::count(proxy.clients),
             output::count(proxy.pending),
             output::count(proxy.in_flight),
@@ -329,6 +329,18 @@ fn holding(proxy: &ProxyReport) -> String {
     format!("held by    {holder}, fencing token {token}; {standby}\n")
 }
 
+fn span(millis: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_millis(millis)).to_string()
+}
+
+/// Whether it stays whoever consumes from it.
+fn lasts(proxy: &ProxyReport) -> String {
+    match proxy.inactivity_expiry_ms {
+        0 => "yes".into(),
+        idle => format!("until idle {}", span(idle)),
+    }
+}
+
 /// How it delivers, in a line.
 fn delivery(proxy: &ProxyReport) -> String {
     let ProxyReport { ack_wait_ms, max_in_flight, max_deliveries, .. } = proxy;
@@ -336,7 +348,11 @@ fn delivery(proxy: &ProxyReport) -> String {
         0 => "deliveries without limit".to_string(),
         most => format!("{most} deliveries"),
     };
-    format!("ack wait {ack_wait_ms} ms, {max_in_flight} in flight, {limit}")
+    let end = match proxy.inactivity_expiry_ms {
+        0 => String::new(),
+        idle => format!(", deleted after {} without a client", span(idle)),
+    };
+    format!("ack wait {ack_wait_ms} ms, {max_in_flight} in flight, {limit}{end}")
 }
 
 fn people(shown: &Shown) -> String {

@@ -10,6 +10,9 @@ use super::transient::Transient;
 use crate::machine::{Command, Machine, Reply};
 use crate::types::{ChannelId, LaneId, Payload, PayloadKey, ProxyId, Rejection, Stamp, Tenure};
 
+/// What memory asks of the log goes there in this name: that of no session and no proxy.
+const SOURCE: u64 = u64::MAX - 1;
+
 /// A cluster whose leader keeps the events of best-effort channels in its memory.
 #[derive(Clone)]
 pub struct BestEffort<C> {
@@ -31,6 +34,13 @@ impl<C: Cluster> BestEffort<C> {
     fn mirror<T>(&self, facts: &Machine, look: impl FnOnce(Option<&mut Machine>) -> T) -> T {
         let tenure = self.cluster.tenure();
         self.transient.mirror(facts, (tenure, self.cluster.now()), look)
+    }
+
+    /// Has the log get an entry that changes nothing.
+    fn lift_ceiling(&self) {
+        let own = self.clone();
+        let nothing = Command::TrimHistory { channels: Vec::new() };
+        self.cluster.submit(SOURCE, nothing, Box::new(move |_| own.see(|_| ())));
     }
 
     /// Memory knows who holds the proxy before anybody else does.
@@ -61,7 +71,12 @@ impl<C: Cluster> Cluster for BestEffort<C> {
     fn submit(&self, source: u64, command: Command, done: Done) {
         let (tenure, now) = (self.cluster.tenure(), || self.cluster.now());
         let command = match self.transient.apply(command, tenure, now) {
-            Ok(reply) => return done(Ok(reply)),
+            Ok((reply, short)) => {
+                if short {
+                    self.lift_ceiling();
+                }
+                return done(Ok(reply));
+            }
             Err(command) => command,
         };
         let held = match &command {
@@ -92,9 +107,8 @@ impl<C: Cluster> Cluster for BestEffort<C> {
     }
 
     fn see<T>(&self, look: impl FnOnce(World<'_>) -> T) -> T {
-        self.cluster.read(|facts| {
-            self.mirror(facts, |machine| look(World { facts, transient: machine.map(|m| &*m) }))
-        })
+        let tenure = (self.cluster.tenure(), self.cluster.now());
+        self.cluster.read(|facts| self.transient.see(facts, tenure, look))
     }
 
     fn now(&self) -> Stamp {

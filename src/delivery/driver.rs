@@ -38,6 +38,8 @@ pub struct Driver {
     confirmations: Confirmations,
     /// Holders proposed, by token.
     holds: BTreeMap<u64, ProxyId>,
+    /// Proxies that somebody attached to since it was last asked.
+    visited: BTreeSet<ProxyId>,
     next_token: u64,
     outputs: Vec<Output>,
 }
@@ -63,6 +65,7 @@ impl Driver {
             next_key: 1,
             confirmations: Confirmations::default(),
             holds: BTreeMap::new(),
+            visited: BTreeSet::new(),
             next_token: first_token,
             outputs: Vec::new(),
         }
@@ -130,6 +133,9 @@ impl Driver {
         {
             let reason = Some(rejection);
             return self.send(id.session, Closed { consumer: id.handle, reason });
+        }
+        if let Attachment::Durable(proxy) = attachment {
+            self.visited.insert(proxy);
         }
         self.bound.insert(id, key);
         let pulls = matches!(mode, Mode::Pull);
@@ -389,6 +395,16 @@ impl Driver {
             }
         }
         stats
+    }
+
+    /// The durable proxies that have clients, or had since the last call.
+    pub fn take_active(&mut self) -> BTreeSet<ProxyId> {
+        let durable = |bound: &Bound| match bound.attachment {
+            Attachment::Durable(proxy) => Some(proxy),
+            Attachment::Volatile { .. } => None,
+        };
+        let here = self.consumers.values().filter_map(durable);
+        std::mem::take(&mut self.visited).into_iter().chain(here).collect()
     }
 
     /// Number of volatile consumers, by channel.

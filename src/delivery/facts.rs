@@ -6,7 +6,8 @@ use crate::dispatch::{Facts, ProxyFacts, SlotFacts};
 use crate::machine::{Channel, Machine, Proxy, Slot};
 use crate::planted::{Bug, planted};
 use crate::types::{
-    ChannelId, Discard, EventType, Interest, ProxyId, Scheduling, Seq, SeqRange, Stamp, TypeId,
+    ChannelId, Discard, EventType, Interest, LaneId, ProxyId, Scheduling, Seq, SeqRange, Stamp,
+    TypeId,
 };
 
 /// What is replicated, and what this leader alone has, neither of which changes meanwhile.
@@ -35,6 +36,11 @@ impl<'a> World<'a> {
 
     fn channel(&self, channel: ChannelId) -> Option<&'a Channel> {
         self.of(channel).channel(channel)
+    }
+
+    /// Which machine has what was published on this lane.
+    pub fn of_lane(&self, lane: LaneId) -> &'a Machine {
+        self.transient.filter(|machine| machine.lane(lane).is_some()).unwrap_or(self.facts)
     }
 
     fn of_proxy(&self, proxy: ProxyId) -> &'a Machine {
@@ -94,6 +100,10 @@ impl Facts for World<'_> {
     fn marked(&self, channel: ChannelId, from: Seq) -> impl Iterator<Item = (Seq, SlotFacts)> {
         let marked = self.channel(channel).map(|channel| channel.marked_from(from));
         marked.into_iter().flatten().map(|(seq, slot)| (seq, slot_facts(slot)))
+    }
+
+    fn first_seq(&self, channel: ChannelId) -> Option<Seq> {
+        self.channel(channel).map(|channel| channel.first_seq())
     }
 
     fn channels(&self) -> Vec<ChannelId> {

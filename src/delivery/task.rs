@@ -220,8 +220,10 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
         let outputs = self.cluster.see(|world| driver.poll(&world, now));
         outputs.into_iter().for_each(|output| self.carry_out(output));
         if self.sweep.due() <= now {
-            for command in self.cluster.see(|world| self.sweep.commands(&world, now)) {
-                self.cluster.submit(SOURCE, command, Box::new(drop));
+            let active = || self.driver.as_mut().map(Driver::take_active).unwrap_or_default();
+            let commands = self.cluster.see(|world| self.sweep.commands(&world, active, now));
+            for command in commands {
+                self.cluster.submit(SOURCE, command, Box::new(say_expired));
             }
         }
     }
@@ -247,6 +249,14 @@ impl<C: Cluster, E: Runtime> Task<C, E> {
                 self.cluster.submit(proxy.0, command, Box::new(done));
             }
         }
+    }
+}
+
+/// Whoever looks for a proxy that is gone finds out why.
+fn say_expired(outcome: Result<Reply, Rejection>) {
+    let Ok(Reply::Expired(proxies)) = outcome else { return };
+    for (proxy, channel, name) in proxies {
+        tracing::info!(%channel, %name, %proxy, "a proxy was deleted: it had no client for too long");
     }
 }
 

@@ -1,5 +1,7 @@
 //! The driver against a machine: every request, and every way it can end.
 
+use std::collections::BTreeSet;
+
 use super::sweep::Sweep;
 use super::testing::{FakeCluster, block, default_channel};
 use super::{Cluster, ConsumerId, Driver, Output, Request, SessionId, World};
@@ -391,7 +393,7 @@ fn what_time_ends_is_swept() {
     let mut sweep = Sweep::new(start);
     let mut at = |ms| {
         let now = start.plus_millis(ms);
-        rig.cluster.read(|machine| sweep.commands(&World::of_facts(machine), now))
+        rig.cluster.read(|machine| sweep.commands(&World::of_facts(machine), BTreeSet::new, now))
     };
     assert_eq!(at(limits::LANE_SWEEP_MS), []);
     let lanes = vec![rig.lane.unwrap().0];
@@ -404,4 +406,30 @@ fn what_time_ends_is_swept() {
     assert!(!kept.iter().any(|command| matches!(command, Command::TrimHistory { .. })), "{kept:?}");
     let old = at(10 * limits::LANE_IDLE_MS + 1);
     assert!(old.contains(&Command::TrimHistory { channels: vec![channel] }), "{old:?}");
+}
+
+#[test]
+fn a_proxy_expires_only_after_the_leader_itself_saw_nobody_for_so_long() {
+    let mut rig = Rig::new();
+    let proxy = rig.proxy(Qos::from([(Property::InactivityExpiry, 60_000)]));
+    let start = rig.cluster.now();
+    let sweep = |sweep: &mut Sweep, ms, active: &[ProxyId]| {
+        let (now, active) = (start.plus_millis(ms), active.iter().copied().collect());
+        let world = |machine: &_| sweep.commands(&World::of_facts(machine), || active, now);
+        rig.cluster.read(world)
+    };
+    // The record is old when this leader begins, but somebody may have been there until then.
+    let mut new = Sweep::new(start.plus_millis(100_000));
+    assert_eq!(sweep(&mut new, 150_000, &[]), []);
+    let marked = [Command::MarkActive { proxies: vec![proxy] }];
+    assert_eq!(sweep(&mut new, 158_000, &[proxy]), marked, "the record is old");
+    rig.cluster.time().advance(158_000);
+    rig.cluster.apply(marked[0].clone());
+    assert_eq!(sweep(&mut new, 164_000, &[proxy]), [], "it is new enough");
+    assert_eq!(sweep(&mut new, 170_000, &[]), marked, "it has just gone");
+    rig.cluster.time().advance(12_000);
+    rig.cluster.apply(marked[0].clone());
+    assert_eq!(sweep(&mut new, 229_000, &[]), []);
+    let expired = [Command::ExpireProxies { proxies: vec![proxy] }];
+    assert_eq!(sweep(&mut new, 235_000, &[]), expired);
 }

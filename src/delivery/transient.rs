@@ -8,8 +8,10 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::facts::World;
-use crate::machine::{Batch, Command, Machine, Publish, Reply, events};
-use crate::types::{ChannelId, EventBytes, Payload, PayloadKey, Stamp, Tenure, limits};
+use crate::machine::{Batch, Command, Machine, Publish, Reply, SEQUENCE_BLOCK, events};
+use crate::types::{
+    ChannelId, Code, EventBytes, Payload, PayloadKey, Rejection, Seq, Stamp, Tenure, limits,
+};
 
 /// Payload keys from this index on are of best-effort events. No log gets there.
 const FIRST_INDEX: u64 = 1 << 63;
@@ -29,8 +31,15 @@ struct Shared {
 struct Memory {
     machine: Machine,
     payloads: BTreeMap<PayloadKey, Payload>,
+    /// With what each costs besides its bytes.
     payload_bytes: u64,
     next_index: u64,
+    /// No sequence above it was given.
+    highest: Seq,
+    /// No sequence from this one on may be given yet.
+    ceiling: Seq,
+    /// An entry that lifts the ceiling is asked for.
+    asked: bool,
 }
 
 impl Transient {
@@ -42,6 +51,16 @@ impl Transient {
     /// The payload under this key, while somebody may still ask for it.
     pub(super) fn payload(&self, key: PayloadKey) -> Option<Payload> {
         self.lock().as_ref()?.payloads.get(&key).cloned()
+    }
+
+    /// Looks at `facts`, and beside them at the machine of this tenure.
+    pub fn see<T>(
+        &self,
+        facts: &Machine,
+        tenure: (Option<Tenure>, Stamp),
+        look: impl FnOnce(World<'_>) -> T,
+    ) -> T {
+        self.mirror(facts, tenure, |machine| look(World { facts, transient: machine.map(|m| &*m) }))
     }
 
     /// Looks at the machine of this tenure, brought up to how `facts` define its channels.
@@ -62,32 +81,25 @@ impl Transient {
         let memory = memory.get_or_insert_with(|| Memory::new(tenure, now));
         if !memory.machine.mirrors(facts) {
             memory.machine.mirror(facts);
+            memory.clear();
+        }
+        // Entries of a later tenure are not ours.
+        if facts.tenure() == tenure {
+            memory.lift(facts.sequence_ceiling());
         }
         let seen = look(Some(&mut memory.machine));
         self.mark(memory.machine.take_touched());
         seen
     }
 
-    /// Looks at `facts`, with what this leader keeps beside them as it is.
-    pub fn beside<T>(
-        &self,
-        facts: &Machine,
-        tenure: Option<Tenure>,
-        look: impl FnOnce(World<'_>) -> T,
-    ) -> T {
-        let memory = self.lock();
-        let transient = memory.as_ref().map(|memory| &memory.machine);
-        let transient = transient.filter(|machine| Some(machine.tenure()) == tenure);
-        look(World { facts, transient })
-    }
-
-    /// Applies a command that concerns best-effort events alone; hands back one that does not.
+    /// Applies a command that concerns best-effort events alone; hands back one that does not. True:
+    /// sequences run short, and another entry of the log would give more.
     pub(super) fn apply(
         &self,
         command: Command,
         tenure: Option<Tenure>,
         now: impl FnOnce() -> Stamp,
-    ) -> Result<Reply, Command> {
+    ) -> Result<(Reply, bool), Command> {
         let mut locked = self.lock();
         let of_tenure = |memory: &&mut Memory| Some(memory.machine.tenure()) == tenure;
         let Some(memory) = locked.as_mut().filter(of_tenure).filter(|m| m.concerns(&command))
@@ -95,10 +107,11 @@ impl Transient {
             return Err(command);
         };
         let reply = memory.apply(command, now());
+        let short = memory.is_short();
         let touched = memory.machine.take_touched();
         drop(locked);
         self.mark(touched);
-        Ok(reply)
+        Ok((reply, short))
     }
 
     /// How many payloads there are, and their bytes.
@@ -142,6 +155,9 @@ impl Memory {
             payloads: BTreeMap::new(),
             payload_bytes: 0,
             next_index: FIRST_INDEX,
+            highest: 0,
+            ceiling: 0,
+            asked: false,
         }
     }
 
@@ -155,13 +171,29 @@ impl Memory {
         }
     }
 
+    /// Sequences below this one may be given.
+    fn lift(&mut self, ceiling: Seq) {
+        if ceiling > self.ceiling {
+            (self.ceiling, self.asked) = (ceiling, false);
+        }
+    }
+
+    /// Whether an entry is to be asked for; once for each ceiling.
+    fn is_short(&mut self) -> bool {
+        let short = self.highest.saturating_add(SEQUENCE_BLOCK / 2) > self.ceiling;
+        short && !std::mem::replace(&mut self.asked, true)
+    }
+
     fn apply(&mut self, command: Command, stamp: Stamp) -> Reply {
+        if let Command::Publish(publish) = &command {
+            if let Err(refusal) = self.admit(publish) {
+                return Reply::Rejected(refusal);
+            }
+            self.machine.begin_lane(publish);
+            self.keep(publish, stamp);
+        }
         let (index, tenure) = (self.next_index, self.machine.tenure());
         self.next_index += 1;
-        if let Command::Publish(publish) = &command {
-            self.machine.begin_lane(publish.lane, publish.first_sequence);
-            self.keep(index, publish, stamp);
-        }
         let batch = Batch { tenure, stamp, commands: vec![command] };
         let reply = self.machine.apply(index, &batch).pop();
         self.clear();
@@ -169,14 +201,32 @@ impl Memory {
         reply.unwrap_or(Reply::Done)
     }
 
+    fn admit(&mut self, publish: &Publish) -> Result<(), Rejection> {
+        let next = self.machine.channel(publish.channel).map_or(0, |channel| channel.next_seq());
+        self.highest = self.highest.max(next.saturating_add(publish.count.into()));
+        let refuse = |message: &str| {
+            Err(Rejection::new(Code::Overloaded, message).hint("send it again after a moment"))
+        };
+        if self.highest > self.ceiling {
+            return refuse("the sequences of a best-effort channel wait for the log");
+        }
+        if self.payload_bytes + publish.events.len() as u64 > limits::BEST_EFFORT_MEMORY_BYTES {
+            self.let_go();
+        }
+        if self.payload_bytes + publish.events.len() as u64 > limits::BEST_EFFORT_MEMORY_BYTES {
+            return refuse("the events of best-effort channels fill the memory they may have");
+        }
+        Ok(())
+    }
+
     /// Each event by itself: what it came in is not held up by the last of them that is waited for.
-    fn keep(&mut self, index: u64, publish: &Publish, accepted: Stamp) {
+    fn keep(&mut self, publish: &Publish, accepted: Stamp) {
         for (position, bytes) in events(publish).enumerate() {
             let bytes = Bytes::copy_from_slice(&bytes);
             let Ok(event) = EventBytes::check(bytes, limits::EVENT_BYTES_CEILING) else { continue };
-            let key = PayloadKey { index, position: position as u32 };
+            let key = PayloadKey { index: self.next_index, position: position as u32 };
             let sequence = publish.first_sequence.saturating_add(position as u64);
-            self.payload_bytes += event.len() as u64;
+            self.payload_bytes += cost(&event);
             let payload = Payload { lane: publish.lane, sequence, accepted, event };
             self.payloads.insert(key, payload);
         }
@@ -187,12 +237,20 @@ impl Memory {
         let retained = self.machine.channels().map(|channel| channel.retained());
         let (events, bytes) =
             retained.fold((0, 0), |(events, bytes), t| (events + t.events, bytes + t.bytes));
-        let few = self.payloads.len() as u64 <= 2 * events + 1024;
-        if few && self.payload_bytes <= 2 * bytes + (1 << 20) {
-            return;
+        let needed = bytes + events * limits::BEST_EFFORT_EVENT_OVERHEAD;
+        if self.payload_bytes > 2 * needed + (1 << 20) {
+            self.let_go();
         }
+    }
+
+    fn let_go(&mut self) {
         let live: BTreeSet<PayloadKey> = self.machine.live_keys().map(|live| live.key).collect();
         self.payloads.retain(|key, _| live.contains(key));
-        self.payload_bytes = self.payloads.values().map(|p| p.event.len() as u64).sum();
+        self.payload_bytes = self.payloads.values().map(|payload| cost(&payload.event)).sum();
     }
+}
+
+/// What a payload takes of memory.
+fn cost(event: &EventBytes) -> u64 {
+    event.len() as u64 + limits::BEST_EFFORT_EVENT_OVERHEAD
 }

@@ -59,6 +59,9 @@ pub trait Facts {
     /// The sequence that the channel's next event will get; `None` if there is no such channel.
     fn next_seq(&self, channel: ChannelId) -> Option<Seq>;
 
+    /// The sequence that the channel's first event had or will have; likewise.
+    fn first_seq(&self, channel: ChannelId) -> Option<Seq>;
+
     /// All channels.
     fn channels(&self) -> Vec<ChannelId>;
 

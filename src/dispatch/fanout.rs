@@ -32,6 +32,13 @@ impl Cursor {
         consumers: &mut Consumers,
         out: &mut Vec<Action>,
     ) -> usize {
+        // The channel's reliability was changed while it was new: its sequences are others now.
+        let range = facts.first_seq(self.channel).zip(facts.next_seq(self.channel));
+        if let Some((first, end)) =
+            range.filter(|(first, end)| !(first..=end).contains(&&self.next))
+        {
+            self.next = if self.next > end { first } else { self.next.max(first) };
+        }
         let mut given = 0;
         while given < events_max {
             let retained = facts.next_retained(self.channel, self.next);

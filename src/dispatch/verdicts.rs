@@ -74,7 +74,9 @@ impl Verdicts {
 
     /// Takes what the proxy does not want.
     pub fn take_filtered(&mut self) -> SeqRanges {
-        self.judged.remove(&Outcome::Filtered).unwrap_or_default()
+        let filtered = self.judged.remove(&Outcome::Filtered).unwrap_or_default();
+        self.judged_under = self.judged_under.filter(|_| !self.judged.is_empty());
+        filtered
     }
 
     /// Whether nothing waits to be settled but what the proxy does not want.

@@ -30,6 +30,8 @@ pub struct Channel {
     pub(super) admission: Admission,
     pub(super) accepted: u64,
     pub(super) no_interest: u64,
+    /// Proxies deleted because nobody consumed from them.
+    pub(super) expired_proxies: u64,
     /// The sequence that its first event got or gets; 0 stands for 1.
     #[serde(skip)]
     pub(super) origin: Seq,
@@ -58,6 +60,7 @@ impl Channel {
             definitions: 0,
             accepted: 0,
             no_interest: 0,
+            expired_proxies: 0,
             origin: 0,
             slots: Slots::new(id),
             letters: DeadLetters::new(id),
@@ -114,6 +117,11 @@ impl Channel {
     /// The sequence of the first event that it had or will have.
     pub fn first_seq(&self) -> Seq {
         self.origin.max(1)
+    }
+
+    /// Proxies deleted because nobody consumed from them for so long.
+    pub fn expired_proxies(&self) -> u64 {
+        self.expired_proxies
     }
 
     /// The sequence of the next event accepted.
@@ -282,6 +290,11 @@ impl Channel {
             // The leader makes room.
             false => 0,
         };
+        let events = match (self.admission.best_effort, events) {
+            (false, events) => events,
+            (true, 0) => limits::BEST_EFFORT_EVENTS_MAX,
+            (true, events) => events.min(limits::BEST_EFFORT_EVENTS_MAX),
+        };
         Room { bytes: self.admission.max_queue_bytes, events, types: false }
     }
 
@@ -375,6 +388,7 @@ impl Channel {
             self.slots.history_start(),
             self.accepted,
             self.no_interest,
+            self.expired_proxies,
         ];
         let qos = (self.id, &self.qos, self.definitions);
         let admins = self.admins.all_written().map(|(s, name, admin)| (self.id, s, name, admin));

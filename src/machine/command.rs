@@ -141,6 +141,14 @@ pub enum Command {
         add: Vec<TypePattern>,
         remove: Vec<TypePattern>,
     },
+    /// These proxies have clients, or had until just now.
+    MarkActive {
+        proxies: Vec<ProxyId>,
+    },
+    /// Deletes those of these proxies that had no client for as long as theirs may be.
+    ExpireProxies {
+        proxies: Vec<ProxyId>,
+    },
 }
 
 /// Who gets a dead letter that is replayed.
@@ -257,6 +265,8 @@ pub enum Reply {
     Held {
         fencing: u64,
     },
+    /// The proxies that were deleted.
+    Expired(Vec<(ProxyId, ChannelId, Name)>),
 }
 
 /// Consecutive dead letters to which the same happened.

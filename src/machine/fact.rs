@@ -29,6 +29,7 @@ pub(super) enum Kind {
     EventType = 19,
     SlotType = 20,
     Seen = 21,
+    Activity = 22,
 }
 
 /// Most words that a fact of numbers can have.

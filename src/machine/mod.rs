@@ -87,3 +87,4 @@ pub use loss::Loss;
 pub use proxy::Proxy;
 pub use slot::{Mark, Slot, Tally};
 pub use state::Machine;
+pub use transient::SEQUENCE_BLOCK;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::fact::{self, Kind, Sum};
 use super::settled::Settled;
 use crate::types::{
-    ChannelId, Counts, Member, Name, ProxyId, Qos, Seq, SeqRange, Service, Subscription,
+    ChannelId, Counts, Member, Name, ProxyId, Qos, Seq, SeqRange, Service, Stamp, Subscription,
 };
 
 /// A durable proxy of a channel.
@@ -36,6 +36,8 @@ pub struct Proxy {
     pub(super) holder: Option<Member>,
     /// The token of the latest holder; 0: there was none.
     fencing: u64,
+    /// When somebody last consumed, as far as is on record.
+    pub(super) last_active: Stamp,
     /// Raised whenever the definition changes; settlements name the one they were judged under.
     pub(super) revision: u64,
     pub(super) start_seq: Seq,
@@ -66,6 +68,7 @@ impl Proxy {
             picks: false,
             holder: None,
             fencing: 0,
+            last_active: Stamp::default(),
             revision: 1,
             start_seq,
             settled: Settled::new(id, start_seq),
@@ -136,6 +139,17 @@ impl Proxy {
         self.fencing = index.max(self.fencing + 1);
     }
 
+    /// When somebody last consumed from it, as far as is on record; at first, when it was created.
+    pub fn last_active(&self) -> Stamp {
+        self.last_active
+    }
+
+    /// Whether it had no consumer for as long as it may be without, as far as is on record.
+    pub fn is_inactive(&self, now: Stamp) -> bool {
+        let patience = self.service.inactivity_ms;
+        patience > 0 && self.last_active.plus_millis(patience) <= now
+    }
+
     /// Revision of the definition, from 1.
     pub fn revision(&self) -> u64 {
         self.revision
@@ -188,10 +202,12 @@ impl Proxy {
     pub(super) fn hash(&self) -> u64 {
         let definition = (self.id, self.channel, &self.name, self.revision, self.start_seq);
         let qos = (self.id, &self.admin, &self.qos, self.suspended, &self.types);
+        let activity = fact::of_words(Kind::Activity, [self.id.0, self.last_active.0]);
         let hold = (self.id, self.holder, self.fencing);
         let hold = if self.fencing > 0 { fact::of_value(Kind::Hold, &hold) } else { 0 };
         fact::of_value(Kind::ProxyDefinition, &definition)
             .wrapping_add(hold)
+            .wrapping_add(activity)
             .wrapping_add(fact::of_value(Kind::ProxyQos, &qos))
             .wrapping_add(self.settled.hash())
             .wrapping_add(self.attempts_sum.value())

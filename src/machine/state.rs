@@ -98,6 +98,11 @@ impl Machine {
         self.proxies.get(&id).map(|proxy| &**proxy)
     }
 
+    /// All durable proxies, by id.
+    pub fn all_proxies(&self) -> impl Iterator<Item = &Proxy> {
+        self.proxies.values().map(|proxy| &**proxy)
+    }
+
     /// The durable proxies of a channel, by name.
     pub fn proxies(&self, channel: ChannelId) -> impl Iterator<Item = &Proxy> {
         let ids = self.channel(channel).into_iter().flat_map(|channel| channel.proxies.values());

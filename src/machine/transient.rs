@@ -5,9 +5,9 @@
 //! applies publishes and settlements to a machine of its own, which begins with the tenure and ends
 //! with it. So the same rules (order, limits, discards, ledger) hold for both classes.
 //!
-//! - Sequences of a channel begin, in each tenure, above all that an earlier one gave: with the
-//!   stamp of the tenure in microseconds. (A channel would have to take more than a million events
-//!   a second for as long as a tenure lasts to reach the next one.)
+//! - Sequences of a channel are above all that earlier tenures gave. To each entry of the log belongs
+//!   a block of them, so a tenure has those from its own entry on, and the leader gives none beyond
+//!   the last entry that is committed ([`Machine::sequence_ceiling`]).
 //! - A proxy waits for what is accepted from the moment this machine knows it.
 //! - A lane that this machine has not seen yet goes on wherever its supplier is: what came before
 //!   was told, or is lost.
@@ -18,10 +18,22 @@ use std::sync::Arc;
 use super::fact::Sum;
 use super::settled::Settled;
 use super::slots::Slots;
-use super::{Channel, Lane, Machine, Proxy};
+use super::{Channel, Lane, Machine, Proxy, Publish};
 use crate::types::{ChannelId, LaneId, ProxyId, Seq, Stamp, Tenure};
 
+/// Sequences that belong to one entry of the log.
+#[cfg(not(test))]
+pub const SEQUENCE_BLOCK: u64 = 1 << 24;
+/// Small, so that tests cross many borders.
+#[cfg(test)]
+pub const SEQUENCE_BLOCK: u64 = 1 << 10;
+
 impl Machine {
+    /// No best-effort sequence from this one on may be given yet, by these facts.
+    pub fn sequence_ceiling(&self) -> Seq {
+        self.applied.saturating_add(1).saturating_mul(SEQUENCE_BLOCK)
+    }
+
     /// A machine for the best-effort channels of a tenure that began at `now`; it knows none yet.
     pub fn transient(tenure: Tenure, now: Stamp) -> Machine {
         let mut machine = Machine::new();
@@ -66,7 +78,7 @@ impl Machine {
     }
 
     fn mirror_channel(&mut self, facts: &Machine, defined: &Channel) {
-        let (id, origin) = (defined.id(), self.stamp.0);
+        let (id, origin) = (defined.id(), self.tenure.0.saturating_mul(SEQUENCE_BLOCK) + 1);
         let own = self.channels.entry(id).or_insert_with(|| Arc::new(defined.begun_at(origin)));
         let own = Arc::make_mut(own);
         let (next, had) = (own.next_seq(), own.proxies.clone());
@@ -108,10 +120,16 @@ impl Machine {
         Arc::make_mut(own).follow(lane);
     }
 
-    /// A lane that nothing was published on yet goes on with `sequence`.
-    pub fn begin_lane(&mut self, id: LaneId, sequence: u64) {
-        if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.next_sequence() == 1)
-            && let Some(before) = sequence.checked_sub(1)
+    /// A lane of an earlier tenure that nothing was published on yet goes on where whoever has it
+    /// now is.
+    pub fn begin_lane(&mut self, publish: &Publish) {
+        let before = publish.first_sequence.saturating_sub(1);
+        let tenure = self.tenure.0;
+        let begins = |lane: &&mut Arc<Lane>| {
+            lane.id().index < tenure && lane.epoch() == publish.epoch && lane.next_sequence() == 1
+        };
+        if let Some(lane) = self.lanes.get_mut(&publish.lane).filter(begins)
+            && before < u64::MAX - 1
         {
             Arc::make_mut(lane).skip(before);
         }
@@ -163,6 +181,7 @@ impl Lane {
     /// Belongs to whom `other` belongs to from now on.
     fn follow(&mut self, other: &Lane) {
         let own = std::mem::replace(self, other.clone());
+        self.last_used = self.last_used.max(own.last_used);
         self.next_sequence = own.next_sequence;
         self.runs = own.runs;
         self.remembered = own.remembered;

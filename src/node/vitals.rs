@@ -252,6 +252,8 @@ fn channel_counters(channel: &Channel, sample: &mut Sample) {
     let no_interest = channel.no_interest() as f64;
     let help = "Events accepted while no durable consumer existed.";
     sample.counter_of("no_interest", help, &labels, no_interest);
+    let help = "Proxies deleted because they had no client for too long";
+    sample.counter_of("proxies_expired", help, &labels, channel.expired_proxies() as f64);
     let retained = channel.retained().bytes as f64;
     sample.gauge_of("retained_bytes", "Bytes of events retained.", &labels, retained);
     let pending = channel.pending().bytes as f64;

@@ -283,7 +283,7 @@ impl<C: Cluster> View for Look<'_, C> {
     }
 
     fn supply(&self, lane: LaneId) -> Result<Supply, Rejection> {
-        let supply = self.cluster.read(|machine| View::supply(machine, lane))?;
+        let supply = self.cluster.see(|world| View::supply(world.of_lane(lane), lane))?;
         match self.cluster.is_congested() {
             true => Err(Rejection::new(Code::Overloaded, "the queue to the log is long")),
             false => Ok(supply),

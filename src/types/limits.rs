@@ -120,6 +120,14 @@ pub const CHANNEL_BYTES_MAX: u64 = 4 << 30;
 /// Pending bytes of a best-effort channel, and those of its history, which are in the leader's
 /// memory, whatever its properties say. Beyond it publishes are refused (`channel_full`).
 pub const BEST_EFFORT_BYTES_MAX: u64 = 64 << 20;
+/// Pending events of a best-effort channel: small ones take more memory than their bytes. Beyond it
+/// publishes are refused (`channel_full`).
+pub const BEST_EFFORT_EVENTS_MAX: u64 = 262_144;
+/// Memory for the payloads of all best-effort channels. Beyond it publishes are refused
+/// (`overloaded`).
+pub const BEST_EFFORT_MEMORY_BYTES: u64 = 512 << 20;
+/// What a payload in memory costs besides its bytes, about.
+pub const BEST_EFFORT_EVENT_OVERHEAD: u64 = 160;
 
 /// Default lease of a delivery in milliseconds: not settled by then, it is delivered again.
 pub const ACK_WAIT_MS: u64 = 30_000;
@@ -168,6 +176,8 @@ pub const LANE_SWEEP_MAX: usize = 1_000;
 /// How often the leader looks for channels with history that is too old, in milliseconds: so much
 /// longer it may stay where nothing happens.
 pub const CHANNEL_SWEEP_MS: u64 = 5_000;
+/// Proxies marked as active, or deleted for want of a client, by one command. The rest waits likewise.
+pub const PROXY_SWEEP_MAX: usize = 1_000;
 /// Channels trimmed by one command. The rest waits for the next sweep.
 pub const CHANNEL_SWEEP_MAX: usize = 1_000;
 /// Pull requests one consumer may have waiting. One more is refused with `overloaded`.

@@ -72,6 +72,7 @@ pub enum Property {
     SupplierSchedulingPolicy = 33,
     SupplierSchedulingAging = 34,
     DedupWindow = 35,
+    InactivityExpiry = 36,
 }
 
 /// What values a property takes.
@@ -219,6 +220,8 @@ table! {
         "under priority: a lane rises by 1 for each such span that it waits; 0: never";
     DedupWindow "dedup_window" "DedupWindow", number(0, 3_600_000, "ms"), default 120_000, CHANNEL,
         "a repeat of an event with the same id is no new event for so long after it, among the latest 10,000; 0: it is";
+    InactivityExpiry "inactivity_expiry" "InactivityExpiry", number(0, AGE_MS, "ms"), default 0, ABOVE_EVENT,
+        "a proxy without a client for so long is deleted; 0: never";
 }
 
 impl Property {

@@ -73,6 +73,8 @@ pub struct Service {
     pub max_in_flight: u32,
     /// One of its clients gets all events.
     pub exclusive: bool,
+    /// Without a client for so long the proxy is deleted; 0: never.
+    pub inactivity_ms: u64,
 }
 
 impl Default for Service {
@@ -111,6 +113,7 @@ impl Service {
             max_deliveries: value(Property::MaxDeliveries).unsigned_abs() as u32,
             max_in_flight: value(Property::MaxInFlight).unsigned_abs() as u32,
             exclusive: value(Property::ExclusiveConsumer) != 0,
+            inactivity_ms: value(Property::InactivityExpiry).unsigned_abs(),
         }
     }
 

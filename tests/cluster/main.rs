@@ -13,6 +13,7 @@ mod dump;
 mod exclusive;
 mod failover;
 mod full_disk;
+mod inactivity;
 mod interrupt;
 mod membership;
 mod quality;

@@ -4,7 +4,9 @@ use super::super::sweep::Sweep;
 use super::super::testing::{FakeCluster, block};
 use super::super::{BestEffort, Changes, Cluster};
 use crate::dispatch::Facts;
-use crate::machine::{Command, LaneTarget, Publish, Reply, Settle, SettlePart, Target};
+use crate::machine::{
+    Command, LaneTarget, Publish, Reply, SEQUENCE_BLOCK, Settle, SettlePart, Target,
+};
 use crate::types::{
     ChannelId, Code, LaneId, Member, Name, Opener, Outcome, Property, ProxyId, Qos, Rejection,
     SeqRange, SeqRanges, Start, limits,
@@ -188,15 +190,72 @@ fn whoever_holds_a_proxy_is_known_at_once() {
 }
 
 #[test]
+fn sequences_never_go_back_however_many_there_are() {
+    let rig = Rig::new();
+    let (lane, epoch, _) = rig.open(LaneTarget::Fresh);
+    let mut last = 0;
+    for sequence in 1..=5_000 {
+        let seq = rig.publish((lane, epoch), sequence, &["a"]);
+        assert!(seq > last, "{seq} after {last}");
+        last = seq;
+    }
+    let blocks = 5_000 / SEQUENCE_BLOCK;
+    let entries = rig.facts.read(|facts| facts.applied());
+    assert!(entries < 10 + 2 * blocks, "{entries} entries for {blocks} blocks");
+    rig.facts.begin_tenure();
+    let (lane, epoch, _) = rig.open(LaneTarget::Existing(lane));
+    assert!(rig.publish((lane, epoch), 5_001, &["a"]) > last, "although no time has passed");
+}
+
+#[test]
+fn a_late_publish_of_a_fenced_supplier_begins_nothing() {
+    let rig = Rig::new();
+    let (lane, _, _) = rig.open(LaneTarget::Fresh);
+    rig.facts.begin_tenure();
+    let (_, stale, _) = rig.open(LaneTarget::Existing(lane));
+    let (_, epoch, last) = rig.open(LaneTarget::Existing(lane));
+    let (channel, events) = (rig.channel, block(&["a"]));
+    let late = Publish { channel, lane, epoch: stale, first_sequence: 1001, count: 1, events };
+    let fenced = rig.submit(Command::Publish(late));
+    assert!(matches!(fenced, Ok(Reply::Rejected(r)) if r.code == Code::LaneFenced));
+    assert_eq!(last, 0);
+    rig.publish((lane, epoch), 1, &["b"]);
+}
+
+#[test]
+fn pending_events_and_their_payloads_are_bounded() {
+    let rig = Rig::new();
+    rig.proxy();
+    let (lane, epoch, _) = rig.open(LaneTarget::Fresh);
+    let bodies = vec!["x"; 4096];
+    let mut sequence = 1;
+    let refusal = loop {
+        let (channel, events) = (rig.channel, block(&bodies));
+        let publish =
+            Publish { channel, lane, epoch, first_sequence: sequence, count: 4096, events };
+        match rig.submit(Command::Publish(publish)) {
+            Ok(Reply::Published(answer)) if answer.refused.is_some() => break answer.refused,
+            Ok(Reply::Published(_)) => sequence += 4096,
+            Ok(Reply::Rejected(r)) if r.code == Code::Overloaded => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(refusal.map(|r| r.code), Some(Code::ChannelFull));
+    assert!(sequence <= limits::BEST_EFFORT_EVENTS_MAX + 1);
+}
+
+#[test]
 fn a_lane_in_use_does_not_expire() {
     let rig = Rig::new();
     let (lane, epoch, _) = rig.open(LaneTarget::Fresh);
     let expired = || {
         let mut sweep = Sweep::new(crate::types::Stamp(0));
-        rig.cluster.see(|world| sweep.commands(&world, rig.cluster.now()))
+        rig.cluster.see(|world| sweep.commands(&world, Default::default, rig.cluster.now()))
     };
     rig.facts.time().advance(limits::LANE_IDLE_MS);
     rig.publish((lane, epoch), 1, &["a"]);
+    let changes = vec![(Property::MaxSuppliers, Some(9))];
+    rig.facts.apply(Command::SetQos { target: Target::Channel(rig.channel), changes });
     rig.facts.time().advance(limits::LANE_IDLE_MS - 1);
     assert_eq!(expired(), [], "the facts know of its opening alone, memory knows more");
     rig.facts.time().advance(1);

@@ -274,6 +274,10 @@ impl Facts for FakeFacts {
         self.is_scarce
     }
 
+    fn first_seq(&self, channel: ChannelId) -> Option<Seq> {
+        (self.exists && channel == CHANNEL).then_some(1)
+    }
+
     fn next_seq(&self, channel: ChannelId) -> Option<Seq> {
         (self.exists && channel == CHANNEL).then(|| self.end())
     }

@@ -97,6 +97,7 @@ impl Machine {
         let admin = wish.admin.cloned().unwrap_or_else(Name::default_admin);
         let mut proxy = Proxy::new(id, (channel, admin), wish.name.clone(), start_seq);
         (proxy.qos, proxy.types) = (wish.qos.clone(), wish.types.clone());
+        proxy.last_active = self.stamp;
         for hole in host.slots.holes(start_seq) {
             proxy.settled.settle(hole, Outcome::Skipped);
         }

@@ -2,6 +2,7 @@
 
 mod define;
 mod hold;
+mod inactivity;
 mod lanes;
 mod letters;
 mod publish;
@@ -106,6 +107,8 @@ impl Machine {
             Command::TrimHistory { channels } => self.trim_history(channels),
             Command::Hold { proxy, holder } => self.hold(*proxy, *holder),
             Command::Subscribe { target, add, remove } => self.subscribe(target, add, remove),
+            Command::MarkActive { proxies } => self.mark_active(proxies),
+            Command::ExpireProxies { proxies } => self.expire_proxies(proxies),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Admins, and what is set for channels, admins and proxies.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Answer;
 use super::define::{unknown_channel, unknown_proxy};
 use super::lanes::unknown_lane;
 use super::subscribe::check_types;
-use crate::machine::{Admin, Channel, Lane, Machine, Reply, Target};
+use crate::machine::{Admin, Channel, Lane, Machine, Proxy, Reply, Target};
 use crate::types::{
     Admission, ChannelId, Code, LaneId, Level, Name, Property, ProxyId, Qos, QosChange, Rejection,
     Service, Side, Subscription, limits,
@@ -193,12 +194,18 @@ impl Machine {
     /// made before count no more; suppliers have no say in events that are accepted already.
     pub(super) fn changed(&mut self, id: ChannelId, side: Side) -> Reply {
         if side == Side::Consumer {
-            let applied = self.applied;
+            let (applied, now) = (self.applied, self.stamp);
+            let lasting = self.proxies(id).filter(|proxy| proxy.service.inactivity_ms == 0);
+            let lasting: BTreeSet<ProxyId> = lasting.map(Proxy::id).collect();
             self.resolve(id);
             for proxy in self.members(id) {
                 if let Some(proxy) = self.proxies.get_mut(&proxy) {
                     let proxy = Arc::make_mut(proxy);
                     proxy.revision += 1;
+                    // Nobody took notes before.
+                    if proxy.service.inactivity_ms > 0 && lasting.contains(&proxy.id()) {
+                        proxy.last_active = now;
+                    }
                     if !proxy.service.exclusive && proxy.holder.take().is_some() {
                         proxy.fence(applied);
                     }

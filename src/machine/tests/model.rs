@@ -44,6 +44,7 @@ pub struct ChannelModel {
     /// Events that nobody can get any more.
     gone: BTreeSet<Seq>,
     pub no_interest: u64,
+    pub expired_proxies: u64,
     /// Those that are kept.
     pub letters: BTreeMap<Seq, DeadLetter>,
     pub counts: LetterCounts,
@@ -60,6 +61,7 @@ pub struct ProxyModel {
     pub holder: Option<Member>,
     /// Every token there ever was rises above those before.
     pub fencing: u64,
+    pub last_active: Stamp,
     revision: u64,
     pub start: Seq,
     pub outcomes: BTreeMap<Seq, Outcome>,
@@ -111,6 +113,7 @@ impl ChannelModel {
             history_start: 1,
             gone: BTreeSet::new(),
             no_interest: 0,
+            expired_proxies: 0,
             letters: BTreeMap::new(),
             counts: LetterCounts::default(),
         }
@@ -317,6 +320,13 @@ impl Model {
             Command::Settle(settle) => self.settle(settle),
             Command::CountAttempts { proxy, sequences } => self.count_attempts(*proxy, sequences),
             Command::Hold { proxy, holder } => self.hold(*proxy, *holder),
+            Command::MarkActive { proxies } => {
+                let now = self.stamp;
+                let named = self.proxies.iter_mut().filter(|(id, _)| proxies.contains(id));
+                named.for_each(|(_, proxy)| proxy.last_active = now);
+                Ok(Reply::Done)
+            }
+            Command::ExpireProxies { proxies } => Ok(self.expire_proxies(proxies)),
             Command::TrimHistory { channels } => {
                 channels.iter().for_each(|id| self.trim(*id));
                 Ok(Reply::Done)
@@ -408,6 +418,7 @@ impl Model {
             types: types.clone(),
             holder: None,
             fencing: 0,
+            last_active: self.stamp,
             revision: 1,
             start: start_seq,
             outcomes: holes.map(|seq| (seq, Outcome::Skipped)).collect(),
@@ -468,6 +479,7 @@ impl Model {
         if !asked.check(level).is_empty() {
             return Err(refuse(Code::InvalidQos));
         }
+        let before = self.inactivities(id);
         let channel = self.channels.get_mut(&id).unwrap();
         let history = [Property::HistoryEvents, Property::HistoryBytes, Property::HistoryAge];
         let touches = changes.iter().any(|(property, _)| history.contains(property));
@@ -494,6 +506,11 @@ impl Model {
             Target::Lane(id) => &mut self.lanes.get_mut(id).unwrap().qos,
         };
         changes.iter().for_each(|(property, value)| qos.set(*property, *value));
+        for (proxy, patience) in self.inactivities(id) {
+            if patience > 0 && before[&proxy] == 0 {
+                self.proxies.get_mut(&proxy).unwrap().last_active = self.stamp;
+            }
+        }
         Ok(self.changed(id, side))
     }
 
@@ -564,6 +581,33 @@ impl Model {
         if let Some(channel) = self.channels.get_mut(&id) {
             channel.trim(now);
         }
+    }
+
+    fn inactivity(&self, id: ProxyId) -> u64 {
+        let proxy = &self.proxies[&id];
+        let channel = &self.channels[&proxy.channel];
+        let admin = &channel.admins[&(Side::Consumer, proxy.admin.clone())].0;
+        Qos::resolve(&[&proxy.qos, admin, &channel.qos], Property::InactivityExpiry) as u64
+    }
+
+    fn inactivities(&self, channel: ChannelId) -> BTreeMap<ProxyId, u64> {
+        let here = self.proxies.iter().filter(|(_, proxy)| proxy.channel == channel);
+        here.map(|(id, _)| (*id, self.inactivity(*id))).collect()
+    }
+
+    fn expire_proxies(&mut self, named: &[ProxyId]) -> Reply {
+        let mut expired = Vec::new();
+        for id in named {
+            let Some(proxy) = self.proxies.get(id) else { continue };
+            let (channel, name) = (proxy.channel, proxy.name.clone());
+            let patience = self.inactivity(*id);
+            if patience > 0 && proxy.last_active.0 + patience * 1000 <= self.stamp.0 {
+                self.proxies.remove(id);
+                self.channels.get_mut(&channel).unwrap().expired_proxies += 1;
+                expired.push((*id, channel, name));
+            }
+        }
+        Reply::Expired(expired)
     }
 
     fn is_exclusive(&self, id: ProxyId) -> bool {

@@ -101,6 +101,7 @@ fn compare_channel(machine: &Machine, model: &Model, id: ChannelId) {
     let retained = expected.retained();
     assert_eq!(channel.accepted(), expected.events.len() as u64);
     assert_eq!(channel.no_interest(), expected.no_interest);
+    assert_eq!(channel.expired_proxies(), expected.expired_proxies);
     assert_eq!(channel.history_start(), expected.history_start());
     assert_eq!(channel.pending(), model.pending(id));
     assert_eq!(channel.retained().events, retained.len() as u64);
@@ -136,6 +137,7 @@ fn compare_proxies(machine: &Machine, model: &Model) {
         assert_eq!(proxy.picks(), !interest.is_whole());
         assert_eq!(proxy.revision(), expected.revision());
         assert_eq!((proxy.holder(), proxy.fencing()), (expected.holder, expected.fencing));
+        assert_eq!(proxy.last_active(), expected.last_active);
         assert_eq!(machine.offered(proxy), next - expected.start);
         assert_eq!(proxy.counts().total(), expected.outcomes.len() as u64);
         for outcome in crate::types::Outcome::ALL {

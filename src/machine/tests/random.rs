@@ -90,6 +90,10 @@ pub enum Op {
         pick: u8,
         ranges: Vec<(u8, u8)>,
     },
+    MarkActive {
+        pick: u8,
+    },
+    ExpireProxies,
     Trim,
     Hold {
         pick: u8,
@@ -124,6 +128,7 @@ fn property() -> impl Strategy<Value = u8> {
         Property::HistoryBytes,
         Property::HistoryAge,
         Property::ExclusiveConsumer,
+        Property::InactivityExpiry,
     ];
     prop_oneof![4 => 0u8..17, 1 => select(later.map(|property| property as u8).to_vec())]
 }
@@ -176,6 +181,8 @@ pub fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(pick, stale, parts)| Op::Settle { pick, stale, parts }),
         4 => (any::<u8>(), ranges()).prop_map(|(pick, ranges)| Op::CountAttempts { pick, ranges }),
         2 => Just(Op::Trim),
+        2 => any::<u8>().prop_map(|pick| Op::MarkActive { pick }),
+        2 => Just(Op::ExpireProxies),
         3 => (any::<u8>(), 0u8..4).prop_map(|(pick, member)| Op::Hold { pick, member }),
         1 => Just(Op::Checkpoint),
         4 => (any::<u8>(), any::<bool>(), ranges())
@@ -354,6 +361,10 @@ impl Op {
             Op::CountAttempts { pick, ranges } => {
                 let id = proxy(*pick);
                 Command::CountAttempts { proxy: id, sequences: near(floor(id), ranges) }
+            }
+            Op::MarkActive { pick } => Command::MarkActive { proxies: vec![proxy(*pick)] },
+            Op::ExpireProxies => {
+                Command::ExpireProxies { proxies: model.proxies.keys().copied().collect() }
             }
             Op::Hold { pick, member } => Command::Hold {
                 proxy: proxy(*pick),

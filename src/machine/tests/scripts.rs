@@ -149,6 +149,10 @@ enum Line {
     Drop { channel: String, ranges: Vec<String> },
     /// Forgets what is too old for the history of these channels.
     Trim(Vec<String>),
+    /// These proxies have clients, or had until now.
+    Active(Vec<String>),
+    /// Deletes these proxies, as far as nobody was there for too long.
+    ExpireProxies(Vec<String>),
     /// Counts attempts.
     Attempt { path: String, ranges: Vec<String> },
     /// Time passes.
@@ -421,6 +425,14 @@ impl Runner {
                 let channels = names.iter().map(|name| Ok(self.channel(name)?.id()));
                 Command::TrimHistory { channels: channels.collect::<Result<_, Failure>>()? }
             }
+            Line::Active(paths) => {
+                let proxies = paths.iter().map(|path| Ok(self.proxy(path)?.id()));
+                Command::MarkActive { proxies: proxies.collect::<Result<_, Failure>>()? }
+            }
+            Line::ExpireProxies(paths) => {
+                let proxies = paths.iter().map(|path| Ok(self.proxy(path)?.id()));
+                Command::ExpireProxies { proxies: proxies.collect::<Result<_, Failure>>()? }
+            }
             Line::Checkpoint => Command::Checkpoint,
             Line::Hours(_)
             | Line::Seconds(_)
@@ -609,6 +621,10 @@ fn say(reply: &Reply) -> String {
             if runs.is_empty() { "no letters".into() } else { runs.join("; ") }
         }
         Reply::Held { fencing } => format!("token {fencing}"),
+        Reply::Expired(proxies) => {
+            let names: Vec<_> = proxies.iter().map(|(_, _, name)| name.to_string()).collect();
+            format!("deleted {}: {}", names.len(), names.join(" "))
+        }
     }
 }
 

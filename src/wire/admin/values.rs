@@ -176,6 +176,9 @@ pub struct ChannelReport {
     pub pending_bytes: u64,
     /// Events accepted while no durable proxy existed.
     pub no_interest: u64,
+    /// Proxies deleted because they had no client for as long as theirs may be.
+    #[serde(default)]
+    pub expired_proxies: u64,
     /// Sequence of the newest event; 0: none.
     pub last_seq: Seq,
     /// Earliest sequence retained.
@@ -295,6 +298,12 @@ pub struct ProxyReport {
     pub max_deliveries: u32,
     /// Events that may be out or wait to go again.
     pub max_in_flight: u32,
+    /// Without a client for so long it is deleted; 0: never.
+    #[serde(default)]
+    pub inactivity_expiry_ms: u64,
+    /// When it last had one, as far as is on record, in microseconds since the Unix epoch.
+    #[serde(default)]
+    pub last_active_us: u64,
     /// One of its clients gets all events; the next three are about that.
     #[serde(default)]
     pub exclusive: bool,
