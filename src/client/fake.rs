@@ -56,7 +56,7 @@ pub struct FakeProxy {
 
 pub fn welcome() -> Welcome {
     Welcome {
-        version: 1,
+        version: crate::wire::PROTOCOL_VERSION,
         cluster: ClusterId(1),
         node: NodeId(1),
         incarnation: 1,

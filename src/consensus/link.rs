@@ -72,8 +72,6 @@ struct Inside {
     waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
     /// When the first request after the last sign of life was made.
     asked_at: Option<Duration>,
-    /// The protocol version of the last connection.
-    version: u16,
 }
 
 impl Shared {
@@ -159,11 +157,6 @@ impl<E: Runtime> Link<E> {
         }
     }
 
-    /// The protocol version that the peer speaks; 0 before anything was answered.
-    pub fn version(&self) -> u16 {
-        self.shared.lock().version
-    }
-
     fn suspect(&self) {
         if self.shared.is_silent(self.env.monotonic()) {
             self.shared.silent.notify_one();
@@ -191,7 +184,6 @@ impl<N: Net, E: Runtime> Task<N, E> {
         while let Some(first) = self.queue.recv().await {
             let end = match self.dialer.dial(&self.target, &self.env, CONNECT_MAX).await {
                 Ok((welcome, reader, writer)) => {
-                    self.shared.lock().version = welcome.version;
                     self.life.meet(welcome.incarnation);
                     self.converse(first, &welcome, reader, writer).await
                 }

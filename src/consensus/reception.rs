@@ -12,7 +12,7 @@ use super::config::{RaftRuntime, RaftVote, SnapshotMeta};
 use super::replica::Replica;
 use super::rpc::{Response, Wanted};
 use super::snapshot::{Arrived, RaftSnapshot, SnapshotData};
-use super::transfer::{EVENTS_SINCE, Transfers};
+use super::transfer::Transfers;
 
 const NOTHING: &str = "no snapshot is being received on this connection";
 
@@ -34,14 +34,12 @@ struct Reception {
 /// What a peer's connection does with the inbox.
 pub(super) struct Receiver<'a, E: RaftRuntime> {
     replica: &'a Replica<E>,
-    /// The protocol version that the sender speaks.
-    version: u16,
     offer: Option<u64>,
 }
 
 impl<'a, E: RaftRuntime> Receiver<'a, E> {
-    pub fn new(replica: &'a Replica<E>, version: u16) -> Receiver<'a, E> {
-        Receiver { replica, version, offer: None }
+    pub fn new(replica: &'a Replica<E>) -> Receiver<'a, E> {
+        Receiver { replica, offer: None }
     }
 
     /// Starts receiving; says which files are wanted.
@@ -59,12 +57,12 @@ impl<'a, E: RaftRuntime> Receiver<'a, E> {
         let inbox = self.replica.inbox();
         let mut current = inbox.current.lock().await;
         self.put_aside(current.take()).await;
-        let (store, by_key) = (self.store(), self.version >= EVENTS_SINCE);
+        let store = self.store();
         let (staging, files) = self
             .blocking(move || {
                 let staging = store.stage(files)?;
                 let image = staging.image().name.clone();
-                let wanted = staging.missing().into_iter().filter(|f| !by_key || f.name == image);
+                let wanted = staging.missing().into_iter().filter(|file| file.name == image);
                 let wanted =
                     wanted.map(|f| Wanted { arrived: staging.arrived(&f.name), name: f.name });
                 let wanted: Vec<_> = wanted.collect();

@@ -74,9 +74,9 @@ pub(super) enum Request {
         keys: Vec<PayloadKey>,
     },
     /// Events of the offered snapshot; the bulk: their records, those of some of the keys that were
-    /// asked for last. Answered by [`Response::Missing`]. Since version 3.
+    /// asked for last. Answered by [`Response::Missing`].
     Events,
-    /// Asks how much room the peer has on its disk. Since version 3. Answered by
+    /// Asks how much room the peer has on its disk. Answered by
     /// [`Response::Room`].
     Room,
 }
@@ -84,10 +84,8 @@ pub(super) enum Request {
 impl Request {
     /// The protocol version that brought it.
     pub fn since(&self) -> u16 {
-        match self {
-            Request::Events | Request::Room => 6,
-            _ => PROTOCOL_VERSION_MIN,
-        }
+        // Raised for a request that is new: older peers are not asked.
+        PROTOCOL_VERSION_MIN
     }
 }
 
@@ -138,7 +136,7 @@ pub(super) enum Response {
     /// they exceed [`crate::types::limits::FETCH_BYTES_MAX`].
     Fetched,
     /// Events of the offered snapshot that are to be sent next, at most
-    /// [`crate::types::limits::SNAPSHOT_KEYS_MAX`]; none: all have arrived. Since version 3.
+    /// [`crate::types::limits::SNAPSHOT_KEYS_MAX`]; none: all have arrived.
     Missing {
         keys: Keys,
     },

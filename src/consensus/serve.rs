@@ -38,17 +38,15 @@ impl From<RpcError> for PeerError {
 }
 
 /// Answers a peer until it leaves or the replica stops. The handshake is over: the peer is a
-/// member's node, in this life of its process, that knows the cluster token and speaks this
-/// `version` of the protocol.
+/// member's node, in this life of its process, that knows the cluster token.
 pub async fn serve_peer<E: RaftRuntime, S: ByteStream>(
     replica: Replica<E>,
     incarnation: u64,
-    version: u16,
     mut reader: Reader<S>,
     mut writer: Writer<S>,
 ) -> Result<(), PeerError> {
     let mut led = None;
-    let mut receiver = Receiver::new(&replica, version);
+    let mut receiver = Receiver::new(&replica);
     let done = converse(&replica, &mut reader, &mut writer, (&mut led, &mut receiver)).await;
     receiver.over().await;
     if let Some(vote) = led {

@@ -29,8 +29,6 @@ use super::member::SnapshotCounts;
 use super::rpc::{Request, Response, Wanted};
 use super::snapshot::{RaftSnapshot, SnapshotData};
 
-/// Members that speak this are sent events instead of segment files.
-pub(super) const EVENTS_SINCE: u16 = 6;
 /// What follows a snapshot stays in the log so long after it was sent, or was not: the follower
 /// goes on from there, or the next attempt begins.
 const LOG_KEPT_FOR: Duration = Duration::from_secs(10);
@@ -97,9 +95,7 @@ impl<E: RaftRuntime> Sending<'_, E> {
         for Wanted { name, arrived } in wanted {
             self.file(name, arrived).await?;
         }
-        if self.link.version() >= EVENTS_SINCE {
-            self.events().await?;
-        }
+        self.events().await?;
         match self.ask(&Request::Install, Vec::new()).await {
             Ok(Response::Installed { vote }) => {
                 self.facts.transfers.sent.fetch_add(1, Ordering::Relaxed);
@@ -108,7 +104,7 @@ impl<E: RaftRuntime> Sending<'_, E> {
             Ok(other) => Err(unexpected(&other)),
             Err(reason) => {
                 // It may be this disk's fault: what is whole is cleared at once.
-                self.suspect_files();
+                self.suspect_image();
                 Err(reason)
             }
         }
@@ -131,7 +127,7 @@ impl<E: RaftRuntime> Sending<'_, E> {
                 Ok(Response::Stored) => {}
                 Ok(other) => return Err(unexpected(&other)),
                 Err(reason) => {
-                    self.suspect_files();
+                    self.suspect_image();
                     return Err(reason);
                 }
             }
@@ -179,13 +175,9 @@ impl<E: RaftRuntime> Sending<'_, E> {
         self.env.sleep(Duration::from_millis(millis)).await;
     }
 
-    /// Has the files that were sent as they are examined.
-    fn suspect_files(&self) {
-        let files = match self.link.version() >= EVENTS_SINCE {
-            true => &self.pinned.files()[..1],
-            false => self.pinned.files(),
-        };
-        files.iter().for_each(|file| self.pinned.suspect(&file.name));
+    /// Has the image, which is sent as it is, examined.
+    fn suspect_image(&self) {
+        self.pinned.files().first().into_iter().for_each(|file| self.pinned.suspect(&file.name));
     }
 }
 

@@ -145,8 +145,8 @@ impl<N: Net> Services<N> {
         let _visit = Visit::of(&self.visits.peers);
         let Some(visitor) = self.welcome(visitor).await else { return };
         let Visitor { hello, reader, writer, .. } = visitor;
-        let (incarnation, version) = (hello.incarnation, hello.version());
-        let served = serve_peer(self.replica.clone(), incarnation, version, reader, writer).await;
+        let incarnation = hello.incarnation;
+        let served = serve_peer(self.replica.clone(), incarnation, reader, writer).await;
         if let Err(error) = served {
             debug!(peer = hello.name, %error, "a peer connection ended badly");
         }

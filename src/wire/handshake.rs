@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::codec::{Encoded, WireError, put_head, take_head, whole_head};
 use crate::types::{ClusterId, NodeId, Rejection, limits};
 
-/// The newest protocol version this build speaks.
-pub const PROTOCOL_VERSION: u16 = 7;
+/// The newest protocol version this build speaks. 8: sources that are polled.
+pub const PROTOCOL_VERSION: u16 = 8;
 /// The oldest one. Those before were of builds whose state has other facts: not of one cluster.
 pub const PROTOCOL_VERSION_MIN: u16 = 7;
+/// Sources are polled from this version on.
+pub const POLLS_SINCE: u16 = 8;
 
 /// The newest one that this process speaks.
 static NEWEST: AtomicU16 = AtomicU16::new(PROTOCOL_VERSION);

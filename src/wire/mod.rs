@@ -41,8 +41,8 @@ pub use client::{
 pub use codec::{Encoded, Payload, WireError};
 pub use deliver::{DeadLetter, Deliver, Delivery};
 pub use handshake::{
-    Greeting, Hello, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Service, Welcome, newest_version,
-    speak_at_most,
+    Greeting, Hello, POLLS_SINCE, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Service, Welcome,
+    newest_version, speak_at_most,
 };
 pub use server::{
     AckRun, Attached, Closed, Done, Failed, Gap, Goodbye, LaneOpened, Poll, Pong, PublishAck,

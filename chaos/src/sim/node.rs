@@ -257,9 +257,9 @@ impl Desk {
     }
 
     async fn peer(&self, visitor: Visitor) {
-        let (incarnation, version) = (visitor.hello.incarnation, visitor.hello.version());
+        let incarnation = visitor.hello.incarnation;
         let Some(Visitor { reader, writer, .. }) = self.welcome(visitor).await else { return };
-        let _ended = serve_peer(self.0.replica.clone(), incarnation, version, reader, writer).await;
+        let _ended = serve_peer(self.0.replica.clone(), incarnation, reader, writer).await;
     }
 
     async fn welcome(&self, mut visitor: Visitor) -> Option<Visitor> {

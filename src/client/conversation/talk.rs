@@ -7,8 +7,9 @@ use super::{Asked, Conversation, Key, LaneIdentity};
 use crate::client::ConnectionEvent;
 use crate::types::{Code, Rejection};
 use crate::wire::{
-    Attach, Attached, ClientMessage, Closed, Deliver, Failed, Gap, LaneOpened, OpenLane, Poll,
-    Polled, Publish, PublishAck, PullDone, Serve, ServerMessage, SettleConfirmed, Skip,
+    Attach, Attached, ClientMessage, Closed, Deliver, Failed, Gap, LaneOpened, OpenLane,
+    POLLS_SINCE, Poll, Polled, Publish, PublishAck, PullDone, Serve, ServerMessage,
+    SettleConfirmed, Skip,
 };
 
 /// Why a message makes no sense.
@@ -82,6 +83,11 @@ impl Conversation {
         let turns: Vec<Key> = later.chain(earlier).collect();
         for key in turns {
             let source = self.lanes.get_mut(&key).and_then(Lane::tell_of_source);
+            let version = self.link.welcome().map_or(0, |welcome| welcome.version);
+            if source.is_some() && version < POLLS_SINCE {
+                self.fail_lane(key, no_polls(version));
+                continue;
+            }
             if let Some(LaneIdentity { lane, epoch }) = source {
                 let request = self.request(Asked::Serve(key));
                 return Some(Serve { request, lane, epoch }.into());
@@ -200,13 +206,7 @@ impl Conversation {
             // The publishes after a skip are refused too, and say what is expected.
             Asked::Skip(_) => {}
             // The lane is gone, or was lost to somebody else.
-            Asked::Serve(key) => {
-                if let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.failed().is_none())
-                {
-                    lane.fail(rejection);
-                    self.news.insert(key);
-                }
-            }
+            Asked::Serve(key) => self.fail_lane(key, rejection),
             Asked::Attach(key) => {
                 if let Some(consumer) = self.consumers.get_mut(&key) {
                     consumer.refused(rejection, now, |attempt| link.pause(attempt));
@@ -222,6 +222,13 @@ impl Conversation {
         }
         self.look_elsewhere(Some(code));
         Ok(())
+    }
+
+    fn fail_lane(&mut self, key: Key, rejection: Rejection) {
+        if let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.failed().is_none()) {
+            lane.fail(rejection);
+            self.news.insert(key);
+        }
     }
 
     fn lane_refused(&mut self, key: Key, rejection: Rejection, now: Duration) {
@@ -305,4 +312,11 @@ impl Conversation {
         self.look_elsewhere(Some(code));
         Ok(())
     }
+}
+
+/// The cluster is not upgraded yet.
+fn no_polls(version: u16) -> Rejection {
+    let message = format!("the cluster speaks protocol {version}; it polls from {POLLS_SINCE} on");
+    Rejection::new(Code::VersionMismatch, message)
+        .hint("upgrade its nodes and lift their protocol_version_max, or push the events")
 }

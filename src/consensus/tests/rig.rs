@@ -214,7 +214,7 @@ async fn answer<S: ByteStream>(node: Node, identity: Identity, stream: S) {
         newest: 1,
     });
     if writer.write([welcome.encode().into()]).await.is_ok() {
-        let _ = serve_peer(node, hello.incarnation, hello.version(), reader, writer).await;
+        let _ = serve_peer(node, hello.incarnation, reader, writer).await;
     }
 }
 

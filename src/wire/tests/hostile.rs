@@ -48,11 +48,11 @@ fn a_stranger_is_told_what_does_not_fit() {
     assert_eq!(decode(b"HTTP/1.1 200".to_vec()), Err(WireError::Magic));
     assert_eq!(decode(b"AQDT".to_vec()), Err(WireError::Magic));
     // Another version's hello need not parse beyond the versions.
-    let newer = decode(b"AQDT\x08\0\x09\0\xff\xff\xff".to_vec()).unwrap_err();
-    assert!(matches!(newer, WireError::Version { min: 8, max: 9, .. }));
+    let newer = decode(b"AQDT\x09\0\x0a\0\xff\xff\xff".to_vec()).unwrap_err();
+    assert!(matches!(newer, WireError::Version { min: 9, max: 10, .. }));
     assert_eq!(Rejection::from(newer).code, Code::VersionMismatch);
 
-    let hello = Hello { version_max: 9, ..Hello::new(Service::Data, "") };
+    let hello = Hello { version_max: 10, ..Hello::new(Service::Data, "") };
     let (kind, parts) = hello.encode();
     assert_eq!(Hello::decode(kind, parts.concat().into()).unwrap().version(), PROTOCOL_VERSION);
 
