@@ -108,6 +108,11 @@ impl Offered {
         self.by_id.get(&id).map(|offer| offer.hash)
     }
 
+    /// How many retained events are of this type; `None` for none.
+    pub fn retained(&self, id: TypeId) -> Option<u64> {
+        self.by_id.get(&id).map(|offer| offer.retained)
+    }
+
     /// The name of a number.
     pub fn name(&self, id: TypeId) -> Option<&Arc<EventType>> {
         self.by_id.get(&id).map(|offer| &offer.name)

@@ -211,7 +211,7 @@ impl Slots {
 
     /// Appends events accepted `now` with consecutive payload positions from `key` on, for each of
     /// which `waiting` proxies wait, until `arrivals` ends or one finds no room. Returns how many
-    /// were appended, and what the next lacked. The caller trims.
+    /// were appended, and what the next lacked. History gives way to a new type; else the caller trims.
     pub fn append<'a>(
         &mut self,
         (mut key, now): (PayloadKey, Stamp),
@@ -251,6 +251,9 @@ impl Slots {
                 key.position = key.position.saturating_add(1);
                 arrivals.next();
             }
+            if lack == Some(Lack::Types) && self.free_a_type() {
+                lack = None;
+            }
         }
         (self.next_seq - start, lack)
     }
@@ -283,6 +286,27 @@ impl Slots {
         let from = if *found == number { offset } else { 0 };
         let first = chunk.iter(from).find(|(_, slot)| young(slot.accepted));
         first.map_or(self.next_seq, |(place, _)| first_of(*found) + place as u64)
+    }
+
+    /// Moves the start of the history forward until a type less is retained. False: that does not
+    /// help, and nothing was moved.
+    pub fn free_a_type(&mut self) -> bool {
+        let Some(last) = self.last_to_free_a_type() else { return false };
+        self.begin_history_after(last);
+        true
+    }
+
+    /// The event of the history with which the first type would go.
+    fn last_to_free_a_type(&self) -> Option<Seq> {
+        let mut going = BTreeMap::<TypeId, u64>::new();
+        self.iter_from(self.history_start).find_map(|(seq, slot)| {
+            if slot.waiting > 0 || self.kept.contains(seq) {
+                return None;
+            }
+            let count = going.entry(slot.kind).or_default();
+            *count += 1;
+            (Some(*count) == self.offered.retained(slot.kind)).then_some(seq)
+        })
     }
 
     /// Moves the start of the history forward over `last`.

@@ -28,8 +28,9 @@ pub const EVENT_HEADER_BYTES_MAX: usize = 64 << 10;
 /// Longest domain or type of an event, and of a pattern of types, in bytes. An event with a longer one
 /// is refused as malformed.
 pub const TYPE_NAME_BYTES_MAX: usize = 256;
-/// Types that the retained events of a channel may have, beside none. An event of one more is refused
-/// with `too_many_types`, retryable; dead letters are not.
+/// Types that the retained events of a channel may have, beside none. For one more history gives way;
+/// where proxies wait for events of all of them it is refused with `too_many_types`, retryable. Dead
+/// letters are not.
 pub const TYPES_PER_CHANNEL_MAX: usize = 10_000;
 /// Patterns that a proxy, an admin or a plain subscriber may have. A change to more is refused.
 pub const PATTERNS_MAX: usize = 256;

@@ -174,6 +174,25 @@ impl ChannelModel {
         *kind == EventType::default() || offered.contains_key(kind) || offered.len() < 5
     }
 
+    /// Where there are too many, the oldest history that nobody waits for goes, if that helps.
+    fn make_way(&mut self, kind: &EventType, waited: impl Fn(Seq) -> bool) {
+        let gone = self.gone.clone();
+        for seq in 1..self.next_seq() {
+            if self.takes_type(kind) {
+                break;
+            }
+            if !waited(seq) && !self.letters.contains_key(&seq) {
+                self.gone.insert(seq);
+                if self.takes_type(kind) {
+                    self.history_start = self.history_start.max(seq + 1);
+                }
+            }
+        }
+        if !self.takes_type(kind) {
+            self.gone = gone;
+        }
+    }
+
     fn is_full(&self, pending: Tally, size: u32) -> bool {
         let value = |property| Qos::resolve(&[&self.qos], property) as u64;
         let length = value(Property::MaxQueueLength);
@@ -247,6 +266,11 @@ impl Model {
 
     fn interested(&self, channel: ChannelId) -> bool {
         self.proxies.values().any(|proxy| proxy.channel == channel)
+    }
+
+    /// What some proxy waits for.
+    fn waited(&self, id: ChannelId) -> BTreeSet<Seq> {
+        (1..self.channels[&id].next_seq()).filter(|seq| self.waiting(id, *seq) > 0).collect()
     }
 
     /// What is neither waited for nor history, and no letter, is gone for good.
@@ -757,6 +781,7 @@ impl Model {
         let size = event.len() as u32;
         let interested = self.interested(publish.channel);
         let pending = self.pending(publish.channel);
+        let waited = self.waited(publish.channel);
         let lane = self.lanes.get_mut(&publish.lane).unwrap();
         let channel = self.channels.get_mut(&publish.channel).unwrap();
         if sequence < lane.next {
@@ -766,8 +791,8 @@ impl Model {
         if sequence > lane.next {
             return Err(out_of_sequence(lane.next));
         }
-        let (admin, suspended) = &channel.admins[&(Side::Supplier, lane.admin.clone())];
-        if lane.suspended || *suspended {
+        let (admin, suspended) = channel.admins[&(Side::Supplier, lane.admin.clone())].clone();
+        if lane.suspended || suspended {
             return Err(refuse(Code::Suspended));
         }
         let dedup = DedupKey::read(event);
@@ -783,11 +808,12 @@ impl Model {
             return Err(refuse(Code::ChannelFull));
         }
         let kind: EventType = TypeRef::read(event).into();
+        channel.make_way(&kind, |seq| waited.contains(&seq));
         if !channel.takes_type(&kind) {
             return Err(refuse(Code::TooManyTypes));
         }
         let seq = channel.next_seq();
-        let says = |property| Qos::resolve(&[&lane.qos, admin, &channel.qos], property);
+        let says = |property| Qos::resolve(&[&lane.qos, &admin, &channel.qos], property);
         let timeout = says(Property::Timeout) as u64;
         let stop = if timeout > 0 { self.stamp.plus_millis(timeout) } else { Stamp(0) };
         channel.marks.insert(seq, (says(Property::Priority) as i16, stop));
@@ -997,7 +1023,9 @@ impl Model {
             return Err(refuse(Code::ChannelFull));
         }
         let now = self.stamp;
+        let waited = self.waited(letter.channel);
         let origin = self.channel(letter.channel)?;
+        origin.make_way(&kind, |seq| waited.contains(&seq));
         if !origin.takes_type(&kind) {
             return Err(refuse(Code::TooManyTypes));
         }
