@@ -362,7 +362,8 @@ pub struct Publish {
     pub sequence: Option<u64>,
     /// Id of the event: published again within the channel's dedup_window, from anywhere, it is
     /// answered with the place of the first.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["count", "cloud_event"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["count", "cloud_event"],
+        value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub id: Option<String>,
     /// Domain of the events (OMG domain_name).
     #[arg(long, default_value = "")]

@@ -17,6 +17,9 @@ use crate::types::{self, CloudDefaults, Code, EventBytes, EventQos, Name, Reject
 /// Without --idle-exit: as good as for ever.
 const NO_IDLE_EXIT: Duration = Duration::from_secs(u32::MAX as u64);
 
+/// How long a goodbye may take.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
+
 /// Receives until told to stop, by count, silence or a signal.
 pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failure> {
     let mut options = SubscribeOptions {
@@ -75,7 +78,10 @@ pub async fn subscribe(common: &Common, flags: &Subscribe) -> Result<Exit, Failu
             SubAck::None => {}
         }
     }
-    confirmed(common, subscriber.flush()).await
+    let exit = confirmed(common, subscriber.flush()).await;
+    // A cluster that is away sees the end of the connection, later.
+    let _ = tokio::time::timeout(GOODBYE_MAX, subscriber.leave()).await;
+    exit
 }
 
 /// Fetches once.

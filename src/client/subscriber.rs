@@ -42,6 +42,17 @@ impl Subscriber {
         &self.channel
     }
 
+    /// Says goodbye and waits until the cluster has heard it: what was not settled goes to others at
+    /// once, and that it was here counts as no failure. Dropped without it, as when the process dies,
+    /// a consumer may be one whose events made it fail.
+    pub async fn leave(self) {
+        let Attachment { alive, key, news } = &*self.settler.attachment;
+        alive.shared.lock().conversation.leave_consumer(*key);
+        alive.shared.wake.notify_one();
+        let left = alive.shared.wait(news, |state| state.conversation.has_left(*key).then_some(()));
+        left.await;
+    }
+
     /// What gives verdicts, for use elsewhere.
     pub fn settler(&self) -> Settler {
         self.settler.clone()

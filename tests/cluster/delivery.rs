@@ -196,3 +196,24 @@ async fn structured_events_and_cloud_events_come_back_as_they_went() {
         assert!(both(&output).contains(says), "{words:?}: {}", both(&output));
     }
 }
+
+#[tokio::test]
+async fn a_consumer_that_says_goodbye_has_failed_nothing() {
+    let cluster = cluster(1, &[]).await;
+    let words = ["proxy", "create", "default", "once", "--max-deliveries", "1"];
+    cluster.lines(&words).await;
+    let published = ["pub", "default", "--count", "3", "--size", "8"];
+    cluster.lines(&published).await;
+    let first = cluster.lines(&["sub", "default", "--name", "once", "--max", "1"]).await;
+    assert_eq!(first.len(), 1);
+    let idle = ["sub", "default", "--name", "once", "--ack", "none", "--idle-exit", "0.5"];
+    assert_eq!(cluster.lines(&idle).await.len(), 2, "shown, not settled");
+    let rest = cluster.lines(&["sub", "default", "--name", "once", "--idle-exit", "0.5"]).await;
+    assert_eq!(rest.len(), 2, "and given back");
+    let status = cluster.until("it is settled", |s| {
+        s["channels"].as_array().is_some_and(|all| {
+            all.iter().any(|c| c["name"] == "default" && c["proxies"][0]["acked"] == 3)
+        })
+    });
+    status.await;
+}

@@ -9,7 +9,7 @@ use crate::history::{EventId, Outcome, Record, What};
 use crate::table::entry;
 
 /// The codes of `docs/PROTOCOL.md`, §4; a test compares them.
-const CODES: [&str; 29] = [
+const CODES: [&str; 33] = [
     "bad_request",
     "version_mismatch",
     "unauthorized",
@@ -39,6 +39,10 @@ const CODES: [&str; 29] = [
     "admin_exists",
     "too_many_admins",
     "invalid_qos",
+    "suspended",
+    "lane_exists",
+    "fenced",
+    "too_many_types",
 ];
 
 /// The note of a supplier that crashes.

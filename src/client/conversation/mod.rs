@@ -86,6 +86,8 @@ pub struct Conversation {
     asked: BTreeMap<u32, Asked>,
     /// Messages ready to leave.
     ready: VecDeque<ClientMessage>,
+    /// Consumers whose leaving the server has not confirmed.
+    leaving: BTreeSet<Key>,
     /// Keys with something new for their holders.
     news: BTreeSet<Key>,
     events: VecDeque<ConnectionEvent>,
@@ -122,6 +124,7 @@ impl Conversation {
             tokens: BTreeMap::new(),
             asked: BTreeMap::new(),
             ready: VecDeque::new(),
+            leaving: BTreeSet::new(),
             news: BTreeSet::new(),
             events: VecDeque::new(),
             last_key: 0,
@@ -201,8 +204,14 @@ impl Conversation {
             && up
         {
             self.ready.push_back(crate::wire::Detach { consumer: key.0 }.into());
+            self.leaving.insert(key);
         }
         self.sweep();
+    }
+
+    /// Whether the server need not be told any more that this consumer has left.
+    pub fn has_left(&self, key: Key) -> bool {
+        !self.leaving.contains(&key) || self.link.welcome().is_none()
     }
 
     /// Settles deliveries of a durable proxy that this client need not be attached to.
@@ -262,6 +271,7 @@ impl Conversation {
         self.consumers.values_mut().for_each(Consumer::disconnected);
         self.tokens.values_mut().for_each(Settling::disconnected);
         self.news.extend(self.lanes.keys().chain(self.consumers.keys()));
+        self.news.append(&mut self.leaving);
         if let Some(retry_in) = self.link.lost(now) {
             self.last_loss.clone_from(&reason);
             self.event(ConnectionEvent::Reconnecting { reason, retry_in });

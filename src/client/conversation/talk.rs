@@ -302,6 +302,9 @@ impl Conversation {
 
     fn closed(&mut self, closed: Closed, now: Duration) -> Result<(), Nonsense> {
         let key = Key(closed.consumer);
+        if self.leaving.remove(&key) {
+            self.news.insert(key);
+        }
         let (Some(consumer), Some(reason)) = (self.consumers.get_mut(&key), closed.reason) else {
             return Ok(());
         };
