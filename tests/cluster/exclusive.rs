@@ -103,12 +103,20 @@ async fn one_holds_it_through_a_change_of_leader_and_a_stale_token_settles_nothi
 async fn no_token_has_two_holders_while_leaders_and_consumers_go() {
     let mut cluster = crate::support::cluster(3, &[]).await;
     cluster.lines(&["proxy", "create", "default", "w", "--qos", "exclusive_consumer=true"]).await;
-    let publisher = cluster.publisher("default", "steady", 6_000);
     let sub = |max: &'static str| {
         cluster.spawn(&["sub", "default", "--name", "w", "--max", max, "--idle-exit", "20"])
     };
-    // The first ends after some; the others share the rest, one after the other.
-    let consumers = [sub("500"), sub("1000"), sub("6000")];
+    // Two that end after some are there before the one that could take all, and before any event.
+    let brief = [sub("500"), sub("1000")];
+    let attached = |s: &serde_json::Value| {
+        let channels = s["channels"].as_array().into_iter().flatten();
+        let mut proxies = channels.flat_map(|c| c["proxies"].as_array().into_iter().flatten());
+        proxies.any(|proxy| proxy["name"] == "w" && proxy["clients"] == 2)
+    };
+    cluster.until("two are attached", attached).await;
+    let [first, second] = brief;
+    let consumers = [first, second, sub("6000")];
+    let publisher = cluster.publisher("default", "steady", 6_000);
     let killed = cluster.kill_leader().await;
     cluster.until("another leads", |s| s["leader"].as_u64().is_some_and(|l| l != killed)).await;
     let acks = crate::support::finish(publisher).await;
