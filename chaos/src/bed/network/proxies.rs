@@ -5,6 +5,7 @@
 //! can stall, which is what a partition looks like from above.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
@@ -78,18 +79,15 @@ impl Proxies {
     }
 }
 
-/// Whether nobody listens where the first node and its proxy would.
+/// Whether nobody listens where the first node and its proxy would. Found out by connecting, not by
+/// listening for a moment: a process that is forked meanwhile keeps a listener open until it
+/// becomes a program of its own, and the address is in use for as long.
 fn is_free([a, b, c]: [u8; 3]) -> bool {
     let hosts = [1, 1 + PROXY_OFFSET].map(|host| Ipv4Addr::new(a, b, c, host));
-    let addrs = hosts.iter().flat_map(|ip| addresses::on(*ip));
-    let mut held = Vec::new();
-    for addr in addrs {
-        match std::net::TcpListener::bind(addr) {
-            Ok(listener) => held.push(listener),
-            Err(_) => return false,
-        }
-    }
-    true
+    hosts.iter().flat_map(|ip| addresses::on(*ip)).all(|addr| {
+        let refused = std::net::TcpStream::connect(addr).map_err(|e| e.kind());
+        refused.is_err_and(|kind| kind == ErrorKind::ConnectionRefused)
+    })
 }
 
 /// Where a connection leads.
