@@ -306,8 +306,8 @@ impl<N: Net> Office<N> {
 
     /// Looks at the facts, and at what this node, leading, has in memory beside them.
     pub fn look<T>(&self, look: impl FnOnce(World<'_>) -> T) -> T {
-        let tenure = (self.leadership().tenure, self.replica().now());
-        self.replica().read(|facts| self.0.options.transient.see(facts, tenure, look))
+        let moment = || (self.leadership().tenure, self.replica().now());
+        self.replica().read(|facts| self.0.options.transient.see(facts, moment, look))
     }
 
     /// One channel as this node's machine has it.

@@ -32,8 +32,12 @@ impl<C: Cluster> BestEffort<C> {
     }
 
     fn mirror<T>(&self, facts: &Machine, look: impl FnOnce(Option<&mut Machine>) -> T) -> T {
-        let tenure = self.cluster.tenure();
-        self.transient.mirror(facts, (tenure, self.cluster.now()), look)
+        self.transient.mirror(facts, || self.moment(), look)
+    }
+
+    /// The tenure served, if any, and the time.
+    fn moment(&self) -> (Option<Tenure>, Stamp) {
+        (self.cluster.tenure(), self.cluster.now())
     }
 
     /// Has the log get an entry that changes nothing.
@@ -69,8 +73,7 @@ impl<C: Cluster> Cluster for BestEffort<C> {
     type Changes = AllChanges<C::Changes>;
 
     fn submit(&self, source: u64, command: Command, done: Done) {
-        let (tenure, now) = (self.cluster.tenure(), || self.cluster.now());
-        let command = match self.transient.apply(command, tenure, now) {
+        let command = match self.transient.apply(command, || self.moment()) {
             Ok((reply, short)) => {
                 if short {
                     self.lift_ceiling();
@@ -107,8 +110,7 @@ impl<C: Cluster> Cluster for BestEffort<C> {
     }
 
     fn see<T>(&self, look: impl FnOnce(World<'_>) -> T) -> T {
-        let tenure = (self.cluster.tenure(), self.cluster.now());
-        self.cluster.read(|facts| self.transient.see(facts, tenure, look))
+        self.cluster.read(|facts| self.transient.see(facts, || self.moment(), look))
     }
 
     fn now(&self) -> Stamp {

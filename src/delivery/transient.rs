@@ -53,11 +53,12 @@ impl Transient {
         self.lock().as_ref()?.payloads.get(&key).cloned()
     }
 
-    /// Looks at `facts`, and beside them at the machine of this tenure.
+    /// Looks at `facts`, and beside them at the machine of this tenure. Which that is, and the time,
+    /// is asked only where there are best-effort channels.
     pub fn see<T>(
         &self,
         facts: &Machine,
-        tenure: (Option<Tenure>, Stamp),
+        tenure: impl FnOnce() -> (Option<Tenure>, Stamp),
         look: impl FnOnce(World<'_>) -> T,
     ) -> T {
         self.mirror(facts, tenure, |machine| look(World { facts, transient: machine.map(|m| &*m) }))
@@ -67,17 +68,18 @@ impl Transient {
     pub(super) fn mirror<T>(
         &self,
         facts: &Machine,
-        (tenure, now): (Option<Tenure>, Stamp),
+        tenure: impl FnOnce() -> (Option<Tenure>, Stamp),
         look: impl FnOnce(Option<&mut Machine>) -> T,
     ) -> T {
         let mut memory = self.lock();
+        if memory.is_none() && !facts.has_best_effort() {
+            return look(None);
+        }
+        let (tenure, now) = tenure();
         if tenure.is_none() || memory.as_ref().is_some_and(|m| Some(m.machine.tenure()) != tenure) {
             *memory = None;
         }
         let Some(tenure) = tenure else { return look(None) };
-        if memory.is_none() && !facts.has_best_effort() {
-            return look(None);
-        }
         let memory = memory.get_or_insert_with(|| Memory::new(tenure, now));
         if !memory.machine.mirrors(facts) {
             memory.machine.mirror(facts);
@@ -97,16 +99,17 @@ impl Transient {
     pub(super) fn apply(
         &self,
         command: Command,
-        tenure: Option<Tenure>,
-        now: impl FnOnce() -> Stamp,
+        tenure: impl FnOnce() -> (Option<Tenure>, Stamp),
     ) -> Result<(Reply, bool), Command> {
         let mut locked = self.lock();
-        let of_tenure = |memory: &&mut Memory| Some(memory.machine.tenure()) == tenure;
-        let Some(memory) = locked.as_mut().filter(of_tenure).filter(|m| m.concerns(&command))
-        else {
+        let Some(memory) = locked.as_mut().filter(|memory| memory.concerns(&command)) else {
             return Err(command);
         };
-        let reply = memory.apply(command, now());
+        let (tenure, now) = tenure();
+        if Some(memory.machine.tenure()) != tenure {
+            return Err(command);
+        }
+        let reply = memory.apply(command, now);
         let short = memory.is_short();
         let touched = memory.machine.take_touched();
         drop(locked);
@@ -208,6 +211,8 @@ impl Memory {
             Err(Rejection::new(Code::Overloaded, message).hint("send it again after a moment"))
         };
         if self.highest > self.ceiling {
+            // What was asked for may have been refused.
+            self.asked = false;
             return refuse("the sequences of a best-effort channel wait for the log");
         }
         if self.payload_bytes + publish.events.len() as u64 > limits::BEST_EFFORT_MEMORY_BYTES {

@@ -208,6 +208,23 @@ fn sequences_never_go_back_however_many_there_are() {
 }
 
 #[test]
+fn sequences_are_asked_for_again_after_the_log_refused() {
+    let rig = Rig::new();
+    let (lane, epoch, _) = rig.open(LaneTarget::Fresh);
+    rig.facts.refuse(Some(Rejection::new(Code::Overloaded, "the log is busy")));
+    let publish = |sequence| {
+        let (channel, events) = (rig.channel, block(&["a"]));
+        let publish = Publish { channel, lane, epoch, first_sequence: sequence, count: 1, events };
+        matches!(rig.submit(Command::Publish(publish)), Ok(Reply::Published(_)))
+    };
+    let used = (1..).take_while(|sequence| publish(*sequence)).count() as u64;
+    assert!(used >= SEQUENCE_BLOCK, "{used}");
+    rig.facts.refuse(None);
+    assert!(!publish(used + 1), "this one asks, the next is taken");
+    assert!(publish(used + 1) && publish(used + 2));
+}
+
+#[test]
 fn a_late_publish_of_a_fenced_supplier_begins_nothing() {
     let rig = Rig::new();
     let (lane, _, _) = rig.open(LaneTarget::Fresh);
